@@ -1,0 +1,55 @@
+"""Accounts, claims and holds: the words in which calls and stores talk about room.
+
+A limit and a budget are the same thing here: an account, which is one scope in one window, counted in one unit. A call
+makes claims on accounts; the store grants all of them or none. Amounts are integers: nano-dollars for money.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One scope in one window: ``team:search`` in ``day:2026-11-20``. Two numbers live under it: spent and held."""
+
+    scope: str
+    window: str
+
+    def __str__(self) -> str:
+        return f"{self.scope}/{self.window}"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """So much of one account, asked for by one call.
+
+    ``limit`` is None for an account that only counts (spend is recorded whether or not somebody limits it).
+    ``budget`` is the name under which the limit stands in the config, ``resets_at`` the end of the window (Unix seconds;
+    0 = never).
+    """
+
+    account: Account
+    amount_nanousd: int
+    limit_nanousd: int | None = None
+    budget: str = ""
+    window: str = ""
+    resets_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Claims that were granted. The amount stays set aside until it is settled, released, or its lease lapses."""
+
+    call_id: str
+    amount_nanousd: int
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What the store knows of one account."""
+
+    account: Account
+    spent_nanousd: int
+    held_nanousd: int

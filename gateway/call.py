@@ -1,0 +1,184 @@
+"""The Call: all that is known of one call, one field a step; and the Record, the same, flattened.
+
+Each step of a call fills one field and no other (``ARCHITECTURE.md`` has the table). The values are frozen; the Call is
+plain slots, because a write-once ``__setattr__`` costs more than everything else here (a test wraps it in one instead).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gateway.accounts import Claim, Hold
+from gateway.errors import Refusal
+from pricing.money import Cost
+from pricing.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header fields as received: order, duplicates and case kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What arrived, never changed afterwards. ``body`` is None when it is streamed through and not kept.
+
+    ``target`` is the origin-form target as received; ``upstream_target`` is what follows the route's prefix, byte for byte.
+    """
+
+    method: str
+    target: str
+    headers: Headers
+    upstream: str
+    protocol: str
+    upstream_target: str
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked for, as far as the dialect could read it.
+
+    ``fault`` says why the body could not be read (it is then the provider's to judge, unless a budget needs the answer).
+    ``max_output_tokens`` is the caller's own bound per choice, None when there is none; ``input_bytes`` bounds the input
+    tokens from above (one token of a byte-level vocabulary covers at least one byte).
+    """
+
+    operation: str
+    metered: bool
+    model: str = ""
+    stream: bool = False
+    choices: int = 1
+    max_output_tokens: int | None = None
+    input_bytes: int = 0
+    service_tier: str = ""
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. All values are clean: printable, bounded, safe in a log line or a label."""
+
+    team: str = ""
+    user: str = ""
+    agent: str = ""
+    call_type: str = ""
+    correlation_id: str = ""
+    trace_id: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    key_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the exchange with the upstream went. Times are monotonic nanoseconds; 0 = did not happen.
+
+    ``outcome`` is one of completed, client_disconnected, upstream_error, refused, cut, lost. ``status`` is what the client
+    was sent (0 = nothing).
+    """
+
+    outcome: str
+    status: int = 0
+    error_type: str = ""
+    upstream: str = ""
+    attempts: int = 0
+    sent_ns: int = 0
+    first_byte_ns: int = 0
+    ended_ns: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What was used, and who says so: ``source`` is provider, counted, estimated, or "" when nothing is billed.
+
+    ``method`` names how (``usage``, ``o200k_base``, ``bytes``...); ``raw`` is the provider's own usage object as it came.
+    """
+
+    usage: Usage
+    source: str = ""
+    method: str = ""
+    model_served: str = ""
+    service_tier: str = ""
+    raw: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The books are right: what the store booked for this call."""
+
+    call_id: str
+    cost_nanousd: int
+    again: bool = False
+    """True when the store had settled this call before: nothing was changed."""
+
+
+@dataclass(slots=True)
+class Call:
+    """All that is known of one call. One field a step; each starts as None; nobody writes a second one."""
+
+    call_id: str
+    started_at: float
+    """Unix seconds when the request head was complete."""
+    started_ns: int
+    """The same moment on the monotonic clock, in nanoseconds."""
+    config_version: str = ""
+    request: Request | None = None
+    ask: Ask | None = None
+    caller: Caller | None = None
+    claims: Sequence[Claim] | None = None
+    hold: Hold | None = None
+    refusal: Refusal | None = None
+    ending: Ending | None = None
+    usage: Metered | None = None
+    cost: Cost | None = None
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished call, flat. Log line, stored row, admin API and metrics all read this, so they cannot disagree."""
+
+    call_id: str
+    correlation_id: str
+    trace_id: str
+    started_at: str
+    """RFC 3339, UTC, milliseconds."""
+    team: str
+    user: str
+    agent: str
+    call_type: str
+    tags: dict[str, str]
+    key_name: str
+    upstream: str
+    provider: str
+    protocol: str
+    operation: str
+    model_requested: str
+    model_served: str
+    stream: bool
+    status: int
+    error_type: str
+    attempts: int
+    usage: dict[str, int]
+    usage_source: str
+    usage_method: str
+    usage_raw: dict[str, Any] | None
+    cost_nanousd: int
+    price_rows: tuple[str, ...]
+    pricebook: str
+    unpriced: bool
+    service_tier: str
+    held_nanousd: int
+    budgets: tuple[str, ...]
+    latency_ms: float
+    ttft_ms: float | None
+    overhead_ms: float
+    request_bytes: int
+    response_bytes: int
+    config_version: str
+    outcome: str
+    accounts: tuple[str, ...] = field(default=())

@@ -1,0 +1,70 @@
+"""The promise of a dialect: five questions about bytes, answered without I/O, clock or await.
+
+1. *What is asked?* ``ask(body)``
+2. *What was used?* ``read(document, reading)`` for the JSON body or for each event of a stream, then ``usage(raw)``
+3. *What text would we count?* ``prompt(body)``, and ``Reading.text`` for what came back
+4. *How do we say no?* ``refuse(refusal)``
+5. *Where does the credential go?* ``credential(secret)``
+
+One file a dialect; the table from (protocol of the upstream, path) to dialect is ``table.py``. A dialect never raises on
+what a client or a provider sent: what it cannot read it leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.call import Ask
+    from gateway.errors import Refusal
+    from pricing.usage import Usage
+
+
+@dataclass(slots=True)
+class Reading:
+    """What has been learned from an answer so far. Grows event by event; holds no event itself.
+
+    ``usage`` is the provider's own object, the latest seen (cumulative counts replace earlier ones). ``text`` collects what
+    the model wrote, tool arguments and reasoning included, for the case that nobody else counts it.
+    """
+
+    model: str = ""
+    service_tier: str = ""
+    usage: dict[str, Any] | None = None
+    text: list[str] = field(default_factory=list)
+    text_chars: int = 0
+    finished: bool = False
+    """The provider said that the answer is whole."""
+
+
+class Dialect(Protocol):
+    """See the module's docstring."""
+
+    @property
+    def operation(self) -> str:
+        """chat, text_completion, responses, embeddings, messages, ...: the name in records and metrics."""
+
+    @property
+    def metered(self) -> bool:
+        """False for what is forwarded without being understood; then ``ask`` gets no body and nothing is buffered."""
+
+    def ask(self, body: bytes) -> Ask:
+        """What is asked for. One parse; a body that cannot be read gives an Ask with a ``fault``."""
+
+    def read(self, document: bytes, reading: Reading) -> None:
+        """Learn from one JSON document: the whole body, or the data of one event."""
+
+    def usage(self, raw: dict[str, Any]) -> Usage | None:
+        """The provider's usage object as counts that do not overlap; None when it does not hold any."""
+
+    def prompt(self, body: bytes) -> Iterable[str]:
+        """The texts of the request that a provider would bill as input."""
+
+    def refuse(self, refusal: Refusal) -> bytes:
+        """The error body in this dialect (JSON)."""
+
+    def credential(self, secret: str) -> tuple[bytes, bytes]:
+        """The header (name, value) that carries the provider's key."""

@@ -1,0 +1,110 @@
+"""Refusals, failures, and the one table that says what each of them means on the wire.
+
+A *refusal* is a value: an expected answer to a call that may not proceed. A *failure* is an exception: something that
+should have worked did not; it says what, whose fault, and whether trying again makes sense. An error of the provider is
+neither: it is a response. The words that a client reads are the dialect's (``dialects/*.refuse``); the status, the code
+and the retry advice are here, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Everything that the gateway itself can answer instead of a provider."""
+
+    BUDGET_EXCEEDED = "budget_exceeded"
+    BUDGET_HELD = "budget_held"
+    MODEL_UNPRICED = "model_unpriced"
+    MALFORMED_BODY = "malformed_body"
+    MALFORMED_HEADER = "malformed_header"
+    MALFORMED_REQUEST = "malformed_request"
+    BODY_TOO_LARGE = "body_too_large"
+    UNKNOWN_ROUTE = "unknown_route"
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_RESET = "upstream_reset"
+    UPSTREAM_UNREADABLE = "upstream_unreadable"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    STORE_UNAVAILABLE = "store_unavailable"
+    SHUTTING_DOWN = "shutting_down"
+    INTERNAL = "internal_error"
+
+
+class Whose(StrEnum):
+    """Which side a failure belongs to."""
+
+    FRONT = "front"
+    UPSTREAM = "upstream"
+    OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """One row of the table: HTTP status, OpenAI ``type`` and ``code``, Anthropic ``type``, and ``x-should-retry``."""
+
+    status: int
+    type: str
+    code: str
+    anthropic_type: str
+    retry: bool
+
+
+MEANINGS: dict[Kind, Meaning] = {
+    Kind.BUDGET_EXCEEDED: Meaning(429, "insufficient_quota", "budget_exceeded", "rate_limit_error", retry=False),
+    Kind.BUDGET_HELD: Meaning(429, "insufficient_quota", "budget_held", "rate_limit_error", retry=True),
+    Kind.MODEL_UNPRICED: Meaning(403, "invalid_request_error", "model_unpriced", "permission_error", retry=False),
+    Kind.MALFORMED_BODY: Meaning(400, "invalid_request_error", "malformed_body", "invalid_request_error", retry=False),
+    Kind.MALFORMED_HEADER: Meaning(
+        400, "invalid_request_error", "malformed_header", "invalid_request_error", retry=False
+    ),
+    Kind.MALFORMED_REQUEST: Meaning(
+        400, "invalid_request_error", "malformed_request", "invalid_request_error", retry=False
+    ),
+    Kind.BODY_TOO_LARGE: Meaning(413, "invalid_request_error", "body_too_large", "request_too_large", retry=False),
+    Kind.UNKNOWN_ROUTE: Meaning(404, "invalid_request_error", "unknown_route", "not_found_error", retry=False),
+    Kind.UPSTREAM_UNREACHABLE: Meaning(502, "upstream_error", "upstream_unreachable", "api_error", retry=True),
+    Kind.UPSTREAM_RESET: Meaning(502, "upstream_error", "upstream_reset", "api_error", retry=True),
+    Kind.UPSTREAM_UNREADABLE: Meaning(502, "upstream_error", "upstream_unreadable", "api_error", retry=True),
+    Kind.UPSTREAM_TIMEOUT: Meaning(504, "upstream_error", "upstream_timeout", "api_error", retry=True),
+    Kind.STORE_UNAVAILABLE: Meaning(503, "store_unavailable", "store_unavailable", "api_error", retry=True),
+    Kind.SHUTTING_DOWN: Meaning(503, "upstream_error", "shutting_down", "api_error", retry=True),
+    Kind.INTERNAL: Meaning(500, "internal_error", "internal_error", "api_error", retry=False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The gateway's own answer to a call. ``message`` alone must tell a person what to do.
+
+    Money is in nano-dollars, ``resets_at`` in Unix seconds (0 = does not apply), ``retry_after_ms`` is the short wait that
+    ``budget_held`` suggests.
+    """
+
+    kind: Kind
+    message: str
+    budget: str = ""
+    scope: str = ""
+    window: str = ""
+    limit_nanousd: int = 0
+    spent_nanousd: int = 0
+    held_nanousd: int = 0
+    needed_nanousd: int = 0
+    resets_at: int = 0
+    retry_after_ms: int = 0
+
+
+class Failure(Exception):  # noqa: N818 - the word of the house for it
+    """Something that should have worked did not. Never carries text that a client sent."""
+
+    def __init__(self, kind: Kind, whose: Whose, message: str, *, may_retry: bool = False) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.whose = whose
+        self.message = message
+        self.may_retry = may_retry
+
+    def refusal(self) -> Refusal:
+        """The failure as an answer, for as long as nothing has been sent yet."""
+        return Refusal(self.kind, self.message)

@@ -1,0 +1,69 @@
+"""The promise of a store: the only memory. All claims or none, once, whatever dies.
+
+``reserve``  grants every claim of a call or none, in one atomic step. Asking again for the same call grants the same hold.
+             After a crash between grant and answer the hold exists and its lease runs.
+``extend``   adds to a hold while a stream outgrows it, under the same rule. (Not there yet in the first version.)
+``settle``   replaces the hold by what the call cost, and keeps the record, in one step. Idempotent by call id: the second
+             time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
+``release``  gives a hold back without a charge. Idempotent.
+``read``     balances of accounts; ``find``, ``recent`` finished calls; ``spend`` sums of them.
+
+A lease that lapses (its worker died) is charged with the hold, and the record says ``lost``: never zero, never silent.
+Failures of the store are ``Failure(STORE_UNAVAILABLE)``. The store's clock is the clock of leases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.accounts import Account, Balance, Claim, Hold
+    from gateway.call import Receipt
+    from gateway.errors import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is booked for a finished call. ``record`` is the Record as JSON; ``accounts`` those of its claims."""
+
+    call_id: str
+    cost_nanousd: int
+    outcome: str
+    accounts: tuple[Account, ...]
+    record: bytes
+    started_at: str
+    """RFC 3339 as in the record: the order in which calls are listed."""
+
+
+class Store(Protocol):
+    """See the module's docstring."""
+
+    async def open(self) -> None:
+        """Connect, create or upgrade the schema, start the background work."""
+
+    async def close(self) -> None:
+        """Finish what was asked for, renew nothing any more, disconnect."""
+
+    async def reserve(self, call_id: str, claims: Sequence[Claim]) -> Hold | Refusal:
+        """All claims or none."""
+
+    async def settle(self, settlement: Settlement) -> Receipt:
+        """Book the cost, drop the hold, keep the record."""
+
+    async def release(self, call_id: str) -> None:
+        """Drop the hold, charge nothing."""
+
+    async def read(self, accounts: Sequence[Account]) -> list[Balance]:
+        """Balances, in the order asked for; an account that the store does not know has zeros."""
+
+    async def find(self, call_id: str) -> dict[str, Any] | None:
+        """One record by call id."""
+
+    async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
+        """Records, newest first; ``before`` is the call id after which the list goes on."""
+
+    async def holds(self) -> int:
+        """How many calls hold something at the moment."""

@@ -1,0 +1,50 @@
+"""The units that providers bill, as one value whose fields never overlap.
+
+Providers nest their counts differently (OpenAI's prompt tokens include cached ones, Anthropic's exclude them; OpenAI's
+completion tokens include reasoning, Gemini's candidates exclude thoughts). A dialect takes that apart, so that here each
+token is in exactly one field and the bill is the plain sum of field x rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts of one call; every field is a whole number of its unit (tokens unless the name says otherwise).
+
+    ``input`` is uncached text input, ``output`` is visible output: cached, written, audio, image and reasoning tokens
+    stand in their own fields and nowhere else.
+    """
+
+    input: int = 0
+    cached_input: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    audio_in: int = 0
+    image_in: int = 0
+    output: int = 0
+    reasoning: int = 0
+    audio_out: int = 0
+    image_out: int = 0
+    searches: int = 0
+
+    @property
+    def input_tokens(self) -> int:
+        """Everything that was read: what a person means by "input tokens"."""
+        return (
+            self.input + self.cached_input + self.cache_write + self.cache_write_1h + self.audio_in + self.image_in
+        )
+
+    @property
+    def output_tokens(self) -> int:
+        """Everything that was written, reasoning included."""
+        return self.output + self.reasoning + self.audio_out + self.image_out
+
+    def counts(self) -> dict[str, int]:
+        """The fields that are not zero, by name: the shape of records and of the admin API."""
+        return {name: value for name in UNITS if (value := getattr(self, name))}
+
+
+UNITS: tuple[str, ...] = tuple(field.name for field in fields(Usage))
