@@ -44,6 +44,8 @@ class Hold:
     call_id: str
     amount_nanousd: int
     claims: tuple[Claim, ...]
+    least_left_nanousd: int | None = None
+    """What the tightest limit still has beyond this hold when it was granted; None when nothing is limited."""
 
 
 @dataclass(frozen=True, slots=True)

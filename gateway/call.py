@@ -34,7 +34,10 @@ class Request:
     upstream: str
     protocol: str
     upstream_target: str
+    provider: str = ""
     body: bytes | None = None
+    received_ns: int = 0
+    """Monotonic nanoseconds when everything that is read before sending had arrived."""
 
 
 @dataclass(frozen=True, slots=True)

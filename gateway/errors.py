@@ -22,6 +22,7 @@ class Kind(StrEnum):
     MALFORMED_HEADER = "malformed_header"
     MALFORMED_REQUEST = "malformed_request"
     BODY_TOO_LARGE = "body_too_large"
+    HEADER_TOO_LARGE = "header_too_large"
     UNKNOWN_ROUTE = "unknown_route"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_RESET = "upstream_reset"
@@ -63,6 +64,9 @@ MEANINGS: dict[Kind, Meaning] = {
         400, "invalid_request_error", "malformed_request", "invalid_request_error", retry=False
     ),
     Kind.BODY_TOO_LARGE: Meaning(413, "invalid_request_error", "body_too_large", "request_too_large", retry=False),
+    Kind.HEADER_TOO_LARGE: Meaning(
+        431, "invalid_request_error", "header_too_large", "invalid_request_error", retry=False
+    ),
     Kind.UNKNOWN_ROUTE: Meaning(404, "invalid_request_error", "unknown_route", "not_found_error", retry=False),
     Kind.UPSTREAM_UNREACHABLE: Meaning(502, "upstream_error", "upstream_unreachable", "api_error", retry=True),
     Kind.UPSTREAM_RESET: Meaning(502, "upstream_error", "upstream_reset", "api_error", retry=True),
@@ -108,3 +112,33 @@ class Failure(Exception):  # noqa: N818 - the word of the house for it
     def refusal(self) -> Refusal:
         """The failure as an answer, for as long as nothing has been sent yet."""
         return Refusal(self.kind, self.message)
+
+
+WINDOW_SECONDS = {"hour": 3600, "day": 86400, "week": 604800}
+"""The length that a budget's window normally has; months and DST days differ, so ``w`` is left out or approximate."""
+
+
+def retry_headers(refusal: Refusal, now: float) -> tuple[tuple[bytes, bytes], ...]:
+    """What tells a client when to come back.
+
+    ``x-should-retry`` is read by the official SDKs before anything else; a truthful long ``retry-after`` is harmless only
+    beside ``false``. ``RateLimit`` fields follow draft-ietf-httpapi-ratelimit-headers; it defines no unit for money, so
+    that ours is named: micro-dollars.
+    """
+    meaning = MEANINGS[refusal.kind]
+    headers = [(b"x-should-retry", b"true" if meaning.retry else b"false")]
+    if refusal.retry_after_ms:
+        headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
+    if refusal.kind is not Kind.BUDGET_EXCEEDED:
+        return tuple(headers)
+    left_s = max(1, int(refusal.resets_at - now)) if refusal.resets_at else 0
+    if left_s:
+        headers.append((b"retry-after", b"%d" % left_s))
+    name = f"{refusal.scope}/{refusal.window}".encode("ascii", "replace").replace(b"\\", b"").replace(b'"', b"")
+    length_s = WINDOW_SECONDS.get(refusal.window)
+    window = b";w=%d" % length_s if length_s else b""
+    reset = b";t=%d" % left_s if left_s else b""
+    left = max(0, refusal.limit_nanousd - refusal.spent_nanousd) // 1000
+    headers.append((b"RateLimit-Policy", b'"%b";q=%d;qu="micro-usd"%b' % (name, refusal.limit_nanousd // 1000, window)))
+    headers.append((b"RateLimit", b'"%b";r=%d%b' % (name, left, reset)))
+    return tuple(headers)

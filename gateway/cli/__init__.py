@@ -1,0 +1,49 @@
+"""The ``tollgate`` command. Each subcommand is a file of its name, imported only when it is called."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+
+import click
+
+from gateway import __version__
+
+COMMANDS = {
+    "serve": "Run the gateway.",
+    "demo": "Run the gateway with a pretend provider and sample traffic: no key, no network.",
+    "check": "Validate a config and show what it resolves to.",
+    "price": "Price one usage and show the rates.",
+}
+
+
+class _Commands(click.Group):
+    """Subcommands by name, with a suggestion for a misspelt one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"gateway.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tollgate")
+def main() -> None:
+    """Tollgate, an LLM gateway: changes no byte, loses no cent, costs nothing to have, shows everything."""

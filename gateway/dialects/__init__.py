@@ -2,7 +2,7 @@
 
 1. *What is asked?* ``ask(body)``
 2. *What was used?* ``read(document, reading)`` for the JSON body or for each event of a stream, then ``usage(raw)``
-3. *What text would we count?* ``prompt(body)``, and ``Reading.text`` for what came back
+3. *What text would we count?* ``prompt(body)`` with ``framing(body)``, and ``Reading.text`` for what came back
 4. *How do we say no?* ``refuse(refusal)``
 5. *Where does the credential go?* ``credential(secret)``
 
@@ -62,6 +62,9 @@ class Dialect(Protocol):
 
     def prompt(self, body: bytes) -> Iterable[str]:
         """The texts of the request that a provider would bill as input."""
+
+    def framing(self, body: bytes) -> int:
+        """The tokens of the request that are no text: framing of messages, token ids, a flat number for each image."""
 
     def refuse(self, refusal: Refusal) -> bytes:
         """The error body in this dialect (JSON)."""

@@ -1,0 +1,81 @@
+"""What a call can cost at the most, and what it is likely to cost, before anything is sent.
+
+Owns the arithmetic of holds; knows no budget and no price row. Laws: integers only, rounded up; ``most`` is never below
+``likely``; no bound is shrunk to fit. ``most`` rests on two things that can be proved of text: a token of a byte-level
+vocabulary covers at least one byte, and a provider honours its own output maximum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.call import Ask
+from pricing.money import FEMTO_PER_NANO
+
+BYTES_PER_TOKEN = 4
+"""Of English prose under current vocabularies; code and other languages have fewer, so that the guess is then low."""
+LIKELY_OUTPUT_TOKENS = 1024
+"""The guess for one choice while nothing is known of a caller's earlier answers."""
+LIKELY_CHOICES = 128
+"""OpenAI's maximum of ``n``. A guess goes no further, whatever a body says."""
+UNKNOWN_OUTPUT_TOKENS = 1_000_000
+"""Where neither caller nor book names a maximum: above every output limit that a provider publishes."""
+MOST_NANOUSD = 1 << 53
+"""A bound ends here, 9 million dollars: past every limit that a budget can have, and still exact in a double."""
+WITHOUT_OUTPUT = frozenset(("embeddings",))
+
+
+class Tariff(Protocol):
+    """What is read of a model's rates: femto-dollars per token, and its limits in tokens."""
+
+    @property
+    def dearest_input_femto(self) -> int: ...
+    @property
+    def dearest_output_femto(self) -> int: ...
+    @property
+    def likely_input_femto(self) -> int: ...
+    @property
+    def likely_output_femto(self) -> int: ...
+    @property
+    def max_output_tokens(self) -> int | None: ...
+    @property
+    def context_tokens(self) -> int | None: ...
+    def rate_femto(self, unit: str, /) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Nano-dollars: the expected cost, and the cost that the call cannot exceed."""
+
+    likely_nanousd: int
+    most_nanousd: int
+
+
+def bound(ask: Ask, tariff: Tariff) -> Bound:
+    """Both bounds of one call under one tariff."""
+    asked = ask.max_output_tokens if ask.max_output_tokens and ask.max_output_tokens > 0 else None  # -1: "no limit"
+    choices = max(1, ask.choices)
+    input_bytes = max(0, ask.input_bytes)
+    most_output, likely_output = _outputs(asked, tariff) if ask.operation not in WITHOUT_OUTPUT else (0, 0)
+    most = input_bytes * tariff.dearest_input_femto + most_output * choices * tariff.dearest_output_femto
+    likely = (
+        -(-input_bytes // BYTES_PER_TOKEN) * tariff.likely_input_femto
+        + likely_output * min(choices, LIKELY_CHOICES) * tariff.likely_output_femto
+    )
+    likely_nanousd = _up(likely)
+    return Bound(likely_nanousd, max(likely_nanousd, _up(most)))
+
+
+def _outputs(asked: int | None, tariff: Tariff) -> tuple[int, int]:
+    """Output tokens of one choice: (at the most, likely). The tighter of the caller's and the model's maximum counts."""
+    of_model = tariff.max_output_tokens
+    if of_model is None:
+        most = asked or tariff.context_tokens or UNKNOWN_OUTPUT_TOKENS
+    else:
+        most = of_model if asked is None else min(asked, of_model)
+    return most, min(most, LIKELY_OUTPUT_TOKENS)
+
+
+def _up(femtousd: int) -> int:
+    return min(-(-femtousd // FEMTO_PER_NANO), MOST_NANOUSD)

@@ -1,0 +1,37 @@
+"""``tollgate serve``: run the gateway until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from gateway.cli.check import find_config
+from gateway.loading import Problems, load
+from gateway.workers import serve as run
+
+
+@click.command()
+@click.option("--config", "config", type=click.Path(path_type=Path), help="Config file (YAML).")
+@click.option("--host", help="Address of the front listener.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the front listener.")
+@click.option("--admin-port", type=click.IntRange(0, 65535), help="Port of the admin listener.")
+def serve(config: Path | None, host: str | None, port: int | None, admin_port: int | None) -> None:
+    """Run the gateway.
+
+    Without a config it serves OpenAI, Anthropic and Gemini with the callers' own keys on 127.0.0.1:8080, the operator's
+    pages on 127.0.0.1:8081, and keeps its books in ./tollgate.db.
+    """
+    path = find_config(config)
+    try:
+        settings = load(path, os.environ)
+    except Problems as problems:
+        click.echo(str(problems), err=True)
+        sys.exit(2)
+    front, admin = settings.front, settings.admin
+    front = replace(front, host=host or front.host, port=front.port if port is None else port)
+    admin = replace(admin, port=admin.port if admin_port is None else admin_port)
+    sys.exit(run(replace(settings, front=front, admin=admin), path))

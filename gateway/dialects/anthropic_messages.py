@@ -1,0 +1,148 @@
+"""The dialect of Anthropic's ``messages``.
+
+Owns what is special in its counting: ``input_tokens`` excludes everything cached, usage comes in two events of a stream,
+and the second is cumulative, so fields are replaced and never added. llama.cpp and others speak it too, with fewer fields.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.call import Ask
+from gateway.dialects import prompts
+from gateway.dialects.values import Json, add_text, as_list, as_object, count, name, note_model, output_bound, parse
+from gateway.dialects.voices import AnthropicVoice
+from pricing.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.dialects import Reading
+
+APART = frozenset({"compaction", "advisor_message"})
+"""Iterations that the totals leave out (SDK, ``BetaUsage.iterations``); the others are inside them."""
+TOTALS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+MEDIA_TOKENS = 1600
+"""An image of the largest size that is not scaled down (Anthropic, "Vision": width x height / 750)."""
+TOOLS_TOKENS = 346
+"""The hidden prompt that comes with tools (Anthropic, "Tool use", table of system prompt tokens)."""
+
+
+class AnthropicMessages(AnthropicVoice):
+    """See the module's docstring."""
+
+    __slots__ = ()
+    operation = "messages"
+    metered = True
+
+    def ask(self, body: bytes) -> Ask:
+        """``speed: fast`` is a tier of its own price, so it is told as one."""
+        root, fault = parse(body)
+        return Ask(
+            operation=self.operation,
+            metered=True,
+            model=name(root.get("model")),
+            stream=root.get("stream") is True,
+            max_output_tokens=output_bound(root.get("max_tokens")),
+            input_bytes=len(body),
+            service_tier="fast" if root.get("speed") == "fast" else name(root.get("service_tier")),
+            fault=fault,
+        )
+
+    def read(self, document: bytes, reading: Reading) -> None:
+        """One event, or the whole message."""
+        try:
+            root = orjson.loads(document)
+        except ValueError:
+            return
+        if type(root) is not dict:
+            return
+        kind = root.get("type")
+        if kind == "content_block_delta":
+            delta = root.get("delta")
+            if type(delta) is dict:
+                add_text(reading, delta.get("text") or delta.get("partial_json") or delta.get("thinking"))
+        elif kind == "content_block_start":
+            _add_block(reading, root.get("content_block"))
+        elif kind == "message_delta":
+            _merge(reading, root.get("usage"))
+            reading.finished = as_object(root.get("delta")).get("stop_reason") is not None
+        elif kind == "message_start":
+            self._read_message(as_object(root.get("message")), reading)
+        elif kind == "message_stop":
+            reading.finished = True
+        elif kind == "message" or "content" in root:
+            self._read_message(root, reading)
+            reading.finished = True
+
+    def _read_message(self, message: Json, reading: Reading) -> None:
+        note_model(reading, message)
+        _merge(reading, message.get("usage"))
+        for block in as_list(message.get("content")):
+            _add_block(reading, block)
+
+    def usage(self, raw: Json) -> Usage | None:
+        """The totals, and the iterations that are billed beside them."""
+        if all(count(raw.get(key)) is None for key in TOTALS):
+            return None
+        billed = [raw, *(item for item in map(as_object, as_list(raw.get("iterations"))) if item.get("type") in APART)]
+        parts = [_split(item) for item in billed]
+        sums = [sum(column) for column in zip(*parts, strict=True)]
+        searches = count(as_object(raw.get("server_tool_use")).get("web_search_requests")) or 0
+        return Usage(
+            input=sums[0], cached_input=sums[1], cache_write=sums[2], cache_write_1h=sums[3],
+            output=sums[4], reasoning=sums[5], searches=searches,
+        )  # fmt: skip
+
+    def prompt(self, body: bytes) -> Iterator[str]:
+        """System, messages with tool calls and results, then the tools."""
+        root, _ = parse(body)
+        return prompts.together(
+            prompts.texts(root.get("system")),
+            prompts.texts(root.get("messages")),
+            prompts.definitions(root.get("tools")),
+        )
+
+    def framing(self, body: bytes) -> int:
+        """Three tokens a message and three for the answer, the hidden prompt of tools, a flat number for each image."""
+        root, fault = parse(body)
+        messages = root.get("messages")
+        tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * len(as_list(messages))
+        return tokens + (TOOLS_TOKENS if root.get("tools") else 0) + MEDIA_TOKENS * prompts.media_parts(messages)
+
+
+def _merge(reading: Reading, usage: Any) -> None:
+    """Field by field, the last one wins; null says nothing."""
+    if type(usage) is not dict:
+        return
+    told = {key: value for key, value in usage.items() if value is not None}
+    reading.usage = {**(reading.usage or {}), **told}
+    tier = "fast" if told.get("speed") == "fast" else told.get("service_tier")
+    if tier is not None:
+        reading.service_tier = name(tier)
+
+
+def _add_block(reading: Reading, block: Any) -> None:
+    """The opening of a block in a stream (a tool's name, mostly), or a whole block."""
+    if type(block) is not dict:
+        return
+    for key in ("name", "text", "thinking"):
+        add_text(reading, block.get(key))
+    if block.get("input"):  # an object that is empty while a stream is still to fill it
+        for text in prompts.definitions(block["input"]):
+            add_text(reading, text)
+
+
+def _split(raw: Json) -> tuple[int, int, int, int, int, int]:
+    """Input, cache read, 5-minute write, 1-hour write, visible output, thinking. The totals win over their details."""
+    told = as_object(raw.get("cache_creation"))
+    hour, minutes = count(told.get("ephemeral_1h_input_tokens")) or 0, count(told.get("ephemeral_5m_input_tokens")) or 0
+    total = count(raw.get("cache_creation_input_tokens"))
+    written = hour + minutes if total is None else total
+    output = count(raw.get("output_tokens")) or 0
+    thinking = min(count(as_object(raw.get("output_tokens_details")).get("thinking_tokens")) or 0, output)
+    hour = min(hour, written)
+    read, cached = count(raw.get("input_tokens")) or 0, count(raw.get("cache_read_input_tokens")) or 0
+    return read, cached, written - hour, hour, output - thinking, thinking

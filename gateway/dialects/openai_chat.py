@@ -1,0 +1,144 @@
+"""The dialect of ``chat/completions``: OpenAI's, and that of everybody who copied it.
+
+Reads the JSON body and the events of a stream. Known oddities: ``usage`` is null on all chunks but the last; transformers
+puts it beside the finish reason and never sends ``[DONE]``; xAI and vLLM can send it, cumulative, on every chunk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.call import Ask
+from gateway.dialects import prompts
+from gateway.dialects.openai_usage import split
+from gateway.dialects.values import (
+    Json,
+    add_text,
+    as_list,
+    as_object,
+    choices,
+    name,
+    note_model,
+    output_bound,
+    parse,
+)
+from gateway.dialects.voices import OpenAIVoice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.dialects import Reading
+    from pricing.usage import Usage
+
+DONE = b"[DONE]"
+IMAGE_TOKENS = 1105
+"""A large image in high detail (OpenAI, "Images and vision": 2048 x 4096 pixels). The pixels are not looked at."""
+TOOLS_TOKENS = 12
+"""The frame around a list of tools (OpenAI cookbook, "How to count tokens with tiktoken")."""
+
+
+class OpenAIChat(OpenAIVoice):
+    """See the module's docstring."""
+
+    __slots__ = ()
+    operation = "chat"
+    metered = True
+
+    def ask(self, body: bytes) -> Ask:
+        """The larger of ``max_completion_tokens`` and ``max_tokens`` is the bound; ``n`` is the number of choices."""
+        root, fault = parse(body)
+        return Ask(
+            operation=self.operation,
+            metered=True,
+            model=name(root.get("model")),
+            stream=root.get("stream") is True,
+            choices=choices(root.get("n")),
+            max_output_tokens=output_bound(root.get("max_completion_tokens"), root.get("max_tokens")),
+            input_bytes=len(body),
+            service_tier=name(root.get("service_tier")),
+            fault=fault,
+        )
+
+    def read(self, document: bytes, reading: Reading) -> None:
+        """One chunk or the whole body; a chunk with usage and without choices is the last one."""
+        if document == DONE:
+            reading.finished = True
+            return
+        try:
+            root = orjson.loads(document)
+        except ValueError:
+            return
+        if type(root) is not dict:
+            return
+        note_model(reading, root)
+        usage = root.get("usage")
+        if type(usage) is dict:
+            reading.usage = usage
+        answers = root.get("choices")
+        if type(answers) is list and answers:
+            for answer in answers:
+                if type(answer) is dict:
+                    self._read_choice(answer, reading)
+        elif type(usage) is dict:
+            reading.finished = True
+
+    def _read_choice(self, answer: Json, reading: Reading) -> None:
+        """A later chunk of another choice takes ``finished`` back, so that n answers count as whole only at the end."""
+        reading.finished = answer.get("finish_reason") is not None or "message" in answer
+        delta = answer.get("delta") or answer.get("message")
+        if type(delta) is not dict:
+            return
+        content = delta.get("content")
+        if type(content) is str:
+            add_text(reading, content)
+        elif content is not None:
+            _add_parts(reading, content)
+        if len(delta) > 1 or content is None:
+            _add_rest(reading, delta)
+
+    def usage(self, raw: Json) -> Usage | None:
+        """``prompt_tokens`` includes cached ones, ``completion_tokens`` includes reasoning and rejected predictions."""
+        return split(raw, "prompt_tokens", "completion_tokens")
+
+    def prompt(self, body: bytes) -> Iterator[str]:
+        """Messages with their tool calls, then definitions of tools and of the answer's schema."""
+        root, _ = parse(body)
+        return prompts.together(
+            prompts.texts(root.get("messages")),
+            prompts.definitions(root.get("tools")),
+            prompts.definitions(root.get("functions")),
+            prompts.definitions(as_object(root.get("response_format")).get("json_schema")),
+        )
+
+    def framing(self, body: bytes) -> int:
+        """Three tokens a message and three for the answer, a frame around tools, a flat number for each image or file."""
+        root, fault = parse(body)
+        messages = root.get("messages")
+        tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * len(as_list(messages))
+        tools = TOOLS_TOKENS if root.get("tools") or root.get("functions") else 0
+        return tokens + tools + IMAGE_TOKENS * prompts.media_parts(messages)
+
+
+def _add_rest(reading: Reading, delta: Json) -> None:
+    """What stands beside ``content``; OpenRouter and vLLM say ``reasoning``, most others ``reasoning_content``."""
+    add_text(reading, delta.get("reasoning_content") or delta.get("reasoning"))
+    add_text(reading, delta.get("refusal"))
+    for call in as_list(delta.get("tool_calls")):
+        if type(call) is dict:
+            _add_function(reading, call.get("function") or call.get("custom"))
+    _add_function(reading, delta.get("function_call"))
+    add_text(reading, as_object(delta.get("audio")).get("transcript"))
+
+
+def _add_function(reading: Reading, function: Any) -> None:
+    if type(function) is dict:
+        add_text(reading, function.get("name"))
+        add_text(reading, function.get("arguments") or function.get("input"))
+
+
+def _add_parts(reading: Reading, content: Any) -> None:
+    """Content as a list of parts (Mistral's reasoning models)."""
+    for text in prompts.texts(content):
+        add_text(reading, text)

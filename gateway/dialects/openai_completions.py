@@ -1,0 +1,94 @@
+"""The dialect of the legacy ``completions``: a prompt, or several, or token ids; no messages.
+
+Usage is counted as in chat. What is billed is one answer per prompt and choice, and the candidates that ``best_of`` made
+and threw away as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.call import Ask
+from gateway.dialects import prompts
+from gateway.dialects.openai_usage import split
+from gateway.dialects.values import MAX_CHOICES, Json, add_text, choices, name, note_model, output_bound, parse
+from gateway.dialects.voices import OpenAIVoice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.dialects import Reading
+    from pricing.usage import Usage
+
+DONE = b"[DONE]"
+
+
+class OpenAICompletions(OpenAIVoice):
+    """See the module's docstring."""
+
+    __slots__ = ()
+    operation = "text_completion"
+    metered = True
+
+    def ask(self, body: bytes) -> Ask:
+        """``choices`` is prompts x the larger of ``n`` and ``best_of``."""
+        root, fault = parse(body)
+        answers = choices(root.get("n"), root.get("best_of")) * _prompts(root.get("prompt"))
+        return Ask(
+            operation=self.operation,
+            metered=True,
+            model=name(root.get("model")),
+            stream=root.get("stream") is True,
+            choices=min(answers, MAX_CHOICES),
+            max_output_tokens=output_bound(root.get("max_tokens"), root.get("max_completion_tokens")),
+            input_bytes=len(body),
+            service_tier=name(root.get("service_tier")),
+            fault=fault,
+        )
+
+    def read(self, document: bytes, reading: Reading) -> None:
+        """One chunk or the whole body: both hold their text in ``choices[].text``."""
+        if document == DONE:
+            reading.finished = True
+            return
+        try:
+            root = orjson.loads(document)
+        except ValueError:
+            return
+        if type(root) is not dict:
+            return
+        note_model(reading, root)
+        usage = root.get("usage")
+        if type(usage) is dict:
+            reading.usage = usage
+        answers = root.get("choices")
+        if type(answers) is list and answers:
+            for answer in answers:
+                if type(answer) is dict:
+                    add_text(reading, answer.get("text"))
+                    reading.finished = answer.get("finish_reason") is not None
+        elif type(usage) is dict:
+            reading.finished = True
+
+    def usage(self, raw: Json) -> Usage | None:
+        """As in chat."""
+        return split(raw, "prompt_tokens", "completion_tokens")
+
+    def prompt(self, body: bytes) -> Iterator[str]:
+        """The prompts that are text, and the suffix."""
+        root, _ = parse(body)
+        return prompts.together(prompts.texts(root.get("prompt")), prompts.texts(root.get("suffix")))
+
+    def framing(self, body: bytes) -> int:
+        """The prompts that are token ids."""
+        root, _ = parse(body)
+        return prompts.token_ids(root.get("prompt"))
+
+
+def _prompts(prompt: Any) -> int:
+    """How many prompts: an array of strings or of arrays is many, an array of integers is one."""
+    if type(prompt) is not list:
+        return 1
+    return max(1, sum(type(item) is not int for item in prompt))

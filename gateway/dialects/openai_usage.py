@@ -1,0 +1,64 @@
+"""OpenAI's usage objects taken apart: totals that include their details become fields that do not overlap.
+
+Shared by the dialects of that family, which differ in two words only. Law: the fields of the result add up to the totals
+that the provider said, however inconsistent its details are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway.dialects.values import as_object, count
+from pricing.usage import Usage
+
+if TYPE_CHECKING:
+    from gateway.dialects.values import Json
+
+
+def split(raw: Json, read_key: str, written_key: str) -> Usage | None:
+    """The object as Usage; None when it holds neither total. ``{key}_details`` are subsets, clamped to their total."""
+    read, written = count(raw.get(read_key)), count(raw.get(written_key))
+    if read is None and written is None:
+        return None
+    told = as_object(raw.get(f"{written_key}_details"))
+    unseen = _unseen(raw, read or 0, written or 0)
+    left = (written or 0) + unseen
+    reasoning, left = _part(max(count(told.get("reasoning_tokens")) or 0, unseen), left)
+    audio_out, left = _part(told.get("audio_tokens"), left)
+    image_out, left = _part(told.get("image_tokens"), left)
+    cached, write, audio_in, image_in, fresh = _split_input(raw, as_object(raw.get(f"{read_key}_details")), read or 0)
+    return Usage(
+        input=fresh, cached_input=cached, cache_write=write, audio_in=audio_in, image_in=image_in,
+        output=left, reasoning=reasoning, audio_out=audio_out, image_out=image_out,
+    )  # fmt: skip
+
+
+def _split_input(raw: Json, told: Json, read: int) -> tuple[int, int, int, int, int]:
+    """Cached first: cached tokens may be audio or images as well, and would be billed twice otherwise."""
+    cached, left = _part(_cached(raw, told), read)
+    write, left = _part(told.get("cache_write_tokens"), left)
+    audio, left = _part(told.get("audio_tokens"), left)
+    image, left = _part(told.get("image_tokens"), left)
+    return cached, write, audio, image, left
+
+
+def _cached(raw: Json, told: Json) -> Any:
+    """OpenAI's field, else DeepSeek's, else Moonshot's (both beside the totals)."""
+    for found in (told.get("cached_tokens"), raw.get("prompt_cache_hit_tokens"), raw.get("cached_tokens")):
+        if found is not None:
+            return found
+    return None
+
+
+def _unseen(raw: Json, read: int, written: int) -> int:
+    """Written tokens that stand in the grand total only.
+
+    xAI and Gemini's OpenAI form leave reasoning out of ``completion_tokens``, but bill it and add it to ``total_tokens``.
+    """
+    return max(0, (count(raw.get("total_tokens")) or 0) - read - written)
+
+
+def _part(wanted: Any, left: int) -> tuple[int, int]:
+    """So much of what is left, and what then remains."""
+    taken = min(count(wanted) or 0, left)
+    return taken, left - taken

@@ -1,0 +1,59 @@
+"""The table from (protocol, method, path) to dialect.
+
+Two dictionary look-ups for the paths that SDKs use. Any other POST is looked at more closely before it passes unmetered,
+because upstreams read ``//chat/./Completions/`` as the same place: an unusual spelling must not be a free one.
+"""
+
+from __future__ import annotations
+
+from posixpath import normpath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from gateway.dialects.anthropic_messages import AnthropicMessages
+from gateway.dialects.opaque import OpaqueAnthropic, OpaqueGemini, OpaqueOpenAI
+from gateway.dialects.openai_chat import OpenAIChat
+from gateway.dialects.openai_completions import OpenAICompletions
+from gateway.dialects.openai_embeddings import OpenAIEmbeddings
+from gateway.dialects.openai_responses import OpenAIResponses
+
+if TYPE_CHECKING:
+    from gateway.dialects import Dialect
+
+OPAQUE: dict[str, Dialect] = {"openai": OpaqueOpenAI(), "anthropic": OpaqueAnthropic(), "gemini": OpaqueGemini()}
+
+METERED: dict[str, Dialect] = {
+    "/chat/completions": OpenAIChat(),
+    "/completions": OpenAICompletions(),
+    "/responses": OpenAIResponses(),
+    "/responses/compact": OpenAIResponses(),
+    "/embeddings": OpenAIEmbeddings(),
+    "/messages": AnthropicMessages(),
+}
+"""The same for each protocol: Anthropic and Gemini serve OpenAI's form as well, local servers serve Anthropic's."""
+
+EXACT: dict[str, Dialect] = METERED | {f"/v1{path}": dialect for path, dialect in METERED.items()}
+
+ENDINGS: dict[str, Dialect] = {path: METERED[path] for path in METERED if path != "/messages"} | {
+    "/v1/messages": METERED["/messages"]
+}
+"""Ends of longer paths, such as ``/openai/deployments/x/chat/completions``. Not ``/messages``: threads have those too."""
+
+
+def dialect_for(protocol: str, method: str, path: str) -> Dialect:
+    """The dialect of a call; ``path`` is what follows the upstream's prefix, without the query.
+
+    An unknown protocol speaks like OpenAI. Never raises.
+    """
+    if method == "POST":
+        found = EXACT.get(path) or _closer(path)
+        if found is not None:
+            return found
+    return OPAQUE.get(protocol) or OPAQUE["openai"]
+
+
+def _closer(path: str) -> Dialect | None:
+    """The path as a lenient server reads it: decoded, without dot segments, doubled or last slashes, in lower case."""
+    plain = normpath("/" + unquote(path)).replace("//", "/").lower()
+    segments = plain.rsplit("/", 2)
+    return EXACT.get(plain) or ENDINGS.get("/" + "/".join(segments[-2:])) or ENDINGS.get("/" + segments[-1])

@@ -1,0 +1,105 @@
+"""JSON as strangers send it: the few questions that every dialect asks of a value whose type nobody promised.
+
+Owns the clamps. Knows no protocol and no field name. Law: nothing here raises on any input; what makes no sense is left
+out, and where leaving out would count too little it is clamped instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.dialects import Reading
+
+MAX_NAME_CHARS = 256
+MAX_TEXT_CHARS = 2_000_000
+"""What a Reading keeps of an answer: about 500 000 tokens, more than any model writes in one call."""
+MAX_OUTPUT_TOKENS = 10_000_000
+MAX_CHOICES = 10_000
+MAX_USAGE = 10**9
+"""Clamps far above anything real, so that bound x choices x rate stays exact in every store (below 2^53)."""
+
+Json = dict[str, Any]
+
+
+def parse(body: bytes) -> tuple[Json, str]:
+    """The JSON object of a body and "", or an empty object and the fault. NaN and nesting over 1024 levels are faults."""
+    try:
+        root = orjson.loads(body)
+    except ValueError:
+        return {}, "the body is not valid JSON"
+    if type(root) is not dict:
+        return {}, "the body is not a JSON object"
+    return root, ""
+
+
+def as_object(value: Any) -> Json:
+    """The value when it is an object, else an empty one."""
+    return value if type(value) is dict else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """The value when it is an array, else an empty one."""
+    return value if type(value) is list else []
+
+
+def name(value: Any) -> str:
+    """A name safe in a log line or a label: cut to 256 characters, non-printable ones replaced; "" if it is no string."""
+    if type(value) is not str:
+        return ""
+    cut = value[:MAX_NAME_CHARS]
+    if cut.isprintable():
+        return cut
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
+
+
+def output_bound(*values: Any) -> int | None:
+    """The largest of the caller's own output bounds, clamped to 10^7; None when none of them is a whole number >= 0.
+
+    The largest, because providers disagree on which field wins; anything odd is ignored, which leaves the model's maximum.
+    """
+    bounds = [value for value in values if type(value) is int and value >= 0]
+    return min(max(bounds), MAX_OUTPUT_TOKENS) if bounds else None
+
+
+def choices(*values: Any) -> int:
+    """How many answers may be billed: the largest of the numbers, 1 to 10^4.
+
+    Floats and numeric strings are read too: lenient providers coerce them, and overlooking one would count too little.
+    """
+    most = 1
+    for value in values:
+        if type(value) is str and value.strip().isdecimal():
+            value = int(value.strip()[:9])  # noqa: PLW2901 - the same number, read
+        if type(value) in (int, float):
+            most = max(most, int(min(value, MAX_CHOICES)))
+    return most
+
+
+def count(value: Any) -> int | None:
+    """A provider's count: whole and not negative, clamped to 10^9; None for anything else."""
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return min(int(value), MAX_USAGE) if value >= 0 else None
+    return None
+
+
+def add_text(reading: Reading, text: Any) -> None:
+    """Add what the model wrote; beyond 2 000 000 characters it is only counted."""
+    if type(text) is not str or not text:
+        return
+    room = MAX_TEXT_CHARS - reading.text_chars
+    reading.text_chars += len(text)
+    if room >= len(text):
+        reading.text.append(text)
+    elif room > 0:
+        reading.text.append(text[:room])
+
+
+def note_model(reading: Reading, root: Json) -> None:
+    """Remember the model that answers (the first name given) and the tier really used (the last)."""
+    if not reading.model:
+        reading.model = name(root.get("model"))
+    tier = root.get("service_tier")
+    if tier is not None and tier != reading.service_tier:
+        reading.service_tier = name(tier)

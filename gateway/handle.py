@@ -1,0 +1,246 @@
+"""The story of a call while its client waits, in the order of time.
+
+Each step fills one field of the Call and belongs to one room. There is one way out: whatever happens, the Call is given
+to ``settle``, a refused one too. What happens after that is told in ``settle.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.admission.bounds import bound
+from gateway.admission.identity import identify
+from gateway.call import Call, Caller, Ending, Headers, Request
+from gateway.dialects.table import dialect_for
+from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
+from gateway.settle import Finished, Settler
+from gateway.watch import Watch, identity_headers
+from gateway.wire.attempts import Sent, send
+from gateway.wire.websocket import relay_upgrade
+
+if TYPE_CHECKING:
+    from gateway.accounts import Claim
+    from gateway.dialects import Dialect
+    from gateway.snapshot import Snapshot
+    from gateway.store import Store
+    from gateway.wire.front import Arrival
+    from gateway.wire.routes import Place
+
+log = logging.getLogger("gateway.handle")
+
+MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
+"""Methods that can make a provider do billable work; asking for a list of models is not held against a budget."""
+FREE = frozenset(("count_tokens", "moderations"))
+"""Operations that no provider bills: an exhausted budget does not stand in their way."""
+REASONS = {status: phrase.encode() for status, phrase in (
+    (400, "Bad Request"), (403, "Forbidden"), (404, "Not Found"), (413, "Content Too Large"), (429, "Too Many Requests"),
+    (431, "Request Header Fields Too Large"), (500, "Internal Server Error"), (502, "Bad Gateway"),
+    (503, "Service Unavailable"), (504, "Gateway Timeout"),
+)}  # fmt: skip
+"""Reason phrases (RFC 9110 15, RFC 6585) of the statuses in ``errors.MEANINGS``."""
+
+
+def new_call_id() -> str:
+    """A UUIDv7 (RFC 9562 5.7): sorts by time, so that lists and indexes follow the order of calls. 1 us."""
+    ms = time.time_ns() // 1_000_000
+    low = random.getrandbits(74)  # noqa: S311 - an identity, not a secret
+    digits = f"{ms:012x}7{low >> 62:03x}{0x8000 | (low >> 48 & 0x3FFF):04x}{low & 0xFFFFFFFFFFFF:012x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+class Handle:
+    """Answers arrivals. ``active`` holds the calls that are on their way, by id."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot], store: Store, settler: Settler) -> None:
+        self._snapshot = snapshot
+        self._store = store
+        self._settler = settler
+        self.active: dict[str, Call] = {}
+
+    async def __call__(self, arrival: Arrival) -> None:
+        """Answer one request; returns when its answer is out and the Call is in ``settle``'s hands."""
+        snapshot = self._snapshot()
+        call = Call(new_call_id(), time.time(), time.monotonic_ns(), snapshot.version)
+        watch = Watch(call, snapshot, dialect_for("openai", "", ""))
+        self.active[call.call_id] = call
+        try:
+            outcome = await self._admit(arrival, call, watch)
+            if isinstance(outcome, Refusal):
+                call.refusal = outcome
+            else:
+                await self._forward(arrival, call, watch)
+        except Failure as failure:
+            call.refusal = failure.refusal()
+        except asyncio.CancelledError:
+            call.refusal = Refusal(Kind.SHUTTING_DOWN, "The gateway is shutting down.")
+            raise
+        except Exception:
+            log.exception("a bug while handling call %s", call.call_id)
+            call.refusal = Refusal(Kind.INTERNAL, "The gateway failed while handling this request.")
+        finally:
+            try:
+                self._close(arrival, call, watch.dialect)
+            finally:
+                del self.active[call.call_id]
+                await self._settler.submit(Finished(call, watch))
+
+    # -- before the request leaves ------------------------------------------------------------------------------------
+
+    async def _admit(self, arrival: Arrival, call: Call, watch: Watch) -> Refusal | None:
+        """Read what is asked, by whom, and set aside what it may cost."""
+        place = watch.snapshot.routes.place(arrival.target)
+        watch.dialect = dialect = dialect_for(place.protocol, arrival.method, place.rest.partition("?")[0])
+        caller = identify(arrival.headers, call.call_id)
+        if isinstance(caller, Refusal):
+            return caller
+        call.caller = caller
+        body = await arrival.body() if dialect.metered else None
+        call.ask = dialect.ask(body or b"")
+        call.request = _request(arrival, place, call.ask.model, body, watch.snapshot)
+        claims = self._claims(call, watch, caller)
+        if isinstance(claims, Refusal):
+            return claims
+        call.claims = claims
+        return await self._reserve(call, claims)
+
+    def _claims(self, call: Call, watch: Watch, caller: Caller) -> tuple[Claim, ...] | Refusal:
+        request, ask, snapshot = call.request, call.ask, watch.snapshot
+        if request is None or ask is None or request.method not in MAY_SPEND or ask.operation in FREE:
+            return ()
+        likely = most = 0
+        if ask.metered:
+            tariff = snapshot.tariff(request.provider, ask.model, call.started_at)
+            if tariff.unpriced and snapshot.refuse_unpriced:
+                return _unpriced(ask.model)
+            amounts = bound(ask, tariff)
+            likely, most = amounts.likely_nanousd, amounts.most_nanousd
+        claims = snapshot.ledger.claims(caller, call.started_at, likely, most)
+        if ask.fault and any(claim.limit_nanousd is not None for claim in claims):
+            return Refusal(
+                Kind.MALFORMED_BODY,
+                f"A budget applies to this call, so the gateway has to read its body, and cannot: {ask.fault}.",
+            )
+        return claims
+
+    async def _reserve(self, call: Call, claims: tuple[Claim, ...]) -> Refusal | None:
+        """All claims or none. A store that is down stops only calls that somebody limits."""
+        if not claims:
+            return None
+        limited = any(claim.limit_nanousd is not None for claim in claims)
+        try:
+            answer = await self._store.reserve(call.call_id, claims)
+        except Failure as failure:
+            if limited:
+                raise
+            log.warning("call %s goes on without a hold: %s", call.call_id, failure.message)
+            return None
+        if isinstance(answer, Refusal):
+            return answer
+        call.hold = answer
+        return None
+
+    # -- there and back -----------------------------------------------------------------------------------------------
+
+    async def _forward(self, arrival: Arrival, call: Call, watch: Watch) -> None:
+        request, snapshot = call.request, watch.snapshot
+        if request is None:
+            raise ValueError("a call is forwarded after it was admitted")
+        pool = snapshot.pools[request.upstream]
+        arrival.drain_when_left(snapshot.drain_s if watch.dialect.metered else 0.0)
+        if arrival.upgrade and not arrival.reply.http10:
+            sent = await relay_upgrade(arrival, request, pool, watch)
+        else:
+            sent = await send(arrival, request, pool, watch, drain_bytes=snapshot.drain_bytes)
+        call.ending = _ending(arrival, call, sent)
+        if sent.failure is not None and not arrival.reply.started:
+            call.refusal = sent.failure.refusal()
+
+    # -- the way out --------------------------------------------------------------------------------------------------
+
+    def _close(self, arrival: Arrival, call: Call, dialect: Dialect) -> None:
+        """Answer what nobody has answered yet."""
+        reply, refusal = arrival.reply, call.refusal
+        if refusal is None or reply.started:
+            return
+        if arrival.gone:
+            reply.started = reply.ended = reply.close = True
+        else:
+            status, headers, body = refusal_answer(refusal, dialect, call, time.time())
+            reply.whole(status, REASONS[status], headers, body, head_only=arrival.method == "HEAD")
+        if call.ending is None:
+            call.ending = _refused(call, refusal, reply.status, gone=arrival.gone)
+
+
+def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: float) -> tuple[int, Headers, bytes]:
+    """(status, header fields, body) of the gateway's own answer, in the dialect of the route."""
+    body = dialect.refuse(refusal)
+    headers: Headers = (
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        *(identity_headers(call) if call is not None else ()),
+        *retry_headers(refusal, now),
+    )
+    return MEANINGS[refusal.kind].status, headers, body
+
+
+def _request(arrival: Arrival, place: Place, model: str, body: bytes | None, snapshot: Snapshot) -> Request:
+    upstream, target = snapshot.routes.choose(place, model)
+    return Request(
+        method=arrival.method,
+        target=arrival.target,
+        headers=arrival.headers,
+        upstream=upstream,
+        protocol=place.protocol,
+        upstream_target=target,
+        provider=snapshot.pools[upstream].endpoint.provider,
+        body=body,
+        received_ns=time.monotonic_ns(),
+    )
+
+
+def _unpriced(model: str) -> Refusal:
+    return Refusal(
+        Kind.MODEL_UNPRICED,
+        f"The model {model[:80]!r} has no price, and this gateway refuses what it cannot price. "
+        "Ask its operator to add a price (pricing.overrides) or to allow estimates (metering.unpriced).",
+    )
+
+
+def _ending(arrival: Arrival, call: Call, sent: Sent) -> Ending:
+    relay, failure, request = sent.relay, sent.failure, call.request
+    outcome, error_type = "completed", ""
+    if failure is not None:
+        outcome = {Whose.FRONT: "client_disconnected", Whose.UPSTREAM: "upstream_error", Whose.OURS: "cut"}[failure.whose]
+        error_type = failure.kind.value if failure.whose is not Whose.FRONT else "client_disconnected"
+    elif relay is not None and relay.front_gone:
+        outcome, error_type = "client_disconnected", "client_disconnected"
+    elif relay is not None and relay.status >= 400:
+        outcome, error_type = "upstream_error", str(relay.status)
+    return Ending(
+        outcome=outcome,
+        status=arrival.reply.status or (MEANINGS[failure.kind].status if failure and not arrival.gone else 0),
+        error_type=error_type,
+        upstream=request.upstream if request is not None else "",
+        attempts=sent.attempts,
+        sent_ns=relay.sent_ns if relay is not None else 0,
+        first_byte_ns=relay.first_byte_ns if relay is not None else 0,
+        ended_ns=time.monotonic_ns(),
+        request_bytes=sent.request_bytes,
+        response_bytes=relay.response_bytes if relay is not None else 0,
+    )
+
+
+def _refused(call: Call, refusal: Refusal, status: int, *, gone: bool) -> Ending:
+    return Ending(
+        outcome="client_disconnected" if gone else "refused",
+        status=status,
+        error_type=refusal.kind.value,
+        upstream=call.request.upstream if call.request is not None else "",
+        ended_ns=time.monotonic_ns(),
+        request_bytes=len(call.request.body or b"") if call.request is not None else 0,
+    )

@@ -1,0 +1,133 @@
+"""Who counts: the provider, else we, else nobody and it is estimated. The answer is a usage, with its source.
+
+Quiet: a pure function of what the tap read and what the request said. Laws: real zeros of a provider stay zeros; what a
+provider billed is never guessed at as nothing, so a client that hangs up in mid-stream is charged the prompt and what
+was delivered; a failed call is charged nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.call import Metered
+from gateway.metering.encodings import encoding_for
+from pricing.usage import Usage
+
+if TYPE_CHECKING:
+    from gateway.call import Ask
+    from gateway.dialects import Dialect, Reading
+    from gateway.metering.encodings import Fit
+    from gateway.metering.tokens import Counter
+
+BYTES_PER_TOKEN = 4
+"""The declared estimate where nothing can be counted: English text has 4 to 5 bytes a token, JSON around it has more."""
+DEFERRED_TOKENS = 4_096
+"""The declared estimate for an answer that is fetched later (``background`` responses) and has no bound of its own."""
+LONG_CHARS = 32_768
+"""From here on counting takes over a millisecond (measured 40-80 us per KB) and belongs in a thread."""
+
+
+def meter(
+    dialect: Dialect,
+    ask: Ask,
+    reading: Reading,
+    body: bytes | None,
+    *,
+    response_bytes: int,
+    answered: bool,
+    counter: Counter,
+) -> Metered:
+    """What was used. ``answered``: the upstream said 2xx; ``body``: the request as received, None when it was not kept."""
+    if not (answered and dialect.metered):
+        return Metered(Usage())
+    reported = _reported(dialect, reading)
+    if reported is not None and reading.finished:
+        return _metered(reported, "provider", "usage", ask, reading)
+    fit = encoding_for(reading.model or ask.model)
+    told = reported or Usage(input=_count_input(dialect, ask, body, fit, counter))
+    if _is_deferred(ask, reading):
+        written, source = _bound(ask, DEFERRED_TOKENS), "estimated"
+    elif _is_read(reading):
+        written, source = _count_output(reading, fit, counter), "counted"
+    else:
+        written, source = _estimate_output(ask, response_bytes), "estimated"
+    if reported is None and not _is_readable(ask, body):
+        source = "estimated"
+    usage = replace(told, output=max(told.output, written - told.reasoning))
+    return _metered(usage, source, _method(fit) if source == "counted" else "bytes", ask, reading)
+
+
+def is_long(reading: Reading, body: bytes | None) -> bool:
+    """Whether ``meter`` may have to count so much text that it should run in a thread. Cheap; errs towards the thread."""
+    if reading.usage is not None and reading.finished:
+        return False
+    return len(body or b"") + reading.text_chars > LONG_CHARS
+
+
+def _reported(dialect: Dialect, reading: Reading) -> Usage | None:
+    """What the provider says, so far: in a stream that was cut, the input is right and the output is only begun."""
+    return None if reading.usage is None else dialect.usage(reading.usage)
+
+
+def _is_read(reading: Reading) -> bool:
+    """Whether the answer could be read at all: then what it holds can be counted, even if that is nothing yet."""
+    return bool(reading.finished or reading.model or reading.text_chars or reading.usage is not None)
+
+
+def _is_deferred(ask: Ask, reading: Reading) -> bool:
+    """An answer that is no stream, named its model and is not whole: it will be written when nobody is connected."""
+    return bool(reading.model and not (ask.stream or reading.finished or reading.text_chars or reading.usage))
+
+
+def _is_readable(ask: Ask, body: bytes | None) -> bool:
+    return body is not None and not ask.fault
+
+
+def _count_input(dialect: Dialect, ask: Ask, body: bytes | None, fit: Fit, counter: Counter) -> int:
+    """Tokens of the prompt with its framing; from bytes when there is no body to look into."""
+    if body is None or ask.fault:
+        return -(-ask.input_bytes // BYTES_PER_TOKEN)
+    return _scale(counter.count_all(dialect.prompt(body), fit.encoding), fit) + dialect.framing(body)
+
+
+def _count_output(reading: Reading, fit: Fit, counter: Counter) -> int:
+    """Tokens of what the model wrote; beyond what the reading kept, in proportion."""
+    text = "".join(reading.text)
+    if not text:
+        return 0
+    tokens = counter.count(text, fit.encoding)
+    return _scale(-(-tokens * max(reading.text_chars, len(text)) // len(text)), fit)
+
+
+def _estimate_output(ask: Ask, response_bytes: int) -> int:
+    """From the size of the answer, but no more than the caller's own bound allows."""
+    tokens = -(-response_bytes // BYTES_PER_TOKEN)
+    return min(tokens, _bound(ask, tokens))
+
+
+def _bound(ask: Ask, otherwise: int) -> int:
+    """The most that the caller lets the model write, in all choices together."""
+    return otherwise if ask.max_output_tokens is None else ask.max_output_tokens * ask.choices
+
+
+def _scale(tokens: int, fit: Fit) -> int:
+    """Rounded up: it stands in for a bill."""
+    return -(-tokens * fit.percent // 100)
+
+
+def _method(fit: Fit) -> str:
+    """``o200k_base``, or ``o200k_base*125%`` where the count was scaled for want of the model's own vocabulary."""
+    return fit.encoding if fit.percent == 100 else f"{fit.encoding}*{fit.percent}%"
+
+
+def _metered(usage: Usage, source: str, method: str, ask: Ask, reading: Reading) -> Metered:
+    """The tier really used wins over the one asked for."""
+    return Metered(
+        usage=usage,
+        source=source,
+        method=method,
+        model_served=reading.model,
+        service_tier=reading.service_tier or ask.service_tier,
+        raw=reading.usage,
+    )

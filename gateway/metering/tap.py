@@ -1,0 +1,115 @@
+"""The tap: sees each piece of an answer after the client got it, and learns from it what the dialect can read.
+
+Sees references, owns nothing, never holds up a byte and never raises. Of a stream at most 8 KB wait to be digested, and
+only what the dialect learned stays; of a JSON body up to 16 MiB are kept. What cannot be decoded gives an empty Reading:
+then the bill is an estimate.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from gateway.dialects import Dialect, Reading
+from gateway.dialects.sse import EventSplitter
+from gateway.metering.decoding import decoder_for, is_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DIGEST_BYTES = 8_192
+MAX_JSON_BYTES = 16 << 20
+MAX_INFLATED_BYTES = 64 << 20
+"""What a compressed stream may come to: 8 KB of gzip can be 8 MB, and reading that is work."""
+
+
+class Tap:
+    """One answer. Made when the head of the response is known: an event stream or not, and its ``content-encoding``."""
+
+    __slots__ = ("_decoder", "_dialect", "_due", "_limit", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "chunks", "reading")  # fmt: skip
+
+    def __init__(self, dialect: Dialect, stream: bool, encoding: str) -> None:
+        self.bytes = 0
+        """Bytes seen, as they came."""
+        self.chunks = 0
+        """Pieces seen."""
+        self.reading = Reading()
+        """What has been learned so far; it lags by up to 8 KB."""
+        self._dialect = dialect
+        self._decoder = decoder_for(encoding) if dialect.metered else None
+        self._splitter = EventSplitter() if stream else None
+        self._limit = _limit(stream, encoding)
+        self._pending: list[bytes] = []
+        self._plain: list[bytes] = []
+        self._plain_bytes = 0
+        self._due = DIGEST_BYTES
+
+    def feed(self, chunk: bytes) -> None:
+        """Note one piece. 0.15 us, but for one in 8 KB, which digests what came since."""
+        self.chunks += 1
+        self.bytes += len(chunk)
+        if self._decoder is None:
+            return
+        self._pending.append(chunk)
+        if self.bytes >= self._due:
+            self._digest()
+
+    def finish(self) -> Reading:
+        """Everything that could be learned. Asking again gives the same."""
+        self._digest()
+        if self._decoder is not None:
+            try:
+                self._read_rest()
+            except Exception:
+                self._give_up()
+        self._decoder = None
+        return self.reading
+
+    def _digest(self) -> None:
+        """Decode and read what is pending. Whatever goes wrong here is the answer's fault and ends the reading only."""
+        self._due = self.bytes + DIGEST_BYTES
+        pending, self._pending = self._pending, []
+        if self._decoder is None or not pending:
+            return
+        try:
+            for plain in self._decoder.decode(b"".join(pending)):
+                self._take(plain)
+        except Exception:
+            self._give_up()
+
+    def _take(self, plain: bytes) -> None:
+        self._plain_bytes += len(plain)
+        if self._plain_bytes > self._limit:
+            raise OverflowError("more than is worth reading")
+        if self._splitter is None:
+            self._plain.append(plain)
+        else:
+            self._read_events(self._splitter.feed(plain))
+
+    def _read_events(self, events: Iterable[bytes]) -> None:
+        """Read, then join the texts: a list of a hundred thousand small strings costs fifty bytes for each."""
+        reading = self.reading
+        before = len(reading.text)
+        for event in events:
+            self._dialect.read(event, reading)
+        if len(reading.text) > before + 1:
+            reading.text[before:] = ["".join(reading.text[before:])]
+
+    def _read_rest(self) -> None:
+        if self._splitter is not None:
+            self._read_events(self._splitter.finish())
+        elif self._plain:
+            self._dialect.read(b"".join(self._plain), self.reading)
+        self._plain = []
+
+    def _give_up(self) -> None:
+        self.reading = Reading()
+        self._decoder = None
+        self._plain = []
+
+
+def _limit(stream: bool, encoding: str) -> int:
+    """How many plain bytes are read at most."""
+    if not stream:
+        return MAX_JSON_BYTES
+    return sys.maxsize if is_plain(encoding) else MAX_INFLATED_BYTES

@@ -1,0 +1,242 @@
+"""The story of a call when nobody waits any more: usage, cost, books, sinks.
+
+Finished calls come in through a bounded queue and are worked off in batches. When the queue is full the caller does the
+work itself, so that nothing is ever dropped. A store that cannot take a settlement is asked again until it can; what is
+still open at shutdown is logged with its amount.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import orjson
+
+from gateway.call import Call, Metered, Record
+from gateway.errors import Failure
+from gateway.store import Settlement
+from pricing.money import Cost
+from pricing.usage import Usage
+
+if TYPE_CHECKING:
+    from gateway.accounts import Claim
+    from gateway.store import Store
+    from gateway.watch import Watch
+
+log = logging.getLogger("gateway.settle")
+
+QUEUE_CALLS = 10_000
+BATCH_CALLS = 256
+RETRY_SECONDS = 1.0
+WE_ENDED_IT = frozenset(("client_disconnected", "cut"))
+"""Outcomes after which a provider most likely bills what it had begun: not its doing that the answer ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A call that has left ``handle``, and the watch that saw its answer."""
+
+    call: Call
+    watch: Watch
+
+
+class Settler:
+    """Works finished calls off. ``take_all`` receives the records, in order of settlement."""
+
+    def __init__(self, store: Store, take_all: Callable[[Sequence[Record]], None]) -> None:
+        self._store = store
+        self._take_all = take_all
+        self._queue: deque[Finished] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._owed: deque[Settlement] = deque()
+
+    @property
+    def depth(self) -> int:
+        """Calls that wait to be settled."""
+        return len(self._queue) + len(self._owed)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._task = asyncio.create_task(self._run(), name="settle")
+
+    async def submit(self, finished: Finished) -> None:
+        """Hand a finished call over. Returns at once, unless the queue is full."""
+        if len(self._queue) >= QUEUE_CALLS:
+            await self._settle([finished])
+            return
+        self._queue.append(finished)
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Settle all that was handed over, then stop."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        await self._pay_owed()
+        for settlement in self._owed:
+            log.error("not booked: call %s, %d nano-dollars", settlement.call_id, settlement.cost_nanousd)
+
+    async def _run(self) -> None:
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wait()
+                await self._pay_owed()
+                continue
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_CALLS))]
+            try:
+                await self._settle(batch)
+            except Exception:
+                log.exception("a bug while settling %d calls", len(batch))
+
+    async def _wait(self) -> None:
+        """Until there is work; while something is owed, no longer than a retry."""
+        if not self._owed:
+            await self._wake.wait()
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), RETRY_SECONDS)
+        except TimeoutError:
+            return
+
+    async def _settle(self, batch: Sequence[Finished]) -> None:
+        records = []
+        settlements = []
+        for finished in batch:
+            await _account(finished)
+            record = record_of(finished.call)
+            records.append(record)
+            settlements.append(_settlement(finished.call, record))
+        await asyncio.gather(*(self._book(settlement, call) for settlement, call in zip(settlements, batch, strict=True)))
+        self._take_all(records)
+
+    async def _book(self, settlement: Settlement, finished: Finished) -> None:
+        try:
+            finished.call.receipt = await self._store.settle(settlement)
+        except Failure as failure:
+            if not self._owed:
+                log.error("the store cannot take settlements, they are kept and tried again: %s", failure.message)
+            self._owed.append(settlement)
+
+    async def _pay_owed(self) -> None:
+        while self._owed:
+            try:
+                await self._store.settle(self._owed[0])
+            except Failure:
+                return
+            self._owed.popleft()
+
+
+async def _account(finished: Finished) -> None:
+    """Usage and cost, if the answer's head did not need them already; long texts are counted in a thread."""
+    call, watch = finished.call, finished.watch
+    if call.usage is not None:
+        return
+    billable = call.refusal is None and watch.answered
+    if call.ending is not None and call.ending.outcome in WE_ENDED_IT and call.ending.sent_ns:
+        billable = True
+    if call.ending is not None and call.ending.error_type == "upstream_timeout" and call.ending.sent_ns:
+        billable = True  # it was given up by us; the provider may still be working, and billing
+    try:
+        if billable and not watch.told:
+            await asyncio.to_thread(watch.account, billable=True)
+        else:
+            watch.account(billable=billable)
+    except Exception:
+        log.exception("could not account call %s: its hold is charged", call.call_id)
+        held = call.hold.amount_nanousd if call.hold is not None else 0
+        call.usage, call.cost = Metered(Usage(), "estimated", "hold"), Cost(held)
+
+
+def _settlement(call: Call, record: Record) -> Settlement:
+    return Settlement(
+        call_id=call.call_id,
+        cost_nanousd=record.cost_nanousd,
+        outcome=record.outcome,
+        accounts=tuple(claim.account for claim in _booked(call)),
+        record=orjson.dumps(asdict(record)),
+        started_at=record.started_at,
+    )
+
+
+def record_of(call: Call) -> Record:
+    """The Call, flattened: a pure function, so that whatever is told of a call is told from one place."""
+    request, ask, caller, ending = call.request, call.ask, call.caller, call.ending
+    usage = call.usage or Metered(Usage())
+    cost = call.cost or Cost(0)
+    ended_ns = ending.ended_ns if ending is not None else call.started_ns
+    first_ns = ending.first_byte_ns if ending is not None else 0
+    return Record(
+        call_id=call.call_id,
+        correlation_id=caller.correlation_id if caller else call.call_id,
+        trace_id=caller.trace_id if caller else "",
+        started_at=timestamp(call.started_at),
+        team=caller.team if caller else "",
+        user=caller.user if caller else "",
+        agent=caller.agent if caller else "",
+        call_type=caller.call_type if caller else "",
+        tags=dict(caller.tags) if caller else {},
+        key_name=caller.key_name if caller else "",
+        upstream=request.upstream if request else "",
+        provider=request.provider if request else "",
+        protocol=request.protocol if request else "",
+        operation=ask.operation if ask else "",
+        model_requested=ask.model if ask else "",
+        model_served=usage.model_served,
+        stream=ask.stream if ask else False,
+        status=ending.status if ending else 0,
+        error_type=ending.error_type if ending else "",
+        attempts=ending.attempts if ending else 0,
+        usage=usage.usage.counts(),
+        usage_source=usage.source,
+        usage_method=usage.method,
+        usage_raw=usage.raw,
+        cost_nanousd=cost.nanousd,
+        price_rows=cost.rows,
+        pricebook=cost.book,
+        unpriced=cost.unpriced,
+        service_tier=usage.service_tier,
+        held_nanousd=call.hold.amount_nanousd if call.hold else 0,
+        budgets=tuple(claim.budget for claim in call.claims or () if claim.budget),
+        latency_ms=_ms(ended_ns - call.started_ns),
+        ttft_ms=_ms(first_ns - call.started_ns) if first_ns else None,
+        overhead_ms=_overhead_ms(call),
+        request_bytes=ending.request_bytes if ending else 0,
+        response_bytes=ending.response_bytes if ending else 0,
+        config_version=call.config_version,
+        outcome=ending.outcome if ending else "refused",
+        accounts=tuple(str(claim.account) for claim in _booked(call)),
+    )
+
+
+def _booked(call: Call) -> Sequence[Claim]:
+    """The claims that are charged: none for a call that was refused before anything was set aside."""
+    charged = call.hold is not None or (call.cost is not None and call.cost.nanousd)
+    return (call.claims or ()) if charged else ()
+
+
+def _overhead_ms(call: Call) -> float:
+    """What the gateway itself took before the request left: everything but reading the body and the upstream's own time."""
+    if call.ending is None or call.request is None or not call.ending.sent_ns:
+        return 0.0
+    return _ms(max(0, call.ending.sent_ns - call.request.received_ns))
+
+
+def _ms(nanoseconds: int) -> float:
+    return round(nanoseconds / 1e6, 3)
+
+
+def timestamp(unix_seconds: float) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    moment = datetime.fromtimestamp(unix_seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

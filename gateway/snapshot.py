@@ -1,0 +1,36 @@
+"""The Snapshot: what a call needs of the config, compiled. A reload builds a new one and swaps one reference.
+
+A call keeps the snapshot that it started with, so no call sees half a config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.admission.budgets import Ledger
+from gateway.metering.tokens import Counter
+from gateway.wire.routes import Routes
+from gateway.wire.upstreams import Pool
+from pricing.book import Book
+from pricing.price import Tariff
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """See the module's docstring. ``drain_s`` is 0 when a client's leaving cancels the call upstream."""
+
+    version: str
+    routes: Routes
+    pools: Mapping[str, Pool]
+    ledger: Ledger
+    book: Book
+    counter: Counter
+    response_headers: bool
+    refuse_unpriced: bool
+    drain_s: float
+    drain_bytes: int
+
+    def tariff(self, provider: str, model: str, at: float) -> Tariff:
+        """The rates for a model; where the book has none, the dearest of the provider's family, marked as unpriced."""
+        return self.book.tariff(provider, model, int(at)) or self.book.dearest(provider, int(at))

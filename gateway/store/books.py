@@ -1,0 +1,259 @@
+"""One page of the books: what reserve, settle, release and a lapsed lease mean, as arithmetic on balances.
+
+Owns the rules of the books and nothing else: no SQL, no thread, no clock. A store loads the part of its tables that a batch
+of operations touches into a ``Page``, applies the operations in the order in which they were asked for, and writes what
+changed, all inside one transaction. Laws: each operation checks everything before it changes anything, so that one that
+fails leaves the page as it was; spent is always the sum of the records, held the sum of the holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from gateway.accounts import Account, Claim, Hold
+from gateway.call import Receipt
+from gateway.errors import Failure, Kind, Refusal, Whose
+from gateway.store import Settlement
+from gateway.store.lost import LOST, lost_record, rfc3339
+from gateway.store.words import refusal
+
+MAX_AMOUNT_NANOUSD = 1 << 53
+"""One claim or cost, 9 million dollars: exact wherever it is shown, doubles included."""
+MAX_BALANCE_NANOUSD = 1 << 62
+"""An account past this fails closed: SQLite would go on in floating point at 2^63."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One granted claim: so much of one account."""
+
+    account: Account
+    amount_nanousd: int
+    budget: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A hold as the books keep it. ``owner`` is the process that answers for it, ``granted_at`` Unix seconds."""
+
+    call_id: str
+    amount_nanousd: int
+    owner: str
+    granted_at: float
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """A settled call as the books keep it. ``record`` is empty where it was loaded only to see what was charged."""
+
+    call_id: str
+    cost_nanousd: int
+    outcome: str
+    accounts: tuple[Account, ...]
+    started_at: str = ""
+    record: bytes = b""
+
+
+@dataclass(slots=True)
+class Page:
+    """The balances, holds and records that one batch touches; absent means zero, none, none.
+
+    ``ends`` is when the window of an account ends (Unix seconds, 0 = never). The ``changed_`` sets say what to write.
+    """
+
+    now: float
+    owner: str
+    balances: dict[Account, tuple[int, int]] = field(default_factory=dict)
+    ends: dict[Account, int] = field(default_factory=dict)
+    holds: dict[str, Granted] = field(default_factory=dict)
+    records: dict[str, Booked] = field(default_factory=dict)
+    changed_accounts: set[Account] = field(default_factory=set)
+    changed_holds: set[str] = field(default_factory=set)
+    changed_records: set[str] = field(default_factory=set)
+
+    def move(self, moves: Iterable[tuple[Account, int, int]]) -> None:
+        """Add (spent, held) to accounts: all of them, or none with a Failure."""
+        balances: dict[Account, tuple[int, int]] = {}
+        for account, spent, held in moves:
+            before = balances.get(account) or self.balances.get(account, (0, 0))
+            balances[account] = after = (before[0] + spent, before[1] + held)
+            if max(after) > MAX_BALANCE_NANOUSD:
+                raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "An account is larger than the books can count.")
+        self.balances.update(balances)
+        self.changed_accounts.update(balances)
+
+    def keep(self, hold: Granted) -> None:
+        """Write a hold down."""
+        self.holds[hold.call_id] = hold
+        self.changed_holds.add(hold.call_id)
+
+    def drop(self, call_id: str) -> None:
+        """Strike a hold, if there is one."""
+        if self.holds.pop(call_id, None) is not None:
+            self.changed_holds.add(call_id)
+
+    def book(self, booked: Booked) -> None:
+        """Write a record down, in place of an earlier one of the same call."""
+        self.records[booked.call_id] = booked
+        self.changed_records.add(booked.call_id)
+
+    def strike(self, call_id: str) -> None:
+        """Take a record out."""
+        if self.records.pop(call_id, None) is not None:
+            self.changed_records.add(call_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """All claims or none. Asked again, it grants the same hold; a call that has been settled is closed (Failure)."""
+
+    call_id: str
+    claims: tuple[Claim, ...]
+
+    @property
+    def accounts(self) -> Iterable[Account]:
+        return [claim.account for claim in self.claims]
+
+    def apply(self, page: Page) -> Hold | Refusal:
+        if self.call_id in page.records:
+            raise Failure(Kind.INTERNAL, Whose.OURS, "This call has been settled: nothing is set aside for it any more.")
+        granted = page.holds.get(self.call_id)
+        if granted is not None:
+            return _again(granted, self.claims)
+        for claim in self.claims:
+            _check(claim.amount_nanousd)
+        in_the_way = _in_the_way(page, self.claims)
+        if in_the_way is not None:
+            return in_the_way
+        page.move((claim.account, 0, claim.amount_nanousd) for claim in self.claims)
+        page.ends.update((claim.account, claim.resets_at) for claim in self.claims if claim.resets_at)
+        parts = tuple([Part(claim.account, claim.amount_nanousd, claim.budget) for claim in self.claims])
+        amount = max((part.amount_nanousd for part in parts), default=0)
+        page.keep(Granted(self.call_id, amount, page.owner, page.now, parts))
+        return Hold(self.call_id, amount, self.claims, _least_left(page, self.claims, amount))
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The cost instead of the hold, once; a call that was charged as lost is corrected."""
+
+    settlement: Settlement
+
+    @property
+    def call_id(self) -> str:
+        return self.settlement.call_id
+
+    @property
+    def accounts(self) -> Iterable[Account]:
+        return self.settlement.accounts
+
+    def apply(self, page: Page) -> Receipt:
+        settlement = self.settlement
+        call_id, cost = settlement.call_id, settlement.cost_nanousd
+        before = page.records.get(call_id)
+        if before is not None and before.outcome != LOST:
+            return Receipt(call_id, before.cost_nanousd, again=True)
+        _check(cost)
+        accounts = tuple(dict.fromkeys(settlement.accounts))
+        page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
+        page.drop(call_id)
+        page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
+        return Receipt(call_id, cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The hold goes back, nothing is charged; what was charged as lost is taken back. A settled call stays as it is."""
+
+    call_id: str
+    accounts: tuple[Account, ...] = ()
+
+    def apply(self, page: Page) -> None:
+        before = page.records.get(self.call_id)
+        if before is not None and before.outcome != LOST:
+            return
+        page.move(_returned(page, self.call_id))
+        page.drop(self.call_id)
+        page.strike(self.call_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """The owner of a hold is gone: the hold is charged, to all its accounts alike, and recorded as lost.
+
+    The provider most likely bills the call, so it is never free; the largest of the call's amounts is what it could be.
+    """
+
+    call_id: str
+    accounts: tuple[Account, ...] = ()
+
+    def apply(self, page: Page) -> Granted | None:
+        hold = page.holds.get(self.call_id)
+        if hold is None:
+            return None
+        accounts = tuple(dict.fromkeys(part.account for part in hold.parts))
+        cost = hold.amount_nanousd
+        budgets = tuple(part.budget for part in hold.parts if part.budget)
+        record = lost_record(hold.call_id, hold.granted_at, cost, accounts, budgets)
+        page.move([*_returned(page, self.call_id), *((account, cost, 0) for account in accounts)])
+        page.drop(self.call_id)
+        page.book(Booked(self.call_id, cost, LOST, accounts, rfc3339(hold.granted_at), record))
+        return hold
+
+
+Operation = Reserve | Settle | Release | Lapse
+
+
+def _returned(page: Page, call_id: str) -> list[tuple[Account, int, int]]:
+    """The moves that undo what stands on a call's name: its hold, and what it was charged when it was lost."""
+    moves: list[tuple[Account, int, int]] = []
+    hold, lost = page.holds.get(call_id), page.records.get(call_id)
+    if hold is not None:
+        moves += [(part.account, 0, -part.amount_nanousd) for part in hold.parts]
+    if lost is not None:
+        moves += [(account, -lost.cost_nanousd, 0) for account in lost.accounts]
+    return moves
+
+
+def _in_the_way(page: Page, claims: Sequence[Claim]) -> Refusal | None:
+    """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds."""
+    waiting: Refusal | None = None
+    asked: dict[Account, int] = {}
+    for claim in claims:
+        account = claim.account
+        needed = asked[account] = asked.get(account, 0) + claim.amount_nanousd
+        spent, held = page.balances.get(account, (0, 0))
+        if claim.limit_nanousd is None or spent + held + needed <= claim.limit_nanousd:
+            continue
+        if spent + needed > claim.limit_nanousd:
+            return refusal(Kind.BUDGET_EXCEEDED, claim, needed, spent, held)
+        waiting = waiting or refusal(Kind.BUDGET_HELD, claim, needed, spent, held)
+    return waiting
+
+
+def _least_left(page: Page, claims: Sequence[Claim], amount_nanousd: int) -> int | None:
+    """What the tightest limit has beyond a hold of this amount (a claim may hold less of its own account)."""
+    left: int | None = None
+    for claim in claims:
+        if claim.limit_nanousd is not None:
+            spent, held = page.balances[claim.account]
+            room = claim.limit_nanousd - spent - held + claim.amount_nanousd - amount_nanousd
+            left = room if left is None or room < left else left
+    return left
+
+
+def _again(granted: Granted, claims: Sequence[Claim]) -> Hold:
+    """The hold that stands in the books, in the words of the claims that ask for it a second time."""
+    asked = {claim.account: claim for claim in claims}
+    held = [
+        replace(asked.get(part.account) or Claim(part.account, 0, None, part.budget), amount_nanousd=part.amount_nanousd)
+        for part in granted.parts
+    ]
+    return Hold(granted.call_id, granted.amount_nanousd, tuple(held))
+
+
+def _check(nanousd: int) -> None:
+    if not 0 <= nanousd <= MAX_AMOUNT_NANOUSD:
+        raise ValueError(f"not an amount that can be booked: {nanousd}")

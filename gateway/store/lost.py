@@ -1,0 +1,78 @@
+"""The record of a call whose worker died: what the books themselves know of it, in the shape of every other record.
+
+Such a call was never told to the end, so most of its fields are blank. What it was charged is its hold, and it says so:
+``usage_source`` is estimated, ``usage_method`` is hold, ``outcome`` is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import orjson
+
+from gateway.accounts import Account
+from gateway.call import Record
+
+LOST = "lost"
+
+
+def lost_record(
+    call_id: str, granted_at: float, cost_nanousd: int, accounts: Sequence[Account], budgets: tuple[str, ...]
+) -> bytes:
+    """JSON of the Record. ``granted_at`` (Unix seconds) stands for the start; team and user are read off the accounts."""
+    record = Record(
+        call_id=call_id,
+        correlation_id=call_id,
+        trace_id="",
+        started_at=rfc3339(granted_at),
+        team=_named("team:", accounts),
+        user=_named("user:", accounts),
+        agent="",
+        call_type="",
+        tags={},
+        key_name="",
+        upstream="",
+        provider="",
+        protocol="",
+        operation="",
+        model_requested="",
+        model_served="",
+        stream=False,
+        status=0,
+        error_type=LOST,
+        attempts=0,
+        usage={},
+        usage_source="estimated",
+        usage_method="hold",
+        usage_raw=None,
+        cost_nanousd=cost_nanousd,
+        price_rows=(),
+        pricebook="",
+        unpriced=False,
+        service_tier="",
+        held_nanousd=cost_nanousd,
+        budgets=budgets,
+        latency_ms=0.0,
+        ttft_ms=None,
+        overhead_ms=0.0,
+        request_bytes=0,
+        response_bytes=0,
+        config_version="",
+        outcome=LOST,
+        accounts=tuple(str(account) for account in accounts),
+    )
+    return orjson.dumps(asdict(record))
+
+
+def rfc3339(unix_seconds: float) -> str:
+    """UTC with milliseconds: the form in which records are ordered."""
+    moment = datetime.fromtimestamp(unix_seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _named(prefix: str, accounts: Sequence[Account]) -> str:
+    """The name in the first scope of this kind; "" for nobody, which is booked as ``-``."""
+    names = [account.scope.removeprefix(prefix) for account in accounts if account.scope.startswith(prefix)]
+    return names[0] if names and names[0] != "-" else ""

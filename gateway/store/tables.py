@@ -1,0 +1,198 @@
+"""The tables in the file, and the way between them and a Page.
+
+Owns every statement that a batch runs. A batch costs the same handful of statements whether it holds one operation or two
+hundred: all rows are fetched by one statement that returns JSON, and written by statements of many rows. That matters
+because sqlite3 gives up the GIL at each step of a statement, and under a busy event loop a thread waits up to 5 ms
+(``sys.getswitchinterval``) to get it back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.accounts import Account
+from gateway.errors import Failure, Kind, Whose
+from gateway.store.books import Booked, Granted, Operation, Page, Part
+
+MIN_SQLITE = (3, 37, 0)
+"""STRICT tables (2021-11-27): a sum that leaves int64 is an error there, and no silent float."""
+
+UPGRADES: tuple[str, ...] = (
+    """
+    CREATE TABLE accounts (
+        scope TEXT NOT NULL, "window" TEXT NOT NULL, spent INTEGER NOT NULL, held INTEGER NOT NULL,
+        ends_at INTEGER NOT NULL DEFAULT 0, archived INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (scope, "window")
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX accounts_by_end ON accounts (ends_at);
+    CREATE TABLE owners (
+        owner TEXT PRIMARY KEY, name TEXT NOT NULL, lease_until REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE holds (
+        call_id TEXT PRIMARY KEY, amount INTEGER NOT NULL, owner TEXT NOT NULL, granted_at REAL NOT NULL,
+        parts TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE records (
+        call_id TEXT NOT NULL UNIQUE, cost INTEGER NOT NULL, outcome TEXT NOT NULL, accounts TEXT NOT NULL,
+        started_at TEXT NOT NULL, record TEXT NOT NULL,
+        correlation_id TEXT GENERATED ALWAYS AS (json_extract(record, '$.correlation_id')) VIRTUAL
+    ) STRICT;
+    CREATE INDEX records_by_start ON records (started_at, call_id);
+    CREATE INDEX records_by_correlation ON records (correlation_id);
+    """,
+)
+"""Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
+
+``archived`` is what the records that retention has deleted had charged: spent = archived + the records, always.
+"""
+
+ROWS_AT_ONCE = (64, 8, 1)
+"""Rows of one INSERT: few sizes, so that each statement is prepared once and found in sqlite3's cache of 128."""
+
+_CALLS = """
+    SELECT (SELECT json_group_array(json_array(call_id, amount, owner, granted_at, json(parts)))
+            FROM holds WHERE call_id IN (SELECT value FROM json_each(?1))),
+           (SELECT json_group_array(json_array(call_id, cost, outcome, json(accounts)))
+            FROM records WHERE call_id IN (SELECT value FROM json_each(?1)))
+"""
+_BALANCES = """
+    SELECT json_group_array(json_array(a.scope, a."window", a.spent, a.held))
+    FROM json_each(?) AS asked CROSS JOIN accounts AS a
+    ON a.scope = json_extract(asked.value, '$[0]') AND a."window" = json_extract(asked.value, '$[1]')
+"""
+_PUT_ACCOUNTS = (
+    'INSERT INTO accounts (scope, "window", spent, held, ends_at) VALUES ',
+    " ON CONFLICT DO UPDATE SET spent = excluded.spent, held = excluded.held, ends_at = max(ends_at, excluded.ends_at)",
+)
+_PUT_HOLDS = ("INSERT INTO holds (call_id, amount, owner, granted_at, parts) VALUES ", "")
+_PUT_RECORDS = (
+    "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record) VALUES ",
+    " ON CONFLICT (call_id) DO UPDATE SET cost = excluded.cost, outcome = excluded.outcome,"
+    " accounts = excluded.accounts, started_at = excluded.started_at, record = excluded.record",
+)
+_DROP_HOLDS = "DELETE FROM holds WHERE call_id IN (SELECT value FROM json_each(?))"
+_STRIKE_RECORDS = "DELETE FROM records WHERE call_id IN (SELECT value FROM json_each(?))"
+
+
+def connect(path: str, durability: str, *, write: bool) -> sqlite3.Connection:
+    """A connection in autocommit that never waits for a lock by itself: sqlite's own waiting sleeps in steps that
+    reached 230 ms with two writers, against 12 ms for short ones of our own.
+
+    WAL with ``synchronous=NORMAL`` survives the death of the process, FULL (an fsync each commit) also that of the power.
+    """
+    if sqlite3.sqlite_version_info < MIN_SQLITE:
+        raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store needs SQLite {MIN_SQLITE[0]}.{MIN_SQLITE[1]}.")
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        if write:
+            connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'full' else 'NORMAL'}")
+            connection.execute("PRAGMA journal_size_limit=67108864")
+        else:
+            connection.execute("PRAGMA query_only=1")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Bring the file to this version's schema. Failure for a file that a later version has written."""
+    if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+        raise sqlite3.OperationalError("the file system cannot hold a write-ahead log")
+    version = schema_version(connection)
+    if version > len(UPGRADES):
+        raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store's file was written by a later version of Tollgate.")
+    if version == len(UPGRADES):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in range(schema_version(connection), len(UPGRADES)):  # read again: another process may have been first
+            for statement in UPGRADES[step].split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={len(UPGRADES)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """``PRAGMA user_version``: how many of the UPGRADES the file has seen."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End a transaction without a trace. Some errors (a full disk) have already ended it."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: float, owner: str) -> Page:
+    """All that these operations can touch: their calls, their accounts, and the accounts that their calls stand on."""
+    page = Page(now, owner)
+    call_ids = _json([operation.call_id for operation in operations])
+    held, booked = connection.execute(_CALLS, (call_ids,)).fetchone()
+    for call_id, amount, hold_owner, granted_at, parts in _parse(held):
+        granted = tuple([Part(Account(scope, window), part, budget) for scope, window, part, budget in parts])
+        page.holds[call_id] = Granted(call_id, amount, hold_owner, granted_at, granted)
+    for call_id, cost, outcome, accounts in _parse(booked):
+        page.records[call_id] = Booked(call_id, cost, outcome, tuple([Account(*account) for account in accounts]))
+    needed = {account for operation in operations for account in operation.accounts}
+    needed.update(part.account for hold in page.holds.values() for part in hold.parts)
+    needed.update(account for record in page.records.values() for account in record.accounts)
+    if needed:
+        asked = _json([(account.scope, account.window) for account in needed])
+        for scope, window, spent, held_nanousd in _parse(connection.execute(_BALANCES, (asked,)).fetchone()[0]):
+            page.balances[Account(scope, window)] = (spent, held_nanousd)
+    return page
+
+
+def save(connection: sqlite3.Connection, page: Page) -> None:
+    """Write what has changed."""
+    _put(connection, _PUT_ACCOUNTS, [_account_row(page, account) for account in page.changed_accounts])
+    _put(connection, _PUT_HOLDS, [_hold_row(page.holds[call]) for call in page.changed_holds if call in page.holds])
+    _put(connection, _PUT_RECORDS, [_record_row(page.records[c]) for c in page.changed_records if c in page.records])
+    for statement, gone in (
+        (_DROP_HOLDS, [call for call in page.changed_holds if call not in page.holds]),
+        (_STRIKE_RECORDS, [call for call in page.changed_records if call not in page.records]),
+    ):
+        if gone:
+            connection.execute(statement, (_json(gone),))
+
+
+def _account_row(page: Page, account: Account) -> tuple[Any, ...]:
+    return (account.scope, account.window, *page.balances[account], page.ends.get(account, 0))
+
+
+def _hold_row(hold: Granted) -> tuple[Any, ...]:
+    parts = _json([(part.account.scope, part.account.window, part.amount_nanousd, part.budget) for part in hold.parts])
+    return (hold.call_id, hold.amount_nanousd, hold.owner, hold.granted_at, parts)
+
+
+def _record_row(booked: Booked) -> tuple[Any, ...]:
+    accounts = _json([(account.scope, account.window) for account in booked.accounts])
+    return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, booked.record.decode())
+
+
+def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: list[tuple[Any, ...]]) -> None:
+    """INSERT rows, as many at once as possible."""
+    start = 0
+    while start < len(rows):
+        count = next(size for size in ROWS_AT_ONCE if size <= len(rows) - start)
+        some = rows[start : start + count]
+        start += count
+        marks = ",".join(["(" + ",".join("?" * len(some[0])) + ")"] * count)
+        connection.execute(statement[0] + marks + statement[1], [value for row in some for value in row])
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _parse(text: str) -> Iterable[Any]:
+    rows: list[Any] = orjson.loads(text)
+    return rows

@@ -1,0 +1,148 @@
+"""The Watch: what is seen of one answer while it goes by, and the header fields that the gateway adds to it.
+
+Satisfies ``wire.relay.Watcher``. It hands the body's pieces to a tap and, for an answer that is seen whole before its head
+goes out, prices it in time for the head. It cannot fail a call: what goes wrong here is logged, and the call is settled
+from what is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from gateway.dialects import Dialect, Reading
+from gateway.metering.meter import meter
+from gateway.metering.tap import Tap
+from gateway.wire.headers import first
+from pricing.money import Cost, format_usd
+from pricing.price import Tariff, price
+
+if TYPE_CHECKING:
+    from gateway.call import Call, Headers
+    from gateway.snapshot import Snapshot
+
+log = logging.getLogger("gateway.watch")
+
+
+class Watch:
+    """One call's answer. ``billable`` says whether the provider can be expected to charge for what happened."""
+
+    __slots__ = ("_answered", "_reading", "_tap", "call", "dialect", "snapshot")
+
+    def __init__(self, call: Call, snapshot: Snapshot, dialect: Dialect) -> None:
+        self.call = call
+        self.snapshot = snapshot
+        self.dialect = dialect
+        self._tap: Tap | None = None
+        self._reading: Reading | None = None
+        self._answered = False
+
+    # -- wire.relay.Watcher -------------------------------------------------------------------------------------------
+
+    def head(self, status: int, headers: Headers) -> bool:
+        """A metered answer gets a tap; one that is no stream is kept back, so that its cost can stand in its head."""
+        if not self.dialect.metered or not 200 <= status < 300:
+            return False
+        self._answered = True
+        kind = (first(headers, b"content-type") or b"").lower()
+        stream = kind.startswith(b"text/event-stream")
+        encoding = (first(headers, b"content-encoding") or b"").decode("latin-1").strip().lower()
+        self._tap = Tap(self.dialect, stream, encoding)
+        return self.snapshot.response_headers and b"json" in kind
+
+    def chunk(self, piece: bytes) -> None:
+        """Keep what may hold usage, count the rest."""
+        if self._tap is not None:
+            self._tap.feed(piece)
+
+    def extra(self, *, whole: bool) -> Headers:
+        """The gateway's own fields (INTERFACE 5)."""
+        if not self.snapshot.response_headers:
+            return ()
+        headers = identity_headers(self.call)
+        if not whole or not self._answered:
+            return headers
+        try:
+            if self.told:
+                self.account(billable=True)
+                return headers + _cost_headers(self.call)
+        except Exception:
+            log.exception("could not price an answer before its head; call %s", self.call.call_id)
+        return headers
+
+    # -- afterwards ---------------------------------------------------------------------------------------------------
+
+    @property
+    def answered(self) -> bool:
+        """A 2xx head of a metered operation was seen: the provider worked for this call."""
+        return self._answered
+
+    @property
+    def reading(self) -> Reading:
+        """What the answer told; empty when there was none."""
+        if self._reading is None:
+            self._reading = self._tap.finish() if self._tap is not None else Reading()
+        return self._reading
+
+    @property
+    def told(self) -> bool:
+        """The provider said what it used: accounting is a matter of microseconds. Otherwise text has to be counted, which
+        belongs in a thread: much of it takes milliseconds, and the first of it builds a vocabulary (0.3 s)."""
+        return self.reading.usage is not None and self.reading.finished
+
+    def account(self, *, billable: bool) -> None:
+        """Fill ``usage`` and ``cost`` of the call. Once; quiet; may run in a thread."""
+        call = self.call
+        if call.usage is not None or call.ask is None or call.request is None:
+            return
+        usage = meter(
+            self.dialect,
+            call.ask,
+            self.reading,
+            call.request.body,
+            response_bytes=self._tap.bytes if self._tap is not None else 0,
+            answered=billable,
+            counter=self.snapshot.counter,
+        )
+        if not usage.source:
+            call.usage, call.cost = usage, Cost(0)
+            return
+        tariff = self._tariff(usage.model_served or call.ask.model)
+        cost = price(usage.usage, tariff, usage.service_tier or call.ask.service_tier)
+        call.usage, call.cost = usage, cost
+
+    def _tariff(self, served: str) -> Tariff:
+        """What was served is what is billed; a name that the book does not know leaves the one that was asked for."""
+        call, book = self.call, self.snapshot.book
+        request, ask = call.request, call.ask
+        if request is None or ask is None:
+            raise ValueError("a call without a request has no tariff")
+        at = int(call.started_at)
+        return book.tariff(request.provider, served, at) or self.snapshot.tariff(request.provider, ask.model, at)
+
+
+def identity_headers(call: Call) -> Headers:
+    """The two fields that every answer carries."""
+    correlation_id = call.caller.correlation_id if call.caller is not None else call.call_id
+    return ((b"x-tollgate-call-id", call.call_id.encode()), (b"x-correlation-id", correlation_id.encode()))
+
+
+def _cost_headers(call: Call) -> Headers:
+    usage, cost = call.usage, call.cost
+    if usage is None or cost is None or not usage.source:
+        return ()
+    counts = usage.usage
+    tokens = f"in={counts.input_tokens};out={counts.output_tokens};cached={counts.cached_input}"
+    return (
+        (b"x-tollgate-cost-usd", format_usd(cost.nanousd).encode()),
+        (b"x-tollgate-tokens", tokens.encode()),
+        (b"x-tollgate-usage", usage.source.encode()),
+        *_budget_header(call, cost.nanousd),
+    )
+
+
+def _budget_header(call: Call, cost_nanousd: int) -> Headers:
+    left = call.hold.least_left_nanousd if call.hold is not None else None
+    if left is None or call.hold is None:
+        return ()
+    return ((b"x-tollgate-budget-remaining-usd", format_usd(left + call.hold.amount_nanousd - cost_nanousd).encode()),)

@@ -1,0 +1,130 @@
+"""Sending one request: which connection, and whether a second try is right.
+
+A kept connection may have been closed by the upstream in the very moment it is used. The request is then sent once more on
+a fresh connection, if that cannot do it twice: no byte of an answer came, the body is still at hand, and either no byte of
+the request was written or the method is idempotent (RFC 9110 9.2.2) or carries an ``Idempotency-Key``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.errors import Failure, Kind, Whose
+from gateway.wire.headers import first, request_head
+from gateway.wire.relay import Relay, Watcher
+
+if TYPE_CHECKING:
+    from gateway.call import Request
+    from gateway.wire.front import Arrival
+    from gateway.wire.upstreams import Connection, Pool
+
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110 9.2.2
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of a request: the last relay (None when no connection was made), tries, and the failure if any."""
+
+    relay: Relay | None
+    attempts: int
+    failure: Failure | None
+    request_bytes: int = 0
+
+
+async def send(arrival: Arrival, request: Request, pool: Pool, watcher: Watcher, *, drain_bytes: int) -> Sent:
+    """Send the request and copy the answer. Returns when the exchange is over, however it ended; raises nothing of its own."""
+    attempts = 0
+    kept = pool.take()
+    while True:
+        attempts += 1
+        try:
+            connection = kept or await _connect(arrival, pool)
+        except Failure as failure:
+            return Sent(None, attempts, failure)
+        relay = Relay(request.method, arrival.reply, watcher, drain_bytes=drain_bytes, loop=asyncio.get_running_loop())
+        sent_bytes = await _exchange(arrival, request, connection, relay)
+        if kept is None or not _may_send_again(arrival, request, relay):
+            return Sent(relay, attempts, relay.failure, sent_bytes)
+        kept = None
+
+
+async def _connect(arrival: Arrival, pool: Pool) -> Connection:
+    """A fresh connection; given up at once when the client leaves while it is being made."""
+    connecting = asyncio.ensure_future(pool.connect())
+    arrival.on_leaving(connecting.cancel)
+    try:
+        return await connecting
+    except asyncio.CancelledError:
+        if not arrival.gone:
+            raise
+        raise Failure(Kind.UPSTREAM_RESET, Whose.FRONT, "The client left before the upstream was reached.") from None
+    finally:
+        arrival.on_leaving(None)
+
+
+async def _exchange(arrival: Arrival, request: Request, connection: Connection, relay: Relay) -> int:
+    body = request.body
+    endpoint = connection.endpoint
+    streamed = body is None and arrival.has_body
+    head = request_head(
+        request.method,
+        request.upstream_target.encode("utf-8", "surrogateescape"),
+        request.headers,
+        host=endpoint.host_header,
+        credential=endpoint.credential,
+        length=_length(arrival, body),
+    )
+    connection.sending = streamed
+    connection.begin(relay, head, body)
+    arrival.attach(relay)
+    sent_bytes = len(body or b"")
+    try:
+        if streamed:
+            sent_bytes = await _upload(arrival, connection, relay)
+        await relay.finished
+    except asyncio.CancelledError:
+        relay.lost(Failure(Kind.SHUTTING_DOWN, Whose.OURS, "The gateway is shutting down."))
+        raise
+    finally:
+        arrival.attach(None)
+    if relay.upgraded is not None:  # a switch of protocols that nobody asked for (RFC 9110 15.2.2)
+        connection.abort()
+        relay.failure = Failure(
+            Kind.UPSTREAM_UNREADABLE, Whose.UPSTREAM, "The upstream switched protocols without being asked."
+        )
+    return sent_bytes
+
+
+def _length(arrival: Arrival, body: bytes | None) -> int | None:
+    """What to say of the body's length: nothing new, its size once it was read whole, or that it is unknown."""
+    if not arrival.chunked:
+        return None
+    return -1 if body is None else len(body)
+
+
+async def _upload(arrival: Arrival, connection: Connection, relay: Relay) -> int:
+    """Pass a request body on piece by piece, at the pace of the slower side."""
+    sent_bytes = 0
+    try:
+        async for piece in arrival.pieces():
+            sent_bytes += len(piece)
+            connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if arrival.chunked else piece)
+            await connection.drain()
+            if relay.finished.done():  # answered before it was all read: the rest is of no use
+                return sent_bytes
+        if arrival.chunked:
+            connection.write(b"0\r\n\r\n")
+        connection.sending = False
+    except Failure as failure:
+        relay.lost(failure)
+    return sent_bytes
+
+
+def _may_send_again(arrival: Arrival, request: Request, relay: Relay) -> bool:
+    if relay.failure is None or relay.failure.whose is not Whose.UPSTREAM or not relay.untouched or arrival.gone:
+        return False
+    if relay.failure.kind is not Kind.UPSTREAM_RESET or (request.body is None and arrival.has_body):
+        return False
+    return request.method in IDEMPOTENT or first(request.headers, b"idempotency-key") is not None

@@ -1,0 +1,89 @@
+"""Which upstream a request means: ``/v1/...`` by rule, ``/{upstream}/...`` by name.
+
+Paths are compared and cut as bytes-for-bytes text: nothing is decoded, merged or normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from gateway.errors import Failure, Kind, Whose
+
+ANTHROPIC_PATH = "/v1/messages"
+"""The one path under ``/v1`` that is Anthropic's (INTERFACE 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of ``routes``: a model pattern (shell style), a path prefix, or both; empty = matches all."""
+
+    upstream: str
+    model: str = ""
+    path: str = ""
+
+    def matches(self, path: str, model: str) -> bool:
+        """Whether the rule speaks of this call."""
+        return (not self.path or _is_below(path, self.path)) and (not self.model or fnmatchcase(model, self.model))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request goes as far as its path tells: ``upstream`` is "" when a rule has to choose (``/v1/...``)."""
+
+    upstream: str
+    protocol: str
+    rest: str
+    """The target (path and query) after the prefix that was ours."""
+
+
+class Routes:
+    """The rules and the upstreams' protocols and base paths, compiled from the config."""
+
+    def __init__(self, rules: Sequence[Rule], upstreams: Mapping[str, tuple[str, str]]) -> None:
+        """``upstreams``: name -> (protocol, base path without a final slash)."""
+        self._rules = tuple(rules)
+        self._upstreams = dict(upstreams)
+
+    def place(self, target: str) -> Place:
+        """Read the path. Failure(UNKNOWN_ROUTE) when it is no provider's."""
+        if not target.startswith("/"):
+            raise Failure(
+                Kind.MALFORMED_REQUEST,
+                Whose.FRONT,
+                "The request target must be a path: this is a gateway, not a forward proxy.",
+            )
+        path = target.partition("?")[0]
+        prefix, _, _ = path[1:].partition("/")
+        if prefix == "v1":
+            return Place("", "anthropic" if _is_below(path, ANTHROPIC_PATH) else "openai", target)
+        known = self._upstreams.get(prefix)
+        if known is None:
+            raise _unknown()
+        rest = target[len(prefix) + 1 :]
+        return Place(prefix, known[0], rest if rest.startswith("/") else "/" + rest)
+
+    def choose(self, place: Place, model: str) -> tuple[str, str]:
+        """(upstream, the target to ask it for)."""
+        if place.upstream:
+            return place.upstream, self._upstreams[place.upstream][1] + place.rest
+        path = place.rest.partition("?")[0]
+        for rule in self._rules:
+            if rule.matches(path, model):
+                base = self._upstreams[rule.upstream][1]
+                # a base URL that ends in /v1 names the same /v1 that the front's path begins with
+                return rule.upstream, base.removesuffix("/v1") + place.rest
+        raise _unknown()
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(prefix.rstrip("/") + "/")
+
+
+def _unknown() -> Failure:
+    return Failure(
+        Kind.UNKNOWN_ROUTE,
+        Whose.FRONT,
+        "No upstream answers this path. Use /v1/... or /{upstream}/... as in the gateway's config.",
+    )

@@ -1,0 +1,123 @@
+"""Upgraded connections (OpenAI's realtime API): frames both ways, each one exactly as it came.
+
+The handshake goes through like any request, with its ``Upgrade``. When the upstream agrees (101), the two sockets are
+joined byte for byte: fragmentation, compression, pings and close codes are the two ends' own business (RFC 6455), and a
+frame leaves the moment it arrives. When the upstream does not agree, its answer is an ordinary one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from gateway.errors import Failure
+from gateway.wire.attempts import Sent
+from gateway.wire.headers import request_head
+from gateway.wire.relay import Relay, Watcher
+from gateway.wire.upstreams import Connection, Tunnel
+
+if TYPE_CHECKING:
+    from gateway.call import Request
+    from gateway.wire.front import Arrival
+    from gateway.wire.upstreams import Pool
+
+
+async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher: Watcher) -> Sent:
+    """Send the handshake; on 101 stay until one of the two ends has closed. Like ``attempts.send`` it raises nothing."""
+    try:
+        connection = await pool.connect()
+    except Failure as failure:
+        return Sent(None, 1, failure)
+    relay = Relay(request.method, arrival.reply, watcher, drain_bytes=0, loop=asyncio.get_running_loop())
+    endpoint = connection.endpoint
+    head = request_head(
+        request.method,
+        request.upstream_target.encode("utf-8", "surrogateescape"),
+        request.headers,
+        host=endpoint.host_header,
+        credential=endpoint.credential,
+        length=None,
+        upgrade=True,
+    )
+    connection.begin(relay, head, None)
+    arrival.attach(relay)
+    try:
+        await relay.finished
+    finally:
+        arrival.attach(None)
+    if relay.upgraded is None:
+        return Sent(relay, 1, relay.failure)
+    tunnel = _Joined(arrival, connection, relay)
+    await tunnel.open(relay.upgraded)
+    return Sent(relay, 1, relay.failure, tunnel.upward_bytes)
+
+
+class _Joined(Tunnel):
+    """Two transports that write what the other one reads, with back-pressure both ways."""
+
+    def __init__(self, arrival: Arrival, connection: Connection, relay: Relay) -> None:
+        self._arrival = arrival
+        self._front = arrival.connection
+        self._up = connection
+        self._relay = relay
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.upward_bytes = 0
+
+    async def open(self, early: bytes) -> None:
+        """Pass the 101 on, then frames, until one end is gone."""
+        relay = self._relay
+        self._up.tunnel(self)
+        self._arrival.on_leaving(self._front_lost)
+        self._arrival.reply.switch(relay.status, relay.reason, relay.headers)
+        if early:
+            self.from_upstream(early)
+        self._front.join(self)
+        try:
+            await self._closed
+        finally:
+            self._arrival.on_leaving(None)
+            self._front.join(None)
+            relay.ended_ns = time.monotonic_ns()
+            self._up.abort()
+
+    # -- from the client ----------------------------------------------------------------------------------------------
+
+    def from_front(self, data: bytes) -> None:
+        """Bytes of the client's frames."""
+        self.upward_bytes += len(data)
+        self._up.write(data)
+
+    def front_paused(self) -> None:
+        """The client does not keep up."""
+        self._up.pause()
+
+    def front_resumed(self) -> None:
+        """It has room again."""
+        self._up.resume()
+
+    def _front_lost(self) -> None:
+        self._finish()
+
+    # -- from the upstream --------------------------------------------------------------------------------------------
+
+    def from_upstream(self, data: bytes) -> None:
+        self._relay.response_bytes += len(data)
+        transport = self._front.transport
+        if transport is not None:
+            transport.write(data)
+
+    def upstream_lost(self) -> None:
+        if self._front.transport is not None:
+            self._front.transport.close()  # after what is still in its buffer: a close frame most likely
+        self._finish()
+
+    def upstream_paused(self) -> None:
+        self._front.pause_reading()
+
+    def upstream_resumed(self) -> None:
+        self._front.resume_reading(resume_parser=False)
+
+    def _finish(self) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)

@@ -1,0 +1,48 @@
+"""The process: signals, start, drain, exit status.
+
+SIGTERM and SIGINT stop accepting, let running calls finish for ``front.shutdown_grace``, settle, and exit 0. A second one
+breaks the rest off at once. SIGHUP reloads the config.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from pathlib import Path
+
+from gateway.app import Gateway
+from gateway.settings import Settings
+
+
+def serve(settings: Settings, config_path: Path | None) -> int:
+    """Run the gateway in this process; returns its exit status: 0 after a drain, 1 when it could not start."""
+    return asyncio.run(_serve(settings, config_path))
+
+
+async def _serve(settings: Settings, config_path: Path | None) -> int:
+    gateway = Gateway(settings, config_path)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        await gateway.start()
+    except OSError as error:
+        print(f"tollgate: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        await gateway.stop(grace_s=0)
+        return 1
+
+    def on_stop() -> None:
+        if stop.is_set():
+            gateway.hurry()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_stop)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
+    # what was built at the start stays: the collector need not look at it again and again
+    gc.collect()
+    gc.freeze()
+    await stop.wait()
+    await gateway.stop(grace_s=settings.front.shutdown_grace)
+    return 0

@@ -1,0 +1,69 @@
+"""(protocol, method, path) to dialect."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.dialects.table import dialect_for
+
+
+@pytest.mark.parametrize(
+    ("protocol", "path", "operation"),
+    [
+        ("openai", "/chat/completions", "chat"),
+        ("openai", "/v1/chat/completions", "chat"),
+        ("openai", "/completions", "text_completion"),
+        ("openai", "/v1/responses", "responses"),
+        ("openai", "/responses/compact", "responses"),
+        ("openai", "/embeddings", "embeddings"),
+        ("openai", "/v1/messages", "messages"),
+        ("anthropic", "/v1/messages", "messages"),
+        ("anthropic", "/v1/chat/completions", "chat"),
+        ("gemini", "/v1beta/openai/chat/completions", "chat"),
+        ("gemini", "/v1beta/openai/embeddings", "embeddings"),
+        ("openai", "/openai/deployments/my-gpt/chat/completions", "chat"),
+        ("openai", "/openai/deployments/my-gpt/embeddings", "embeddings"),
+    ],
+)
+def test_a_known_path_is_metered(protocol: str, path: str, operation: str) -> None:
+    """With and without version, and at the end of a longer path."""
+    dialect = dialect_for(protocol, "POST", path)
+    assert (dialect.operation, dialect.metered) == (operation, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//v1//chat/completions", "/chat/completions/", "/v1/./chat/../chat/completions", "/%63hat/completions", "/v1/Chat/Completions", "chat/completions"],
+)  # fmt: skip
+def test_an_unusual_spelling_is_not_a_free_one(path: str) -> None:
+    """What a lenient upstream serves is metered."""
+    assert dialect_for("openai", "POST", path).operation == "chat"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/chat/completions"),
+        ("DELETE", "/responses"),
+        ("POST", "/v1/messages/count_tokens"),
+        ("POST", "/v1/threads/thread_1/messages"),
+        ("POST", "/responses/resp_1/cancel"),
+        ("POST", "/responses/input_tokens"),
+        ("POST", "/files"),
+        ("POST", "/"),
+        ("POST", ""),
+        ("POST", "/%ff%00\n"),
+    ],
+)
+def test_anything_else_is_opaque(method: str, path: str) -> None:
+    """Forwarded, recorded, unmetered."""
+    dialect = dialect_for("openai", method, path)
+    assert (dialect.operation, dialect.metered) == ("unmetered", False)
+
+
+def test_an_opaque_dialect_speaks_its_protocol() -> None:
+    """So that a refusal is understood on any path; an unknown protocol is taken for OpenAI's."""
+    names = [
+        dialect_for(protocol, "GET", "/x").credential("s")[0] for protocol in ("openai", "anthropic", "gemini", "?")
+    ]
+    assert names == [b"Authorization", b"x-api-key", b"x-goog-api-key", b"Authorization"]
