@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib import resources
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.admin.api import Sources
+from gateway.admin.server import AdminServer
 from gateway.admission.budgets import Budget, Ledger
 from gateway.call import Headers
 from gateway.dialects.table import dialect_for
 from gateway.errors import Failure
 from gateway.handle import Handle, refusal_answer
-from gateway.loading import version
+from gateway.inspector import Inspected, Inspector
+from gateway.loading import budget_name, canonical, version
 from gateway.metering.tokens import Counter
+from gateway.observe import FanOut, Sink, logs
+from gateway.observe.metrics import Metrics
 from gateway.reload import Reloader
 from gateway.settings import Settings
 from gateway.settings import Upstream as UpstreamSettings
@@ -39,15 +46,135 @@ class Gateway:
 
     def __init__(self, settings: Settings, config_path: Path | None = None) -> None:
         self.settings = settings
-        self._config_path = config_path
-        self._snapshot = compile_snapshot(settings, {}, Counter())
+        self.snapshot = compile_snapshot(settings, {}, Counter(_vocabulary))
         self._store = SqliteStore(
-            _store_path(settings.store.url),
+            settings.store.url.removeprefix("sqlite:///"),
             lease_s=settings.store.lease,
             durability=settings.store.durability,
             retention_s=settings.retention.calls,
-            owner=f"{time.time_ns():x}",
+            owner=f"{socket.gethostname()}-{os.getpid()}",
         )
+        self._metrics = Metrics(settings.observability.metrics.labels, settings.observability.metrics.max_label_values)
+        self._settler = Settler(self._store, FanOut(self._sinks(), self._metrics.count_sink_error).take_all)
+        self.handle = Handle(lambda: self.snapshot, self._store, self._settler)
+        self._front = Front(
+            self.handle,
+            complain,
+            max_body_bytes=settings.front.max_body_mb * MEGABYTE,
+            max_header_bytes=settings.front.max_header_kb * 1024,
+            max_headers=settings.front.max_headers,
+            keepalive_s=settings.front.keepalive_timeout,
+        )
+        self._inspector = Inspector(self.inspected, self._store)
+        self._metrics.watch(self._inspector.gauges)
+        self._admin = AdminServer(
+            settings.admin.host, settings.admin.port, settings.admin.token.reveal(), self._sources()
+        )
+        self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
+        self._retired: list[Pool] = []
+
+    # -- addresses ----------------------------------------------------------------------------------------------------
+
+    @property
+    def front_port(self) -> int:
+        """The front's port."""
+        return self._front.port
+
+    @property
+    def admin_port(self) -> int:
+        """The admin listener's port."""
+        return self._admin.port
+
+    @property
+    def front_url(self) -> str:
+        """Where apps go, without a path."""
+        return f"http://{_in_url(self.settings.front.host)}:{self.front_port}"
+
+    @property
+    def admin_url(self) -> str:
+        """Where operators go."""
+        return f"http://{_in_url(self.settings.admin.host)}:{self.admin_port}"
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the books, listen. OSError when an address cannot be had, Failure when the store cannot be opened."""
+        observability = self.settings.observability
+        logs.setup(observability.logging.level, observability.logging.format)
+        await self._store.open()
+        self._settler.start()
+        await self._admin.start()
+        await self._front.listen(self.settings.front.host, self.settings.front.port)
+        if self._reloader is not None:
+            self._reloader.start()
+        log.info("serving on %s, operators on %s", self.front_url, self.admin_url)
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept nothing more, finish what runs within ``grace_s`` seconds, settle everything, close."""
+        if self._reloader is not None:
+            await self._reloader.stop()
+        cut = await self._front.stop(grace_s)
+        if cut:
+            log.warning("%d calls were cut at the end of the grace period", cut)
+        await self._settler.close()
+        for pool in [*self.snapshot.pools.values(), *self._retired]:
+            pool.close()
+        await self._admin.stop()
+        await self._store.close()
+        log.info("stopped")
+
+    def hurry(self) -> None:
+        """Asked a second time to stop: do not wait for running calls any longer."""
+        self._front.hurry()
+
+    def reload(self) -> None:
+        """Read the config again now (SIGHUP)."""
+        if self._reloader is not None:
+            self._reloader.trigger()
+
+    async def apply(self, settings: Settings) -> None:
+        """Take new settings over: calls that start from now on see all of them, running calls none."""
+        old = self.snapshot
+        self.snapshot = await asyncio.to_thread(compile_snapshot, settings, old.pools, old.counter)
+        self.settings = settings
+        self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
+        kept = set(self.snapshot.pools.values())
+        for pool in old.pools.values():
+            if pool not in kept:
+                pool.retire()
+                self._retired.append(pool)
+        self._retired = [pool for pool in self._retired if pool.busy]
+
+    # -- what is told -------------------------------------------------------------------------------------------------
+
+    def _sinks(self) -> list[Sink]:
+        observability = self.settings.observability
+        return [self._metrics, logs.CallLog(observability.logging.format)] if observability.enabled else []
+
+    def inspected(self) -> Inspected:
+        """What there is to look at."""
+        return Inspected(self.snapshot, self.handle.active, self._settler.depth, self._front.draining)
+
+    def _sources(self) -> Sources:
+        inspector = self._inspector
+        return Sources(
+            find=self._store.find,
+            recent=self._store.recent,
+            is_active=lambda call_id: call_id in self.handle.active,
+            active=lambda: len(self.handle.active),
+            queued=lambda: self._settler.depth,
+            budgets=inspector.budgets,
+            upstreams=inspector.upstreams,
+            config=lambda: canonical(self.settings),
+            version=lambda: self.snapshot.version,
+            is_draining=lambda: self._front.draining,
+            checks={"store": inspector.check_store},
+            render_metrics=self._render_metrics,
+        )
+
+    async def _render_metrics(self) -> bytes:
+        await self._inspector.refresh()
+        return self._metrics.render()
 
 
 def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter) -> Snapshot:
@@ -65,7 +192,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         },
         ledger=Ledger(
             [
-                Budget(each.name, each.scope, each.limit_nanousd, each.window, each.mode, each.timezone)
+                Budget(budget_name(each), each.scope, each.limit_nanousd, each.window, each.mode, each.timezone)
                 for each in settings.budgets
             ]
         ),
@@ -103,11 +230,26 @@ def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:
     )
 
 
-def _store_path(url: str) -> str:
-    """``sqlite:///tollgate.db`` is a file beside the process, ``sqlite:////var/lib/x.db`` an absolute one."""
-    return url.removeprefix("sqlite:///")
+def _vocabulary(name: str) -> bytes:
+    """The packed vocabulary of an encoding, from the package."""
+    return (resources.files("gateway.metering") / "vocab" / f"{name}.xz").read_bytes()
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def complain(failure: Failure) -> tuple[int, Headers, bytes]:
     """The answer to what never became a call: in OpenAI's dialect, which most clients of this address read."""
     return refusal_answer(failure.refusal(), dialect_for("openai", "", ""), None, time.time())
+
+
+@asynccontextmanager
+async def running(settings: Settings, config_path: Path | None = None) -> AsyncIterator[Gateway]:
+    """A gateway for as long as the block lasts; what still runs at its end is given ``front.shutdown_grace``."""
+    gateway = Gateway(settings, config_path)
+    try:
+        await gateway.start()
+        yield gateway
+    finally:
+        await gateway.stop(gateway.settings.front.shutdown_grace)

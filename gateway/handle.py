@@ -48,7 +48,7 @@ REASONS = {status: phrase.encode() for status, phrase in (
 def new_call_id() -> str:
     """A UUIDv7 (RFC 9562 5.7): sorts by time, so that lists and indexes follow the order of calls. 1 us."""
     ms = time.time_ns() // 1_000_000
-    low = random.getrandbits(74)  # noqa: S311 - an identity, not a secret
+    low = random.getrandbits(74)
     digits = f"{ms:012x}7{low >> 62:03x}{0x8000 | (low >> 48 & 0x3FFF):04x}{low & 0xFFFFFFFFFFFF:012x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -215,7 +215,9 @@ def _ending(arrival: Arrival, call: Call, sent: Sent) -> Ending:
     relay, failure, request = sent.relay, sent.failure, call.request
     outcome, error_type = "completed", ""
     if failure is not None:
-        outcome = {Whose.FRONT: "client_disconnected", Whose.UPSTREAM: "upstream_error", Whose.OURS: "cut"}[failure.whose]
+        outcome = {Whose.FRONT: "client_disconnected", Whose.UPSTREAM: "upstream_error", Whose.OURS: "cut"}[
+            failure.whose
+        ]
         error_type = failure.kind.value if failure.whose is not Whose.FRONT else "client_disconnected"
     elif relay is not None and relay.front_gone:
         outcome, error_type = "client_disconnected", "client_disconnected"

@@ -117,7 +117,9 @@ class Settler:
             record = record_of(finished.call)
             records.append(record)
             settlements.append(_settlement(finished.call, record))
-        await asyncio.gather(*(self._book(settlement, call) for settlement, call in zip(settlements, batch, strict=True)))
+        await asyncio.gather(
+            *(self._book(settlement, call) for settlement, call in zip(settlements, batch, strict=True))
+        )
         self._take_all(records)
 
     async def _book(self, settlement: Settlement, finished: Finished) -> None:

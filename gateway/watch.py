@@ -87,7 +87,8 @@ class Watch:
     @property
     def told(self) -> bool:
         """The provider said what it used: accounting is a matter of microseconds. Otherwise text has to be counted, which
-        belongs in a thread: much of it takes milliseconds, and the first of it builds a vocabulary (0.3 s)."""
+        belongs in a thread: much of it takes milliseconds, and the first of it builds a vocabulary (0.3 s).
+        """
         return self.reading.usage is not None and self.reading.finished
 
     def account(self, *, billable: bool) -> None:

@@ -33,9 +33,7 @@ class Usage:
     @property
     def input_tokens(self) -> int:
         """Everything that was read: what a person means by "input tokens"."""
-        return (
-            self.input + self.cached_input + self.cache_write + self.cache_write_1h + self.audio_in + self.image_in
-        )
+        return self.input + self.cached_input + self.cache_write + self.cache_write_1h + self.audio_in + self.image_in
 
     @property
     def output_tokens(self) -> int:

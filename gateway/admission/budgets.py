@@ -71,6 +71,12 @@ class _Row:
         self.start = self.end = 0
         self.account = Account(scope, "")
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes it one account with another: scope, window, zone."""
+        window = self.calendar.window
+        return (self.scope, window, self.calendar.zone.key if window != "total" else "")
+
     def claim(self, now: float, likely_nanousd: int, most_nanousd: int) -> Claim:
         """The claim of one call."""
         if not self.start <= now < self.end:
@@ -111,6 +117,22 @@ class Ledger:
             rows = self._rows[key] = self._compile(caller)
         return tuple([row.claim(now, likely_nanousd, most_nanousd) for row in rows])
 
+    def limits(self, now: float) -> list[Claim]:
+        """What is limited at ``now``: the accounts of named budgets, and those of the callers seen since the start that
+        wildcards limit. Claims of nothing, in no order.
+        """
+        rows: dict[tuple[str, str, str], _Row] = {}
+        for budget in self._named:
+            if budget.mode != "shadow":
+                _add(rows, self._row_of(budget))
+        for known in self._rows.values():
+            rows.update((row.key, row) for row in known if row.limit is not None)
+        return [row.claim(now, 0, 0) for row in rows.values()]
+
+    def _row_of(self, budget: Budget) -> _Row:
+        calendar = self._calendar(budget.window, budget.timezone)
+        return _Row(budget.scope, calendar, budget.mode, budget.limit_nanousd, budget.name)
+
     def _compile(self, caller: Caller) -> tuple[_Row, ...]:
         rows: dict[tuple[str, str, str], _Row] = {}
         found = [*self._scoped("user", caller.user), *self._scoped("team", caller.team)]
@@ -144,8 +166,7 @@ class Ledger:
 
 
 def _add(rows: dict[tuple[str, str, str], _Row], row: _Row) -> None:
-    key = (row.scope, row.calendar.window, row.calendar.zone.key if row.calendar.window != "total" else "")
-    present = rows.setdefault(key, row)
+    present = rows.setdefault(row.key, row)
     if present is not row:
         present.merge(row)
 

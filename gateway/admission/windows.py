@@ -8,6 +8,7 @@ back (a day then has 23 or 25 hours, Lord Howe's 23.5); two windows never share 
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from math import floor
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -86,13 +87,14 @@ def _begin(day: date, zone: ZoneInfo) -> int:
 
 def _hour(zone: ZoneInfo, now: float) -> Window:
     """A local clock hour at one offset: the hour that comes twice in autumn is two windows."""
-    local = datetime.fromtimestamp(int(now), zone)
-    start = int(now) - local.minute * 60 - local.second
+    second = floor(now)
+    local = datetime.fromtimestamp(second, zone)
+    start = second - local.minute * 60 - local.second
     end = start + HOUR_S
     if _offset(zone, start) != local.utcoffset():
-        start = _change(zone, start, int(now))
+        start = _change(zone, start, second)
     if _offset(zone, end - 1) != local.utcoffset():
-        end = _change(zone, int(now), end - 1)
+        end = _change(zone, second, end - 1)
     at = "" if zone.key == "UTC" else f"{local:%z}"
     return Window(f"hour:{local:%Y-%m-%dT%H}{at}{_suffix(zone)}", start, end)
 

@@ -1,0 +1,47 @@
+"""The promise of a sink: takes finished calls; cannot fail one, slow one or change one.
+
+A sink is anything with a ``name`` and ``take``. The fan-out hands each batch of records to each sink, swallows what they
+raise, counts it, and says it once per sink and kind of error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.call import Record
+
+log = logging.getLogger("gateway.observe")
+
+
+class Sink(Protocol):
+    """Something that is told of finished calls."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs and metrics."""
+
+    def take(self, records: Sequence[Record]) -> None:
+        """A batch, in order of settlement. May raise; must not block."""
+
+
+class FanOut:
+    """All sinks as one. ``count_error`` is told the name of a sink that failed."""
+
+    def __init__(self, sinks: Sequence[Sink], count_error: Callable[[str], None]) -> None:
+        self._sinks = tuple(sinks)
+        self._count_error = count_error
+        self._said: set[tuple[str, str]] = set()
+
+    def take_all(self, records: Sequence[Record]) -> None:
+        """Hand a batch to every sink. Raises nothing."""
+        for sink in self._sinks:
+            try:
+                sink.take(records)
+            except Exception as error:
+                self._count_error(sink.name)
+                kind = (sink.name, type(error).__name__)
+                if kind not in self._said:
+                    self._said.add(kind)
+                    log.error("sink %s failed (%s); further ones are only counted", *kind)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from gateway.accounts import Account, Claim, Hold
 from gateway.call import Receipt
@@ -24,11 +25,15 @@ MAX_BALANCE_NANOUSD = 1 << 62
 """An account past this fails closed: SQLite would go on in floating point at 2^63."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+Key = tuple[str, str]
+"""An account as the tables key it: (scope, window). A page looks accounts up some twenty times a call, and the hash of a
+frozen dataclass is computed in Python each time: 10 us a call, against 3 for plain tuples (measured)."""
+
+
+class Part(NamedTuple):
     """One granted claim: so much of one account."""
 
-    account: Account
+    account: Key
     amount_nanousd: int
     budget: str
 
@@ -51,7 +56,7 @@ class Booked:
     call_id: str
     cost_nanousd: int
     outcome: str
-    accounts: tuple[Account, ...]
+    accounts: tuple[Key, ...]
     started_at: str = ""
     record: bytes = b""
 
@@ -65,17 +70,17 @@ class Page:
 
     now: float
     owner: str
-    balances: dict[Account, tuple[int, int]] = field(default_factory=dict)
-    ends: dict[Account, int] = field(default_factory=dict)
+    balances: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    ends: dict[Key, int] = field(default_factory=dict)
     holds: dict[str, Granted] = field(default_factory=dict)
     records: dict[str, Booked] = field(default_factory=dict)
-    changed_accounts: set[Account] = field(default_factory=set)
+    changed_accounts: set[Key] = field(default_factory=set)
     changed_holds: set[str] = field(default_factory=set)
     changed_records: set[str] = field(default_factory=set)
 
-    def move(self, moves: Iterable[tuple[Account, int, int]]) -> None:
+    def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
         """Add (spent, held) to accounts: all of them, or none with a Failure."""
-        balances: dict[Account, tuple[int, int]] = {}
+        balances: dict[Key, tuple[int, int]] = {}
         for account, spent, held in moves:
             before = balances.get(account) or self.balances.get(account, (0, 0))
             balances[account] = after = (before[0] + spent, before[1] + held)
@@ -113,12 +118,14 @@ class Reserve:
     claims: tuple[Claim, ...]
 
     @property
-    def accounts(self) -> Iterable[Account]:
-        return [claim.account for claim in self.claims]
+    def accounts(self) -> Iterable[Key]:
+        return [key_of(claim.account) for claim in self.claims]
 
     def apply(self, page: Page) -> Hold | Refusal:
         if self.call_id in page.records:
-            raise Failure(Kind.INTERNAL, Whose.OURS, "This call has been settled: nothing is set aside for it any more.")
+            raise Failure(
+                Kind.INTERNAL, Whose.OURS, "This call has been settled: nothing is set aside for it any more."
+            )
         granted = page.holds.get(self.call_id)
         if granted is not None:
             return _again(granted, self.claims)
@@ -127,10 +134,10 @@ class Reserve:
         in_the_way = _in_the_way(page, self.claims)
         if in_the_way is not None:
             return in_the_way
-        page.move((claim.account, 0, claim.amount_nanousd) for claim in self.claims)
-        page.ends.update((claim.account, claim.resets_at) for claim in self.claims if claim.resets_at)
-        parts = tuple([Part(claim.account, claim.amount_nanousd, claim.budget) for claim in self.claims])
-        amount = max((part.amount_nanousd for part in parts), default=0)
+        parts = tuple([Part(key_of(claim.account), claim.amount_nanousd, claim.budget) for claim in self.claims])
+        page.move([(part.account, 0, part.amount_nanousd) for part in parts])
+        page.ends.update([(part.account, claim.resets_at) for part, claim in zip(parts, self.claims, strict=True)])
+        amount = max([part.amount_nanousd for part in parts], default=0)
         page.keep(Granted(self.call_id, amount, page.owner, page.now, parts))
         return Hold(self.call_id, amount, self.claims, _least_left(page, self.claims, amount))
 
@@ -146,8 +153,8 @@ class Settle:
         return self.settlement.call_id
 
     @property
-    def accounts(self) -> Iterable[Account]:
-        return self.settlement.accounts
+    def accounts(self) -> Iterable[Key]:
+        return [key_of(account) for account in self.settlement.accounts]
 
     def apply(self, page: Page) -> Receipt:
         settlement = self.settlement
@@ -156,7 +163,7 @@ class Settle:
         if before is not None and before.outcome != LOST:
             return Receipt(call_id, before.cost_nanousd, again=True)
         _check(cost)
-        accounts = tuple(dict.fromkeys(settlement.accounts))
+        accounts = tuple(dict.fromkeys(self.accounts))
         page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
         page.drop(call_id)
         page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
@@ -168,7 +175,7 @@ class Release:
     """The hold goes back, nothing is charged; what was charged as lost is taken back. A settled call stays as it is."""
 
     call_id: str
-    accounts: tuple[Account, ...] = ()
+    accounts: tuple[Key, ...] = ()
 
     def apply(self, page: Page) -> None:
         before = page.records.get(self.call_id)
@@ -187,7 +194,7 @@ class Lapse:
     """
 
     call_id: str
-    accounts: tuple[Account, ...] = ()
+    accounts: tuple[Key, ...] = ()
 
     def apply(self, page: Page) -> Granted | None:
         hold = page.holds.get(self.call_id)
@@ -206,9 +213,9 @@ class Lapse:
 Operation = Reserve | Settle | Release | Lapse
 
 
-def _returned(page: Page, call_id: str) -> list[tuple[Account, int, int]]:
+def _returned(page: Page, call_id: str) -> list[tuple[Key, int, int]]:
     """The moves that undo what stands on a call's name: its hold, and what it was charged when it was lost."""
-    moves: list[tuple[Account, int, int]] = []
+    moves: list[tuple[Key, int, int]] = []
     hold, lost = page.holds.get(call_id), page.records.get(call_id)
     if hold is not None:
         moves += [(part.account, 0, -part.amount_nanousd) for part in hold.parts]
@@ -220,9 +227,9 @@ def _returned(page: Page, call_id: str) -> list[tuple[Account, int, int]]:
 def _in_the_way(page: Page, claims: Sequence[Claim]) -> Refusal | None:
     """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds."""
     waiting: Refusal | None = None
-    asked: dict[Account, int] = {}
+    asked: dict[Key, int] = {}
     for claim in claims:
-        account = claim.account
+        account = key_of(claim.account)
         needed = asked[account] = asked.get(account, 0) + claim.amount_nanousd
         spent, held = page.balances.get(account, (0, 0))
         if claim.limit_nanousd is None or spent + held + needed <= claim.limit_nanousd:
@@ -238,7 +245,7 @@ def _least_left(page: Page, claims: Sequence[Claim], amount_nanousd: int) -> int
     left: int | None = None
     for claim in claims:
         if claim.limit_nanousd is not None:
-            spent, held = page.balances[claim.account]
+            spent, held = page.balances[key_of(claim.account)]
             room = claim.limit_nanousd - spent - held + claim.amount_nanousd - amount_nanousd
             left = room if left is None or room < left else left
     return left
@@ -246,12 +253,17 @@ def _least_left(page: Page, claims: Sequence[Claim], amount_nanousd: int) -> int
 
 def _again(granted: Granted, claims: Sequence[Claim]) -> Hold:
     """The hold that stands in the books, in the words of the claims that ask for it a second time."""
-    asked = {claim.account: claim for claim in claims}
-    held = [
-        replace(asked.get(part.account) or Claim(part.account, 0, None, part.budget), amount_nanousd=part.amount_nanousd)
-        for part in granted.parts
-    ]
+    asked = {key_of(claim.account): claim for claim in claims}
+    held = []
+    for part in granted.parts:
+        claim = asked.get(part.account) or Claim(Account(*part.account), 0, budget=part.budget)
+        held.append(replace(claim, amount_nanousd=part.amount_nanousd))
     return Hold(granted.call_id, granted.amount_nanousd, tuple(held))
+
+
+def key_of(account: Account) -> Key:
+    """See ``Key``."""
+    return (account.scope, account.window)
 
 
 def _check(nanousd: int) -> None:

@@ -19,9 +19,9 @@ LOST = "lost"
 
 
 def lost_record(
-    call_id: str, granted_at: float, cost_nanousd: int, accounts: Sequence[Account], budgets: tuple[str, ...]
+    call_id: str, granted_at: float, cost_nanousd: int, accounts: Sequence[tuple[str, str]], budgets: tuple[str, ...]
 ) -> bytes:
-    """JSON of the Record. ``granted_at`` (Unix seconds) stands for the start; team and user are read off the accounts."""
+    """JSON of the Record. ``accounts`` are (scope, window); team and user are read off them. ``granted_at`` (Unix seconds) is the start."""
     record = Record(
         call_id=call_id,
         correlation_id=call_id,
@@ -61,7 +61,7 @@ def lost_record(
         response_bytes=0,
         config_version="",
         outcome=LOST,
-        accounts=tuple(str(account) for account in accounts),
+        accounts=tuple(str(Account(*account)) for account in accounts),
     )
     return orjson.dumps(asdict(record))
 
@@ -72,7 +72,7 @@ def rfc3339(unix_seconds: float) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
-def _named(prefix: str, accounts: Sequence[Account]) -> str:
+def _named(prefix: str, accounts: Sequence[tuple[str, str]]) -> str:
     """The name in the first scope of this kind; "" for nobody, which is booked as ``-``."""
-    names = [account.scope.removeprefix(prefix) for account in accounts if account.scope.startswith(prefix)]
+    names = [scope.removeprefix(prefix) for scope, _ in accounts if scope.startswith(prefix)]
     return names[0] if names and names[0] != "-" else ""

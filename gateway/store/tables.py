@@ -14,9 +14,8 @@ from typing import Any
 
 import orjson
 
-from gateway.accounts import Account
 from gateway.errors import Failure, Kind, Whose
-from gateway.store.books import Booked, Granted, Operation, Page, Part
+from gateway.store.books import Booked, Granted, Key, Operation, Page, Part
 
 MIN_SQLITE = (3, 37, 0)
 """STRICT tables (2021-11-27): a sum that leaves int64 is an error there, and no silent float."""
@@ -50,8 +49,8 @@ UPGRADES: tuple[str, ...] = (
 ``archived`` is what the records that retention has deleted had charged: spent = archived + the records, always.
 """
 
-ROWS_AT_ONCE = (64, 8, 1)
-"""Rows of one INSERT: few sizes, so that each statement is prepared once and found in sqlite3's cache of 128."""
+MANY_ROWS, SOME_ROWS = 64, 8
+"""Rows of one INSERT: 64, or up to 8. Few sizes, so that each statement is found prepared in sqlite3's cache of 128."""
 
 _CALLS = """
     SELECT (SELECT json_group_array(json_array(call_id, amount, owner, granted_at, json(parts)))
@@ -71,8 +70,10 @@ _PUT_ACCOUNTS = (
 _PUT_HOLDS = ("INSERT INTO holds (call_id, amount, owner, granted_at, parts) VALUES ", "")
 _PUT_RECORDS = (
     "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record) VALUES ",
-    " ON CONFLICT (call_id) DO UPDATE SET cost = excluded.cost, outcome = excluded.outcome,"
-    " accounts = excluded.accounts, started_at = excluded.started_at, record = excluded.record",
+    (
+        " ON CONFLICT (call_id) DO UPDATE SET cost = excluded.cost, outcome = excluded.outcome,"
+        " accounts = excluded.accounts, started_at = excluded.started_at, record = excluded.record"
+    ),
 )
 _DROP_HOLDS = "DELETE FROM holds WHERE call_id IN (SELECT value FROM json_each(?))"
 _STRIKE_RECORDS = "DELETE FROM records WHERE call_id IN (SELECT value FROM json_each(?))"
@@ -105,7 +106,9 @@ def prepare(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("the file system cannot hold a write-ahead log")
     version = schema_version(connection)
     if version > len(UPGRADES):
-        raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store's file was written by a later version of Tollgate.")
+        raise Failure(
+            Kind.STORE_UNAVAILABLE, Whose.OURS, "The store's file was written by a later version of Tollgate."
+        )
     if version == len(UPGRADES):
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -135,19 +138,18 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
     """All that these operations can touch: their calls, their accounts, and the accounts that their calls stand on."""
     page = Page(now, owner)
     call_ids = _json([operation.call_id for operation in operations])
-    held, booked = connection.execute(_CALLS, (call_ids,)).fetchone()
-    for call_id, amount, hold_owner, granted_at, parts in _parse(held):
-        granted = tuple([Part(Account(scope, window), part, budget) for scope, window, part, budget in parts])
-        page.holds[call_id] = Granted(call_id, amount, hold_owner, granted_at, granted)
+    granted, booked = connection.execute(_CALLS, (call_ids,)).fetchone()
+    for call_id, amount, hold_owner, granted_at, parts in _parse(granted):
+        held = tuple([Part((scope, window), part, budget) for scope, window, part, budget in parts])
+        page.holds[call_id] = Granted(call_id, amount, hold_owner, granted_at, held)
     for call_id, cost, outcome, accounts in _parse(booked):
-        page.records[call_id] = Booked(call_id, cost, outcome, tuple([Account(*account) for account in accounts]))
+        page.records[call_id] = Booked(call_id, cost, outcome, tuple([(scope, window) for scope, window in accounts]))
     needed = {account for operation in operations for account in operation.accounts}
     needed.update(part.account for hold in page.holds.values() for part in hold.parts)
     needed.update(account for record in page.records.values() for account in record.accounts)
     if needed:
-        asked = _json([(account.scope, account.window) for account in needed])
-        for scope, window, spent, held_nanousd in _parse(connection.execute(_BALANCES, (asked,)).fetchone()[0]):
-            page.balances[Account(scope, window)] = (spent, held_nanousd)
+        balances = connection.execute(_BALANCES, (_json(list(needed)),)).fetchone()[0]
+        page.balances = {(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)}
     return page
 
 
@@ -164,17 +166,17 @@ def save(connection: sqlite3.Connection, page: Page) -> None:
             connection.execute(statement, (_json(gone),))
 
 
-def _account_row(page: Page, account: Account) -> tuple[Any, ...]:
-    return (account.scope, account.window, *page.balances[account], page.ends.get(account, 0))
+def _account_row(page: Page, account: Key) -> tuple[Any, ...]:
+    return (*account, *page.balances[account], page.ends.get(account, 0))
 
 
 def _hold_row(hold: Granted) -> tuple[Any, ...]:
-    parts = _json([(part.account.scope, part.account.window, part.amount_nanousd, part.budget) for part in hold.parts])
+    parts = _json([(*account, amount, budget) for account, amount, budget in hold.parts])
     return (hold.call_id, hold.amount_nanousd, hold.owner, hold.granted_at, parts)
 
 
 def _record_row(booked: Booked) -> tuple[Any, ...]:
-    accounts = _json([(account.scope, account.window) for account in booked.accounts])
+    accounts = _json(booked.accounts)
     return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, booked.record.decode())
 
 
@@ -182,7 +184,8 @@ def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: list[
     """INSERT rows, as many at once as possible."""
     start = 0
     while start < len(rows):
-        count = next(size for size in ROWS_AT_ONCE if size <= len(rows) - start)
+        left = len(rows) - start
+        count = MANY_ROWS if left >= MANY_ROWS else min(left, SOME_ROWS)
         some = rows[start : start + count]
         start += count
         marks = ",".join(["(" + ",".join("?" * len(some[0])) + ")"] * count)

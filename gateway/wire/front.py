@@ -353,7 +353,7 @@ class Front:
         if self._listener is not None:
             self._listener.close()
         self._close_idle()
-        if self._arrivals:
+        if self._arrivals and not self._quiet.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._quiet.wait(), grace_s)
         late = list(self._arrivals)
@@ -365,9 +365,12 @@ class Front:
             await self._server.shutdown(timeout=1.0)
         return len(late)
 
+    def hurry(self) -> None:
+        """Wait no longer for running requests."""
+        self._quiet.set()
+
     def _close_idle(self) -> None:
-        assert self._server is not None  # noqa: S101 - stopped before listen()
-        for connection in self._server.connections:
+        for connection in self._server.connections if self._server is not None else []:
             if isinstance(connection, FrontConnection) and connection.arrival is None:
                 connection.close()
 

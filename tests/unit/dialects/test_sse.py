@@ -22,6 +22,7 @@ def split(*pieces: bytes, limit: int = 1 << 20) -> list[bytes]:
         (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
         (b"data:a\n\ndata:  b\n\n", [b"a", b" b"]),
         (b"data: a\r\rdata: b\r\n\r\n", [b"a", b"b"]),
+        (b"data: a\r\ndata: b\r\n\r\n", [b"a\nb"]),
         (b": ping\n\ndata: a\n: note\n\n", [b"a"]),
         (b"event: x\nid: 7\ndata: a\ndata: b\nretry: 1\n\n", [b"a\nb"]),
         (b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a"]),

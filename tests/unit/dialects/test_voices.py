@@ -17,7 +17,7 @@ SPENT = Refusal(
     window="day",
     limit_nanousd=10_000_000_000,
     spent_nanousd=9_999_999_999,
-    held_nanousd=1,
+    held_nanousd=123_456_789_012_345_678,
     needed_nanousd=12_500_000,
     resets_at=1_795_219_200,
 )
@@ -40,7 +40,7 @@ def test_openai_gets_an_error_object_with_the_numbers_of_the_budget() -> None:
             "window": "day",
             "limit_usd": Decimal("10.00"),
             "spent_usd": Decimal("9.999999999"),
-            "held_usd": Decimal("0.000000001"),
+            "held_usd": Decimal("123456789.012345678"),
             "needed_usd": Decimal("0.0125"),
             "resets_at": "2026-11-21T00:00:00Z",
         }

@@ -55,6 +55,7 @@ def test_counts_are_those_of_tiktoken(theirs: dict[str, tiktoken.Encoding], text
         assert COUNTER.count(text, name) == len(theirs[name].encode(text, disallowed_special=()))
 
 
+@pytest.mark.timeout(30)
 @each_encoding
 @pytest.mark.parametrize(
     "text",

@@ -1,0 +1,174 @@
+"""The admin API: questions about calls and budgets, answered from the sources that ``app`` hands in. Reads only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway import __version__
+from pricing.money import format_usd
+
+MAX_LIST = 500
+DEFAULT_LIST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the answers come from; each is asked when somebody asks."""
+
+    find: Callable[[str], Awaitable[dict[str, Any] | None]]
+    recent: Callable[[int, str, str], Awaitable[list[dict[str, Any]]]]
+    """(limit, before, correlation_id) -> records, newest first."""
+    is_active: Callable[[str], bool]
+    active: Callable[[], int]
+    queued: Callable[[], int]
+    budgets: Callable[[], Awaitable[list[dict[str, Any]]]]
+    upstreams: Callable[[], list[dict[str, Any]]]
+    config: Callable[[], dict[str, Any]]
+    version: Callable[[], str]
+    is_draining: Callable[[], bool]
+    checks: Mapping[str, Callable[[], Awaitable[None]]]
+    """Health checks by name: each raises when its part is not fit to serve."""
+    render_metrics: Callable[[], Awaitable[bytes]]
+
+
+def answer(body: Any, status: int = 200) -> web.Response:
+    """JSON, fresh each time."""
+    return web.Response(
+        body=orjson.dumps(body), status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
+    )
+
+
+def problem(status: int, message: str) -> web.Response:
+    """An error; the message never repeats what was asked."""
+    return answer({"error": {"message": message, "status": status}}, status)
+
+
+def with_usd(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with its money in dollars as well."""
+    return {
+        **record,
+        "cost_usd": format_usd(record.get("cost_nanousd", 0)),
+        "held_usd": format_usd(record.get("held_nanousd", 0)),
+    }
+
+
+class Api:
+    """One method a route."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._started = time.monotonic()
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is served where."""
+        return [
+            web.get("/health/live", self.live),
+            web.get("/health/ready", self.ready),
+            web.get("/metrics", self.metrics),
+            web.get("/system/llm-status", self.status),
+            web.get("/api/v1/calls", self.calls),
+            web.get("/api/v1/calls/{call_id}", self.call),
+            web.get("/api/v1/requests/{correlation_id}", self.request),
+            web.get("/api/v1/budgets", self.budgets),
+            web.get("/api/v1/upstreams", self.upstreams),
+            web.get("/api/v1/config", self.config),
+        ]
+
+    async def live(self, request: web.Request) -> web.Response:
+        """The process answers."""
+        return answer({"status": "ok", "version": __version__})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """200 while calls can be served; 503 while a part is not fit, or the process is on its way out."""
+        checks = {}
+        for name, check in self._sources.checks.items():
+            began = time.perf_counter()
+            try:
+                await check()
+                status = "ok"
+            except Exception:
+                status = "failed"
+            checks[name] = {"status": status, "time_ms": round((time.perf_counter() - began) * 1000, 2)}
+        draining = self._sources.is_draining()
+        fit = not draining and all(check["status"] == "ok" for check in checks.values())
+        status = "ready" if fit else "draining" if draining else "failed"
+        body = {"status": status, "config_version": self._sources.version(), "checks": checks}
+        return answer(body, 200 if fit else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Prometheus text exposition."""
+        body = await self._sources.render_metrics()
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def status(self, request: web.Request) -> web.Response:
+        """The state of the gateway at a glance."""
+        sources = self._sources
+        return answer(
+            {
+                "status": "draining" if sources.is_draining() else "ok",
+                "version": __version__,
+                "config_version": sources.version(),
+                "uptime_s": round(time.monotonic() - self._started, 1),
+                "active_requests": sources.active(),
+                "queue_depth": sources.queued(),
+                "upstreams": sources.upstreams(),
+            }
+        )
+
+    async def calls(self, request: web.Request) -> web.Response:
+        """Finished calls, newest first; ``next`` is the ``before`` of the next page."""
+        try:
+            limit = int(request.query.get("limit", DEFAULT_LIST))
+        except ValueError:
+            return problem(400, "limit must be a number")
+        if not 1 <= limit <= MAX_LIST:
+            return problem(400, f"limit must be from 1 to {MAX_LIST}")
+        before, correlation_id = request.query.get("before", ""), request.query.get("correlation_id", "")
+        found = await self._sources.recent(limit, before, correlation_id)
+        following = found[-1]["call_id"] if len(found) == limit else None
+        return answer({"calls": [with_usd(record) for record in found], "next": following})
+
+    async def call(self, request: web.Request) -> web.Response:
+        """One call; one that is not settled yet says so."""
+        call_id = request.match_info["call_id"]
+        record = await self._sources.find(call_id)
+        if record is not None:
+            return answer({"state": "finished", **with_usd(record)})
+        if self._sources.is_active(call_id):
+            return answer({"state": "in_flight", "call_id": call_id})
+        return problem(404, "there is no such call")
+
+    async def request(self, request: web.Request) -> web.Response:
+        """All calls of one correlation id, and their sums."""
+        found = await self._sources.recent(MAX_LIST, "", request.match_info["correlation_id"])
+        if not found:
+            return problem(404, "there are no calls with this correlation id")
+        cost = sum(record["cost_nanousd"] for record in found)
+        return answer(
+            {
+                "correlation_id": request.match_info["correlation_id"],
+                "calls": [with_usd(record) for record in reversed(found)],
+                "count": len(found),
+                "cost_nanousd": cost,
+                "cost_usd": format_usd(cost),
+                "models": sorted({record["model_requested"] for record in found if record["model_requested"]}),
+            }
+        )
+
+    async def budgets(self, request: web.Request) -> web.Response:
+        """Every budget with what is spent and held of it."""
+        return answer({"budgets": await self._sources.budgets()})
+
+    async def upstreams(self, request: web.Request) -> web.Response:
+        """Every upstream with its connections."""
+        return answer({"upstreams": self._sources.upstreams()})
+
+    async def config(self, request: web.Request) -> web.Response:
+        """The config in force, secrets masked."""
+        return answer({"version": self._sources.version(), "config": self._sources.config()})

@@ -1,0 +1,119 @@
+"""The admin listener: who may ask, which headers protect the page, and nothing that a browser elsewhere could misuse.
+
+Off loopback it needs a token. On loopback it answers only to names of this machine, so that a web page whose name was
+bound to 127.0.0.1 (DNS rebinding) reads nothing. Errors never repeat what was asked.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from importlib import resources
+
+from aiohttp import web
+
+from gateway.admin.api import Api, Sources, problem
+
+log = logging.getLogger("gateway.admin")
+
+OPEN = ("/health/live", "/health/ready")
+"""Probes ask without a token."""
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/style.css": ("style.css", "text/css"),
+}
+"""The page holds no numbers: it asks the API for them, with the token."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class AdminServer:
+    """Listens for operators and probes."""
+
+    def __init__(self, host: str, port: int, token: str, sources: Sources) -> None:
+        if not is_loopback(host) and not token:
+            raise ValueError("off loopback the admin listener needs a token")
+        self._host = host
+        self._wanted_port = port
+        self._token = token.encode()
+        self._runner: web.AppRunner | None = None
+        self._app = web.Application(middlewares=[self._guard])
+        self._app.add_routes(Api(sources).routes())
+        self._app.add_routes([web.get(path, _page(*file)) for path, file in PAGE.items()])
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        if self._runner is None:
+            return self._wanted_port
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    async def start(self) -> None:
+        """Listen. OSError when the address cannot be had."""
+        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._wanted_port).start()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await self._answer(request, handler)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if is_loopback(self._host) and not self._is_known(request):
+            return problem(421, "this listener answers to localhost only")
+        if request.path not in OPEN and request.path not in PAGE and not self._may(request):
+            refused = problem(401, "a bearer token is needed")
+            refused.headers["WWW-Authenticate"] = "Bearer"
+            return refused
+        try:
+            return await handler(request)
+        except web.HTTPException as refusal:
+            return problem(refusal.status, refusal.reason or "not possible")
+        except Exception:
+            log.exception("a bug in the admin API")
+            return problem(500, "the gateway failed while answering")
+
+    def _may(self, request: web.Request) -> bool:
+        if not self._token:
+            return True
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
+
+    def _is_known(self, request: web.Request) -> bool:
+        name = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
+        return name in (self._host, "localhost") or is_loopback(name.strip("[]"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _page(name: str, kind: str) -> Handler:
+    body = (resources.files("gateway.admin") / "page" / name).read_bytes()
+
+    async def send(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "no-cache"})
+
+    return send

@@ -1,0 +1,119 @@
+"""What operators ask about the present: budgets with their balances, upstreams with their connections, gauges.
+
+Asks the snapshot in force and the store; changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway import __version__
+from gateway.accounts import Account, Balance
+from gateway.call import Call
+from gateway.snapshot import Snapshot
+from gateway.store import Store
+from pricing.money import NANO, format_usd
+
+Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """The parts of a running gateway that can be looked at."""
+
+    snapshot: Snapshot
+    active: Mapping[str, Call]
+    queue_depth: int
+    draining: bool
+
+
+class Inspector:
+    """Answers about the present."""
+
+    def __init__(self, look: Callable[[], Inspected], store: Store) -> None:
+        self._look = look
+        self._store = store
+        self._store_up = True
+        self._budgets: list[dict[str, Any]] = []
+
+    async def check_store(self) -> None:
+        """Raises when the store does not answer."""
+        try:
+            await self._store.read((Account("global", "total"),))
+        except Exception:
+            self._store_up = False
+            raise
+        self._store_up = True
+
+    async def budgets(self) -> list[dict[str, Any]]:
+        """Every account that a budget limits at the moment, with its balance. Wildcards show who has spent."""
+        limits = self._look().snapshot.ledger.limits(time.time())
+        balances = await self._store.read([limit.account for limit in limits])
+        return [
+            {
+                "budget": limit.budget,
+                "scope": limit.account.scope,
+                "window": limit.window,
+                "window_id": limit.account.window,
+                "limit_nanousd": limit.limit_nanousd,
+                "spent_nanousd": balance.spent_nanousd,
+                "held_nanousd": balance.held_nanousd,
+                "remaining_nanousd": _left(limit.limit_nanousd or 0, balance),
+                "limit_usd": format_usd(limit.limit_nanousd or 0),
+                "spent_usd": format_usd(balance.spent_nanousd),
+                "held_usd": format_usd(balance.held_nanousd),
+                "remaining_usd": format_usd(_left(limit.limit_nanousd or 0, balance)),
+                "resets_at": datetime.fromtimestamp(limit.resets_at, UTC).isoformat() if limit.resets_at else None,
+            }
+            for limit, balance in zip(limits, balances, strict=True)
+        ]
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        """Every upstream with its connections. Addresses, never credentials."""
+        return [
+            {
+                "name": name,
+                "protocol": pool.endpoint.protocol,
+                "provider": pool.endpoint.provider,
+                "host": pool.endpoint.host,
+                "busy": pool.busy,
+                "idle": pool.idle,
+            }
+            for name, pool in self._look().snapshot.pools.items()
+        ]
+
+    async def refresh(self) -> None:
+        """Read what the gauges need of the store, before a scrape."""
+        try:
+            await self.check_store()
+            self._budgets = await self.budgets()
+        except Exception:
+            self._store_up = False
+
+    def gauges(self) -> Gauges:
+        """The values of the gauges in ``observe/names``."""
+        now = self._look()
+        active: dict[tuple[str, ...], float] = {}
+        for call in list(now.active.values()):
+            provider = call.request.provider if call.request is not None else ""
+            active[(provider,)] = active.get((provider,), 0.0) + 1
+        of_budgets = [((each["budget"], each["scope"], each["window"]), each) for each in self._budgets]
+        return {
+            "llm_active_requests": active,
+            "llm_queue_depth": {(): float(now.queue_depth)},
+            "llm_budget_limit_usd": {labels: each["limit_nanousd"] / NANO for labels, each in of_budgets},
+            "llm_budget_spent_usd": {labels: each["spent_nanousd"] / NANO for labels, each in of_budgets},
+            "llm_budget_held_usd": {labels: each["held_nanousd"] / NANO for labels, each in of_budgets},
+            "tollgate_store_up": {(): float(self._store_up)},
+            "tollgate_config_version_info": {(now.snapshot.version,): 1.0},
+            "tollgate_pricebook_info": {(now.snapshot.book.version,): 1.0},
+            "tollgate_build_info": {(__version__,): 1.0},
+        }
+
+
+def _left(limit_nanousd: int, balance: Balance) -> int:
+    return max(0, limit_nanousd - balance.spent_nanousd - balance.held_nanousd)

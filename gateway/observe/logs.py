@@ -1,0 +1,101 @@
+"""The log: one line a call, and the gateway's own messages in the same form.
+
+A line is JSON or a line for people. Laws: no line is shaped by a caller (control characters are escaped), nothing that looks
+like a key is written, and a full disk or a closed pipe loses lines, never calls.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import orjson
+
+from gateway.call import Record
+from pricing.money import format_usd
+
+NOT_LOGGED = frozenset(("usage_raw", "accounts", "price_rows"))
+LOGGED = tuple(field.name for field in fields(Record) if field.name not in NOT_LOGGED)
+SECRETS = re.compile(r"(?i)\b(?:bearer\s+\S+|(?:sk|pk|rk|key|token)-[\w-]{6,}|AIza[\w-]{20,})")
+MASK = "***"
+
+
+class CallLog:
+    """A sink that writes one line a call. ``dropped`` counts lines that could not be written."""
+
+    name = "log"
+
+    def __init__(self, form: str, stream: BinaryIO | None = None) -> None:
+        self._line = _json_line if form == "json" else _console_line
+        self._stream = stream or sys.stdout.buffer
+        self.dropped = 0
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Write a batch in one go."""
+        try:
+            self._stream.write(b"".join(self._line(record) for record in records))
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.dropped += len(records)
+            raise
+
+
+def _json_line(record: Record) -> bytes:
+    line = {"event": "call", **{name: getattr(record, name) for name in LOGGED}}
+    return orjson.dumps(line) + b"\n"
+
+
+def _console_line(record: Record) -> bytes:
+    usage = record.usage
+    read = sum(usage.get(unit, 0) for unit in ("input", "cached_input", "cache_write", "cache_write_1h"))
+    written = usage.get("output", 0) + usage.get("reasoning", 0)
+    text = (
+        f"{record.started_at} {record.status:>3} {record.team or '-':<12.12} {record.model_requested or record.operation or '-':<28.28} "
+        f"{read:>7} in {written:>6} out ${format_usd(record.cost_nanousd):<12} {record.latency_ms:>9.1f} ms  "
+        f"{record.outcome}{' ' + record.error_type if record.error_type else ''}  {record.call_id}"
+    )
+    return escaped(text).encode() + b"\n"
+
+
+def escaped(text: str) -> str:
+    """The text on one line: what cannot be printed is written as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class _Formatter(logging.Formatter):
+    """The gateway's own messages."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self._form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = SECRETS.sub(MASK, record.getMessage())
+        trace = SECRETS.sub(MASK, self.formatException(record.exc_info)) if record.exc_info else ""
+        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        if self._form == "json":
+            line: dict[str, Any] = {
+                "event": "log",
+                "time": moment,
+                "level": record.levelname.lower(),
+                "logger": record.name,
+            }
+            return orjson.dumps(line | {"message": text} | ({"trace": trace} if trace else {})).decode()
+        return f"{moment} {record.levelname.lower()} {record.name}: {escaped(text)}" + (f"\n{trace}" if trace else "")
+
+
+def setup(level: str, form: str) -> None:
+    """The loggers of this package write to standard error, in the given form."""
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(_Formatter(form))
+    logger = logging.getLogger("gateway")
+    logger.handlers[:] = [output]
+    logger.setLevel(level.upper())
+    logger.propagate = False

@@ -1,0 +1,42 @@
+"""Every metric: name, kind, labels, help and buckets, once. ``caller`` stands for the caller labels that the config keeps."""
+
+from __future__ import annotations
+
+CALLER_LABELS = ("team", "agent", "call_type")
+OF_A_CALL = ("caller", "provider", "model")
+
+DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+"""OTel GenAI semantic conventions 1.41: gen_ai.server.request.duration."""
+TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""gen_ai.server.time_to_first_token."""
+TPOT_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+"""gen_ai.server.time_per_output_token."""
+OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "llm_requests_total": ("Calls, by how they were answered.", (*OF_A_CALL, "status")),
+    "llm_tokens_total": ("Tokens, by kind.", (*OF_A_CALL, "type")),
+    "llm_cost_usd_total": ("Dollars spent.", OF_A_CALL),
+    "llm_errors_total": ("Calls that did not end well, by kind of error.", (*OF_A_CALL, "error_type")),
+    "llm_usage_source_total": ("Metered calls, by who counted: provider, counted or estimated.", ("source",)),
+    "llm_unpriced_total": ("Calls charged by estimate because their model has no price.", ("model",)),
+    "llm_budget_rejections_total": ("Calls that a budget refused.", ("budget",)),
+    "tollgate_sink_errors_total": ("Batches of records that a sink failed to take.", ("sink",)),
+}
+HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
+    "llm_request_duration_seconds": ("From the request's head to the answer's end.", OF_A_CALL, DURATION_BUCKETS),
+    "llm_time_to_first_token_seconds": ("From the request's head to the answer's.", OF_A_CALL, TTFT_BUCKETS),
+    "llm_time_per_output_token_seconds": ("Streams: time per token after the first.", OF_A_CALL, TPOT_BUCKETS),
+    "tollgate_overhead_seconds": ("What the gateway took before the request left.", ("phase",), OVERHEAD_BUCKETS),
+}
+GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "llm_active_requests": ("Calls on their way.", ("provider",)),
+    "llm_queue_depth": ("Finished calls that wait to be settled.", ()),
+    "llm_budget_limit_usd": ("The limit of a budget.", ("budget", "scope", "window")),
+    "llm_budget_spent_usd": ("What was spent of it in its current window.", ("budget", "scope", "window")),
+    "llm_budget_held_usd": ("What running calls hold of it.", ("budget", "scope", "window")),
+    "tollgate_store_up": ("1 while the store answers.", ()),
+    "tollgate_config_version_info": ("The config in force.", ("version",)),
+    "tollgate_pricebook_info": ("The price book in force.", ("version",)),
+    "tollgate_build_info": ("The version of the gateway.", ("version",)),
+}

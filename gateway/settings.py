@@ -1,0 +1,272 @@
+"""The shape of the config: one frozen dataclass for each YAML block, its fields named like the keys.
+
+This file is the documentation: each key has a kind (what values it takes), a default and a sentence. ``loading`` reads
+values by these kinds, and the example file must equal these defaults. Durations are seconds (float), money is integer
+nano-dollars, secrets hide themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+LARGEST_LIMIT_NANOUSD = 9_000_000 * 10**9
+"""Balances stay below 2^53 nano-dollars, so that every store counts them exactly."""
+
+
+class Secret:
+    """A text that shows itself only to who asks for it by ``reveal``."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "***" if self._text else ""
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value may be: ``name`` picks the reader in ``loading``, the rest are its limits."""
+
+    name: str
+    choices: tuple[str, ...] = ()
+    least: int = 0
+    most: int = 2**53
+    block: type | None = None
+    of: Kind | None = None
+
+
+TEXT = Kind("text")
+FLAG = Kind("flag")
+SECRET = Kind("secret")
+DURATION = Kind("duration")
+MONEY = Kind("money", least=1, most=LARGEST_LIMIT_NANOUSD)
+TEXTS = Kind("list", of=TEXT)
+
+
+def whole(least: int, most: int) -> Kind:
+    """A whole number within bounds."""
+    return Kind("whole", least=least, most=most)
+
+
+def one_of(*choices: str) -> Kind:
+    """One of some words."""
+    return Kind("choice", choices=choices)
+
+
+def block(shape: type) -> Kind:
+    """A nested block."""
+    return Kind("block", block=shape)
+
+
+def list_of(shape: type) -> Kind:
+    """A list of blocks."""
+    return Kind("list", of=block(shape))
+
+
+def key(default: Any, kind: Kind, says: str, *, yaml: str = "") -> Any:
+    """A field of a block. ``yaml`` is its name in the file where that differs."""
+    return field(default=default, metadata={"kind": kind, "says": says, "yaml": yaml})
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The listener for apps."""
+
+    host: str = key("127.0.0.1", TEXT, "Address to listen on.")
+    port: int = key(8080, whole(0, 65535), "Port to listen on; 0 takes a free one.")
+    max_body_mb: int = key(100, whole(1, 4096), "Largest request body that is accepted, in MiB.")
+    max_header_kb: int = key(32, whole(1, 1024), "Longest request line and longest header field, in KiB.")
+    max_headers: int = key(256, whole(8, 10_000), "Most header fields of a request.")
+    response_headers: bool = key(True, FLAG, "Whether x-tollgate-* fields are added to responses.")
+    shutdown_grace: float = key(30.0, DURATION, "How long running calls may take to finish after SIGTERM.")
+    keepalive_timeout: float = key(75.0, DURATION, "How long an idle connection of an app is kept.")
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The listener for operators and probes."""
+
+    host: str = key("127.0.0.1", TEXT, "Address to listen on; off loopback a token is required.")
+    port: int = key(8081, whole(0, 65535), "Port to listen on; 0 takes a free one.")
+    token: Secret = key(Secret(), SECRET, "Bearer token for everything but the health probes; empty = none.")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where the books are kept."""
+
+    url: str = key(
+        "sqlite:///tollgate.db", TEXT, "sqlite:///FILE beside the process, sqlite:////ABSOLUTE/FILE elsewhere."
+    )
+    lease: float = key(60.0, DURATION, "After this time without a sign of life a process's holds are charged as lost.")
+    durability: str = key(
+        "normal",
+        one_of("normal", "full"),
+        "normal survives kill -9, full also a power cut (slower: one fsync a batch).",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A place to send calls to."""
+
+    base_url: str = key("", TEXT, "Where it is, path included: https://api.openai.com/v1.")
+    protocol: str = key("openai", one_of("openai", "anthropic", "gemini"), "The family of APIs that it speaks.")
+    provider: str = key("", TEXT, "Who bills: decides the prices. Default: openai, anthropic or google by protocol.")
+    api_key: Secret = key(Secret(), SECRET, "Replaces the caller's own credential; empty = the caller's is passed on.")
+    connect_timeout: float = key(10.0, DURATION, "Longest time to connect, TLS included.")
+    first_byte_timeout: float = key(0.0, DURATION, "Longest wait for the head of the answer; 0 = no limit.")
+    idle_timeout: float = key(0.0, DURATION, "Longest silence within an answer; 0 = no limit.")
+    keepalive: float = key(15.0, DURATION, "How long an idle connection is kept for the next call.")
+    max_idle: int = key(256, whole(0, 10_000), "Most idle connections that are kept.")
+    verify_tls: bool = key(True, FLAG, "Whether the certificate is verified.")
+    ca_file: str = key("", TEXT, "A file of certificates to trust instead of the system's.")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a route speaks of; both empty = everything."""
+
+    model: str = key("", TEXT, 'A pattern for the model: "claude-*".')
+    path: str = key("", TEXT, "A path and what is below it: /v1.")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A rule for calls under /v1; the first that matches decides."""
+
+    match: Match = key(Match(), block(Match), "Which calls.")
+    to: tuple[str, ...] = key((), TEXTS, "The upstream that they go to.")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit on what a scope may spend in a window."""
+
+    scope: str = key("", TEXT, "global, team:NAME, team:* (every team its own), user:NAME or user:*.")
+    limit_nanousd: int = key(0, MONEY, "Dollars, as a decimal number.", yaml="limit_usd")
+    window: str = key(
+        "day", one_of("hour", "day", "week", "month", "total"), "Calendar window after which it starts again."
+    )
+    mode: str = key(
+        "hard",
+        one_of("hard", "strict"),
+        "hard sets the expected cost of a call aside, strict the most that it can cost.",
+    )
+    timezone: str = key("UTC", TEXT, "IANA time zone of the calendar.")
+    name: str = key("", TEXT, "Its name in errors and metrics. Default: scope/window.")
+
+
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """How usage is come by."""
+
+    on_disconnect: str = key(
+        "cancel", one_of("cancel", "drain"), "When a client leaves: cancel upstream and count, or read on to the usage."
+    )
+    drain_max_mb: int = key(64, whole(1, 4096), "drain: most bytes of an answer, in MiB.")
+    drain_timeout: float = key(600.0, DURATION, "drain: longest time after the client left.")
+    unpriced: str = key(
+        "estimate",
+        one_of("estimate", "refuse"),
+        "A model without a price: charge its family's dearest rate, or refuse.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """What calls cost."""
+
+    overrides: str = key("", TEXT, "A file of price rows that go before the book's: negotiated or self-hosted prices.")
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """The gateway's log, on standard output."""
+
+    level: str = key("info", one_of("debug", "info", "warning", "error"), "Least level of the gateway's own messages.")
+    format: str = key("json", one_of("json", "console"), "One JSON object a line, or a line for people.")
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Prometheus metrics."""
+
+    labels: tuple[str, ...] = key(
+        ("team", "agent", "call_type"), Kind("list", of=one_of("team", "agent", "call_type")), "Labels from the caller."
+    )
+    max_label_values: int = key(200, whole(1, 100_000), "Most values of a label; further ones become other.")
+
+
+@dataclass(frozen=True, slots=True)
+class Observability:
+    """What is told of calls. Health probes and records are always there."""
+
+    enabled: bool = key(True, FLAG, "Whether calls are logged and counted in metrics.")
+    logging: Logging = key(Logging(), block(Logging), "The log.")
+    metrics: Metrics = key(Metrics(), block(Metrics), "The metrics.")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things are kept."""
+
+    calls: float = key(30 * 86400.0, DURATION, "Records of calls.")
+
+
+PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
+"""Who bills, where the config does not say it."""
+
+DEFAULT_UPSTREAMS: Mapping[str, Upstream] = MappingProxyType(
+    {
+        "openai": Upstream("https://api.openai.com/v1", "openai", "openai"),
+        "anthropic": Upstream("https://api.anthropic.com", "anthropic", "anthropic"),
+        "gemini": Upstream("https://generativelanguage.googleapis.com", "gemini", "google"),
+    }
+)
+DEFAULT_ROUTES = (Route(Match(path="/v1/messages"), ("anthropic",)), Route(Match(path="/v1"), ("openai",)))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole config."""
+
+    front: Front = key(Front(), block(Front), "The listener for apps.")
+    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.")
+    store: Store = key(Store(), block(Store), "Where the books are kept.")
+    upstreams: Mapping[str, Upstream] = field(
+        default_factory=lambda: DEFAULT_UPSTREAMS,
+        metadata={
+            "kind": Kind("map", of=block(Upstream)),
+            "says": "By name. An entry replaces the default of its name; a default is removed by setting it to null.",
+            "yaml": "",
+        },
+    )
+    routes: tuple[Route, ...] = key(
+        DEFAULT_ROUTES, list_of(Route), "Which upstream serves /v1; /NAME/... needs no rule."
+    )
+    budgets: tuple[Budget, ...] = key((), list_of(Budget), "Limits on spend.")
+    metering: Metering = key(Metering(), block(Metering), "How usage is come by.")
+    pricing: Pricing = key(Pricing(), block(Pricing), "What calls cost.")
+    observability: Observability = key(Observability(), block(Observability), "What is told of calls.")
+    retention: Retention = key(Retention(), block(Retention), "How long things are kept.")

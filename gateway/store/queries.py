@@ -1,0 +1,76 @@
+"""What can be asked of the books without changing them. Plain functions over a connection that only reads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gateway.accounts import Account, Balance
+
+_DIFFERENCES = """
+    SELECT count(*) FROM (
+        SELECT scope, "window" FROM (
+            SELECT scope, "window", spent - archived AS spent, held AS held FROM accounts
+            UNION ALL
+            SELECT json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]'), -cost, 0
+            FROM records, json_each(records.accounts) AS a
+            UNION ALL
+            SELECT json_extract(p.value, '$[0]'), json_extract(p.value, '$[1]'), 0, -json_extract(p.value, '$[2]')
+            FROM holds, json_each(holds.parts) AS p
+        ) GROUP BY scope, "window" HAVING sum(spent) <> 0 OR sum(held) <> 0
+    )
+"""
+
+
+def balances(connection: sqlite3.Connection, accounts: Sequence[Account]) -> list[Balance]:
+    """In the order asked for; zeros for an account that is not in the books."""
+    found = []
+    for account in accounts:
+        row = connection.execute(
+            'SELECT spent, held FROM accounts WHERE scope = ? AND "window" = ?', (account.scope, account.window)
+        ).fetchone()
+        found.append(Balance(account, *(row or (0, 0))))
+    return found
+
+
+def find(connection: sqlite3.Connection, call_id: str) -> dict[str, Any] | None:
+    """The record of one call."""
+    row = connection.execute("SELECT record FROM records WHERE call_id = ?", (call_id,)).fetchone()
+    return _record(row) if row else None
+
+
+def recent(connection: sqlite3.Connection, limit: int, before: str, correlation_id: str) -> list[dict[str, Any]]:
+    """Newest first. ``before`` is a call id; one that retention has deleted is the end of the list."""
+    conditions, values = ["1"], []
+    if correlation_id:
+        conditions.append("correlation_id = ?")
+        values.append(correlation_id)
+    if before:
+        conditions.append("(started_at, call_id) < (SELECT started_at, call_id FROM records WHERE call_id = ?)")
+        values.append(before)
+    rows = connection.execute(
+        f"SELECT record FROM records WHERE {' AND '.join(conditions)}"  # noqa: S608 - the conditions are written above
+        " ORDER BY started_at DESC, call_id DESC LIMIT ?",
+        (*values, limit),
+    )
+    return [_record(row) for row in rows]
+
+
+def holds(connection: sqlite3.Connection) -> int:
+    """How many calls hold something."""
+    return int(connection.execute("SELECT count(*) FROM holds").fetchone()[0])
+
+
+def differences(connection: sqlite3.Connection) -> int:
+    """Accounts whose balance is not the sum of what stands behind it: records (and deleted ones) for spent, holds for
+    held. 0 is right; anything else is a bug or a damaged file.
+    """
+    return int(connection.execute(_DIFFERENCES).fetchone()[0])
+
+
+def _record(row: tuple[str]) -> dict[str, Any]:
+    record: dict[str, Any] = orjson.loads(row[0])
+    return record

@@ -1,0 +1,213 @@
+"""The embedded store: one SQLite file, shared by the processes of one machine.
+
+Owns the hand-over between the event loop and the two threads that touch the file: everything asked in one tick of the loop
+goes to the writer as one batch, with one wake-up there and one back; reading has a connection and a thread of its own and
+never waits for writers. What an operation means is in ``books``, how it is written in ``tables``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateway.accounts import Account, Balance, Claim, Hold
+from gateway.call import Receipt
+from gateway.errors import Failure, Kind, Refusal, Whose
+from gateway.store import Settlement, queries
+from gateway.store.books import Operation, Release, Reserve, Settle
+from gateway.store.faults import as_failure, patiently
+from gateway.store.tables import connect, prepare
+from gateway.store.upkeep import Tenure, begin_tenure
+from gateway.store.writer import Answer, Asked, Writer
+
+T = TypeVar("T")
+Waiting = asyncio.Future[Any]
+
+OPEN_PATIENCE_S = 5.0
+"""How long opening waits for other processes that open, upgrade or write."""
+MAKE_WAY_AFTER_S = 0.002
+MAKE_WAY_S = 0.002
+MAKE_WAY_SELDOM_S = 0.1
+"""A busy event loop starves other threads: it gives the GIL up for each system call and has it back before they wake
+(measured on two cores: 33 s for one batch). So when a batch is unanswered after the first time, the loop stands still
+until it is answered, at most for the second; it does so ever more seldom while it is a disk that is slow, or a lock.
+"""
+
+
+class SqliteStore:
+    """See ``gateway.store.Store`` for what each method promises.
+
+    ``path`` may be ``:memory:``: the books then live in a temporary file that is gone when the store is closed.
+    ``durability`` is normal (survives the death of the process) or full (also of the power). ``owner`` names this process
+    among those that share the file and run at the same time. ``clock`` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        lease_s: float,
+        durability: str,
+        retention_s: float,
+        owner: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._durability = durability
+        self._clock = clock
+        self._tenure = Tenure(f"{owner}#{secrets.token_hex(6)}", owner, lease_s, retention_s)
+        self._asked: list[Asked[Waiting]] = []
+        self._writer: Writer[Waiting] | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._reading: ThreadPoolExecutor | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._making_way = False
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Create or upgrade the file, take over from a dead process of this name, start to write and to renew."""
+        self._loop = asyncio.get_running_loop()
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="store-read")
+        try:
+            connection = await self._loop.run_in_executor(self._reading, self._open_file)
+        except BaseException as error:
+            self._reading.shutdown(wait=False)
+            self._reading = None
+            if isinstance(error, sqlite3.Error):
+                raise as_failure(error) from None
+            raise
+        self._writer = Writer(connection, self._tenure, self._clock, self._answers)
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Answer all that was asked, give the lease back, close the file. A second time changes nothing."""
+        writer, reading = self._writer, self._reading
+        if writer is None or reading is None:
+            return
+        self._hand_over()
+        self._writer = self._reading = None
+        writer.stop()
+        await asyncio.to_thread(writer.join)
+        await asyncio.to_thread(reading.shutdown)
+        if self._reader is not None:
+            self._reader.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _open_file(self) -> sqlite3.Connection:
+        path = self._path
+        if path == ":memory:":
+            self._folder = tempfile.TemporaryDirectory(prefix="tollgate-")
+            path = str(Path(self._folder.name) / "books.db")
+        connection = connect(path, self._durability, write=True)
+        try:
+            patiently(lambda: prepare(connection), OPEN_PATIENCE_S)
+            patiently(lambda: begin_tenure(connection, self._tenure), OPEN_PATIENCE_S)
+            self._reader = connect(path, self._durability, write=False)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def reserve(self, call_id: str, claims: Sequence[Claim]) -> Hold | Refusal:
+        """All claims or none."""
+        answer: Hold | Refusal = await self._ask(Reserve(call_id, tuple(claims)))
+        return answer
+
+    async def settle(self, settlement: Settlement) -> Receipt:
+        """Book the cost, drop the hold, keep the record."""
+        receipt: Receipt = await self._ask(Settle(settlement))
+        return receipt
+
+    async def release(self, call_id: str) -> None:
+        """Drop the hold, charge nothing."""
+        await self._ask(Release(call_id))
+
+    def _ask(self, operation: Operation) -> Waiting:
+        """Put an operation into the batch of this tick. The first one of a tick arranges that the batch goes off."""
+        loop = self._loop
+        if self._writer is None or loop is None:
+            raise _closed()
+        waiting: Waiting = loop.create_future()
+        self._asked.append(Asked(operation, waiting))
+        if len(self._asked) == 1:
+            loop.call_soon(self._hand_over)
+        return waiting
+
+    def _hand_over(self) -> None:
+        if not self._asked or self._writer is None or self._loop is None:
+            return
+        batch, self._asked = self._asked, []
+        self._writer.ask(batch)
+        if not self._making_way:
+            self._making_way = True
+            self._loop.call_later(MAKE_WAY_AFTER_S, self._make_way, MAKE_WAY_AFTER_S)
+
+    def _make_way(self, after_s: float) -> None:
+        """Let the writer have the GIL, if it has not come to its work since ``after_s`` (see ``MAKE_WAY_AFTER_S``)."""
+        if self._writer is None or self._loop is None or self._writer.idle.wait(MAKE_WAY_S):
+            self._making_way = False
+            return
+        later_s = min(2 * after_s, MAKE_WAY_SELDOM_S)
+        self._loop.call_later(later_s, self._make_way, later_s)
+
+    def _answers(self, answers: list[Answer[Waiting]]) -> None:
+        """Called by the writer: one wake-up of the loop for the whole batch. A loop that is gone has nobody waiting."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_resolve, answers)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def read(self, accounts: Sequence[Account]) -> list[Balance]:
+        """Balances, in the order asked for."""
+        return await self._look(lambda connection: queries.balances(connection, accounts))
+
+    async def find(self, call_id: str) -> dict[str, Any] | None:
+        """One record by call id."""
+        return await self._look(lambda connection: queries.find(connection, call_id))
+
+    async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
+        """Records, newest first."""
+        return await self._look(lambda connection: queries.recent(connection, limit, before, correlation_id))
+
+    async def holds(self) -> int:
+        """How many calls hold something at the moment."""
+        return await self._look(queries.holds)
+
+    async def check(self) -> int:
+        """Accounts whose balance is not the sum of its records and holds: 0 when the books are right."""
+        return await self._look(queries.differences)
+
+    async def _look(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        reader, reading, loop = self._reader, self._reading, self._loop
+        if reader is None or reading is None or loop is None:
+            raise _closed()
+        try:
+            return await loop.run_in_executor(reading, lambda: patiently(lambda: question(reader), OPEN_PATIENCE_S))
+        except sqlite3.Error as error:
+            raise as_failure(error) from None
+
+
+def _resolve(answers: list[Answer[Waiting]]) -> None:
+    for waiting, value, error in answers:
+        if waiting.done():  # its asker has gone; what it asked for was carried out all the same
+            continue
+        if error is None:
+            waiting.set_result(value)
+        else:
+            waiting.set_exception(error)
+
+
+def _closed() -> Failure:
+    return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store is closed.")

@@ -1,0 +1,116 @@
+"""What keeps the books right while nobody asks: leases, lost calls, retention.
+
+A lease belongs to a process, not to a hold: each open store writes one row into ``owners`` and moves its ``lease_until`` on
+three times per lease. A hold whose owner has no valid row is lost, and whoever comes by charges it. The clock is the
+machine's: all who share the file run on one machine (write-ahead logs do not work across a network), so they agree. If
+that clock is set forward by more than a lease, living holds are charged as lost; each late settlement corrects its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from gateway.store.books import Granted, Lapse
+from gateway.store.lost import rfc3339
+from gateway.store.tables import load, roll_back, save
+
+STEP_ROWS = 256
+"""Rows that one step charges or deletes: about 5 ms, so that no call waits long behind it."""
+ACCOUNT_KEPT_S = 35 * 86400
+"""How long an account stays after its window has ended, if nothing is held on it and its records are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """One open store: ``owner`` is its own for as long as it is open, ``name`` is what its process is called.
+
+    Names are unique among the processes that run at one time; so when a store opens, what an earlier one of the same
+    name left behind is known to be dead. Times in seconds.
+    """
+
+    owner: str
+    name: str
+    lease_s: float
+    retention_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one step found: the holds that it charged as lost, and whether there is more to do."""
+
+    lost: tuple[Granted, ...]
+    more: bool
+
+
+def begin_tenure(connection: sqlite3.Connection, tenure: Tenure) -> None:
+    """Take over from a dead process of the same name: its leases end now."""
+    connection.execute("DELETE FROM owners WHERE name = ? AND owner <> ?", (tenure.name, tenure.owner))
+
+
+def end_tenure(connection: sqlite3.Connection, tenure: Tenure) -> None:
+    """Nobody answers any more for what this store still holds."""
+    connection.execute("DELETE FROM owners WHERE owner = ?", (tenure.owner,))
+
+
+def step(connection: sqlite3.Connection, tenure: Tenure, now: float) -> Found:
+    """One transaction: renew the own lease, charge lapsed holds, delete what is older than retention."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _renew(connection, tenure, now)
+        lost = _charge_lapsed(connection, now)
+        deleted = _delete_records(connection, rfc3339(max(0.0, now - tenure.retention_s)))
+        deleted = max(deleted, _delete_accounts(connection, now - ACCOUNT_KEPT_S))
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+    return Found(tuple(lost), more=max(len(lost), deleted) >= STEP_ROWS)
+
+
+def _renew(connection: sqlite3.Connection, tenure: Tenure, now: float) -> None:
+    connection.execute(
+        "INSERT INTO owners (owner, name, lease_until) VALUES (?, ?, ?)"
+        " ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until",
+        (tenure.owner, tenure.name, now + tenure.lease_s),
+    )
+
+
+def _charge_lapsed(connection: sqlite3.Connection, now: float) -> list[Granted]:
+    rows = connection.execute(
+        "SELECT call_id FROM holds WHERE owner NOT IN (SELECT owner FROM owners WHERE lease_until >= ?) LIMIT ?",
+        (now, STEP_ROWS),
+    ).fetchall()
+    if len(rows) < STEP_ROWS:
+        connection.execute("DELETE FROM owners WHERE lease_until < ?", (now,))
+    if not rows:
+        return []
+    lapses = [Lapse(call_id) for (call_id,) in rows]
+    page = load(connection, lapses, now, "")
+    lost = [lapse.apply(page) for lapse in lapses]
+    save(connection, page)
+    return [hold for hold in lost if hold is not None]
+
+
+def _delete_records(connection: sqlite3.Connection, before: str) -> int:
+    """The oldest records go; what they charged stays in the accounts, as ``archived``."""
+    old = (before, STEP_ROWS)
+    oldest = "SELECT rowid FROM records WHERE started_at < ? ORDER BY started_at, call_id LIMIT ?"
+    if connection.execute(oldest, (before, 1)).fetchone() is None:
+        return 0
+    connection.execute(
+        'INSERT INTO accounts (scope, "window", spent, held, archived)'  # noqa: S608 - both parts are written above
+        " SELECT json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]'), 0, 0, sum(r.cost)"
+        f" FROM records AS r, json_each(r.accounts) AS a WHERE r.rowid IN ({oldest}) GROUP BY 1, 2"
+        " ON CONFLICT DO UPDATE SET archived = archived + excluded.archived",
+        old,
+    )
+    return connection.execute(f"DELETE FROM records WHERE rowid IN ({oldest})", old).rowcount  # noqa: S608 - as above
+
+
+def _delete_accounts(connection: sqlite3.Connection, ended_before: float) -> int:
+    return connection.execute(
+        'DELETE FROM accounts WHERE (scope, "window") IN (SELECT scope, "window" FROM accounts'
+        " WHERE ends_at > 0 AND ends_at < ? AND held = 0 AND spent = archived LIMIT ?)",
+        (ended_before, STEP_ROWS),
+    ).rowcount

@@ -1,0 +1,165 @@
+"""The one thread of a process that writes: takes what was asked, books it in one transaction, hands the answers back.
+
+Owns the thread, the connection it writes with and the moments of upkeep; knows no event loop (answers go to a callable).
+Laws: what is asked in one batch is applied in that order and answered only after COMMIT; a batch that fails is taken
+apart, so that one operation takes no other with it; whatever was asked before ``stop`` is answered before the thread ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Generic, NamedTuple, TypeVar
+
+from gateway.errors import Failure
+from gateway.store import upkeep
+from gateway.store.books import Operation, Page
+from gateway.store.faults import as_failure, is_lock, patiently
+from gateway.store.tables import load, roll_back, save
+
+log = logging.getLogger("gateway.store")
+
+F = TypeVar("F")
+
+BATCH_OPERATIONS = 256
+PATIENCE_S = 1.0
+"""How long a batch waits for another process to finish writing; that one needs milliseconds unless something is wrong."""
+MORE_SOON_S = 0.02
+"""Between two steps of upkeep when there is a backlog: calls come in between."""
+
+
+class Asked(NamedTuple, Generic[F]):
+    """One operation, and whatever its asker wants to see again beside the answer."""
+
+    operation: Operation
+    token: F
+
+
+class Answer(NamedTuple, Generic[F]):
+    """``error`` is None when the operation was carried out; otherwise nothing of it was."""
+
+    token: F
+    value: object
+    error: Exception | None
+
+
+class Writer(threading.Thread, Generic[F]):
+    """Takes batches with ``ask``; calls ``deliver`` with the answers, from its own thread."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        tenure: upkeep.Tenure,
+        clock: Callable[[], float],
+        deliver: Callable[[list[Answer[F]]], None],
+    ) -> None:
+        super().__init__(name="store-write", daemon=True)  # daemon: a process without close() must still be able to end
+        self._connection = connection
+        self._tenure = tenure
+        self._clock = clock
+        self._deliver = deliver
+        self._inbox: SimpleQueue[list[Asked[F]] | None] = SimpleQueue()
+        self._next_upkeep = 0.0
+        self._stopping = False
+        self.idle = threading.Event()
+        """Set while nothing that was asked is unanswered."""
+
+    def ask(self, batch: list[Asked[F]]) -> None:
+        """Hand a batch over. Never blocks."""
+        self.idle.clear()
+        self._inbox.put(batch)
+
+    def stop(self) -> None:
+        """End after everything that was asked before; ``join`` waits for it."""
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        """The life of the thread."""
+        while not self._stopping:
+            batch = self._take()
+            if time.monotonic() >= self._next_upkeep:
+                self._upkeep()
+            if batch:
+                self._deliver(self._answers(batch))
+            self._rest()
+        try:
+            patiently(lambda: upkeep.end_tenure(self._connection, self._tenure), PATIENCE_S)
+        except sqlite3.Error as error:
+            log.warning("the store closed without giving its lease back: %s", as_failure(error).message)
+        self._connection.close()
+
+    def _rest(self) -> None:
+        """Say that all is answered; looked at twice, since a batch may come in between the look and the word."""
+        if self._inbox.empty():
+            self.idle.set()
+            if not self._inbox.empty():
+                self.idle.clear()
+
+    def _take(self) -> list[Asked[F]]:
+        """All that waits, up to a batch; blocks until there is something or upkeep is due."""
+        batch: list[Asked[F]] = []
+        timeout: float | None = max(0.0, self._next_upkeep - time.monotonic())
+        try:
+            while len(batch) < BATCH_OPERATIONS:
+                more = self._inbox.get(block=not batch, timeout=timeout)
+                if more is None:
+                    self._stopping = True
+                    return batch
+                batch += more
+        except Empty:
+            pass
+        return batch
+
+    def _answers(self, batch: list[Asked[F]]) -> list[Answer[F]]:
+        """What became of each operation. After a failure each is tried alone, unless all would wait for the same lock."""
+        try:
+            return patiently(lambda: self._book(batch), PATIENCE_S)
+        except Exception as error:
+            log.warning("a batch of %d operations failed: %s: %s", len(batch), type(error).__name__, error)
+            if len(batch) > 1 and not is_lock(error):
+                return [answer for asked in batch for answer in self._answers([asked])]
+            return [Answer(asked.token, None, _told(error)) for asked in batch]
+
+    def _book(self, batch: list[Asked[F]]) -> list[Answer[F]]:
+        """One transaction."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            page = load(connection, [asked.operation for asked in batch], self._clock(), self._tenure.owner)
+            answers = [_apply(asked, page) for asked in batch]
+            save(connection, page)
+            connection.execute("COMMIT")
+        except BaseException:
+            roll_back(connection)
+            raise
+        return answers
+
+    def _upkeep(self) -> None:
+        """Three times per lease, so that two may fail. A lost call is never silent."""
+        wait_s = self._tenure.lease_s / 3
+        try:
+            found = patiently(lambda: upkeep.step(self._connection, self._tenure, self._clock()), PATIENCE_S)
+            for hold in found.lost:
+                log.warning(
+                    "call %s was lost: its hold of %d nano-dollars is charged", hold.call_id, hold.amount_nanousd
+                )
+            wait_s = MORE_SOON_S if found.more else wait_s
+        except Exception as error:
+            log.exception("the store could not renew its lease: %s", type(error).__name__)
+        self._next_upkeep = time.monotonic() + wait_s
+
+
+def _apply(asked: Asked[F], page: Page) -> Answer[F]:
+    """An operation that fails has changed nothing on the page (law of ``books``)."""
+    try:
+        return Answer(asked.token, asked.operation.apply(page), None)
+    except (Failure, ValueError) as error:
+        return Answer(asked.token, None, error)
+
+
+def _told(error: Exception) -> Exception:
+    return as_failure(error) if isinstance(error, sqlite3.Error) else error
