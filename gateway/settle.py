@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -166,7 +166,7 @@ def _settlement(call: Call, record: Record) -> Settlement:
         cost_nanousd=record.cost_nanousd,
         outcome=record.outcome,
         accounts=tuple(claim.account for claim in _booked(call)),
-        record=orjson.dumps(asdict(record)),
+        record=orjson.dumps(record),
         started_at=record.started_at,
     )
 
