@@ -7,14 +7,13 @@ syntax; no problem repeats a value, which might be a secret.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,18 +23,15 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Kind, Secret, Settings
-from pricing.money import parse_usd
+from gateway.values import READERS, Wrong, near
 
 MAX_FILE_BYTES = 4 << 20
 MAX_DEPTH = 12
 MAX_NODES = 100_000
 """An alias that holds aliases that hold aliases grows beyond memory; a config does not have so many values."""
-UNITS = {"ms": "0.001", "s": "1", "m": "60", "h": "3600", "d": "86400"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SCOPE = re.compile(r"global|(?:team|user):(?:\*|[!-~](?:[ -~]{0,126}[!-~])?)")
-TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 class Problems(Exception):  # noqa: N818 - it is a list of them
@@ -44,10 +40,6 @@ class Problems(Exception):  # noqa: N818 - it is a list of them
     def __init__(self, found: list[str]) -> None:
         super().__init__("\n".join(found))
         self.found = found
-
-
-class _Wrong(Exception):  # noqa: N818
-    """One value that cannot be taken. The reader that walks the tree knows where it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +96,7 @@ class _Reader:
         try:
             raw = path.read_bytes()
             if len(raw) > MAX_FILE_BYTES:
-                raise _Wrong("is larger than 4 MiB")
+                raise Wrong("is larger than 4 MiB")
             text = raw.decode("utf-8-sig")
             return yaml.compose(text, Loader=yaml.SafeLoader)
         except OSError as error:
@@ -114,8 +106,8 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             self._problem(_At("", mark.line + 1 if mark else 1), f"is not YAML: {error.problem or 'unreadable'}")
-        except (yaml.YAMLError, _Wrong, ValueError, RecursionError) as error:
-            self._problem(_At("", 1), str(error) if isinstance(error, _Wrong) else "is not YAML")
+        except (yaml.YAMLError, Wrong, ValueError, RecursionError) as error:
+            self._problem(_At("", 1), str(error) if isinstance(error, Wrong) else "is not YAML")
         return None
 
     # -- blocks -------------------------------------------------------------------------------------------------------
@@ -136,7 +128,7 @@ class _Reader:
             return self._list(kind.of, node, at)
         try:
             return READERS[kind.name](kind, self._text(node))
-        except _Wrong as wrong:
+        except Wrong as wrong:
             self._problem(at, str(wrong))
             return default
 
@@ -195,20 +187,20 @@ class _Reader:
 
     def _text(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            raise _Wrong("must be a single value")
+            raise Wrong("must be a single value")
         return _VARIABLE.sub(self._variable, node.value)
 
     def _variable(self, match: re.Match[str]) -> str:
         name, default = match.groups()
         value = self._environ.get(name) or default
         if value is None:
-            raise _Wrong(f"the environment variable {name} is not set")
+            raise Wrong(f"the environment variable {name} is not set")
         return value
 
     def _secret_file(self, node: yaml.Node, at: _At) -> Secret:
         try:
             return Secret(Path(self._text(node)).read_text(encoding="utf-8").strip())
-        except _Wrong as wrong:
+        except Wrong as wrong:
             self._problem(at, str(wrong))
         except (OSError, ValueError):
             self._problem(at, "the file cannot be read")
@@ -258,7 +250,7 @@ class _Reader:
                 self._problem(at, "to must name exactly one upstream: fallback and weights are not there yet")
             for name in route.to:
                 if name not in settings.upstreams and index < len(settings.routes) and at.path in self._lines:
-                    self._problem(at, f"there is no upstream of that name{_near(name, settings.upstreams)}")
+                    self._problem(at, f"there is no upstream of that name{near(name, settings.upstreams)}")
 
     def _check_budgets(self, settings: Settings) -> None:
         names: set[str] = set()
@@ -281,63 +273,6 @@ class _Reader:
 def budget_name(budget: Budget) -> str:
     """The name a budget goes by: its own, or scope/window."""
     return budget.name or f"{budget.scope}/{budget.window}"
-
-
-# -- readers of single values, by kind ------------------------------------------------------------------------------------
-
-
-def _read_whole(kind: Kind, text: str) -> int:
-    if not re.fullmatch(r"-?\d{1,18}", text):
-        raise _Wrong("must be a whole number")
-    if not kind.least <= int(text) <= kind.most:
-        raise _Wrong(f"must be from {kind.least} to {kind.most}")
-    return int(text)
-
-
-def _read_flag(kind: Kind, text: str) -> bool:
-    if text.lower() not in TRUTH:
-        raise _Wrong("must be true or false")
-    return TRUTH[text.lower()]
-
-
-def _read_choice(kind: Kind, text: str) -> str:
-    if text not in kind.choices:
-        raise _Wrong(f"must be one of {', '.join(kind.choices)}{_near(text, kind.choices)}")
-    return text
-
-
-def _read_duration(kind: Kind, text: str) -> float:
-    match = _DURATION.fullmatch(text)
-    if match is None or len(text) > 20:
-        raise _Wrong("must be a duration such as 500ms, 30s, 10m, 24h or 30d")
-    return float(Decimal(match[1]) * Decimal(UNITS[match[2] or "s"]))
-
-
-def _read_money(kind: Kind, text: str) -> int:
-    try:
-        amount = parse_usd(text) if len(text) <= 40 else kind.most + 1
-    except (ValueError, InvalidOperation):
-        raise _Wrong("must be an amount of dollars such as 10 or 2.50, with at most nine places") from None
-    if not kind.least <= amount <= kind.most:
-        raise _Wrong("must be above 0 and at most 9000000 dollars")
-    return amount
-
-
-def _read_text(kind: Kind, text: str) -> str:
-    if not text.isprintable():
-        raise _Wrong("holds characters that cannot be printed")
-    return text
-
-
-READERS: dict[str, Callable[[Kind, str], Any]] = {
-    "whole": _read_whole,
-    "flag": _read_flag,
-    "choice": _read_choice,
-    "duration": _read_duration,
-    "money": _read_money,
-    "text": _read_text,
-    "secret": lambda kind, text: Secret(text),
-}
 
 
 # -- small things ---------------------------------------------------------------------------------------------------------
@@ -368,13 +303,8 @@ def _default(each: Field[Any]) -> Any:
     return each.default if each.default is not MISSING else None
 
 
-def _near(word: str, known: Any) -> str:
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
 def _unknown(name: str, known: Any) -> str:
-    return f"there is no such key{_near(name, known) or '; known are ' + ', '.join(known)}"
+    return f"there is no such key{near(name, known) or '; known are ' + ', '.join(known)}"
 
 
 def _url_fault(url: str) -> str:

@@ -73,4 +73,6 @@ def test_each_field_of_the_call_has_one_writer():
 
 
 def _is_call(node: ast.expr) -> bool:
-    return (isinstance(node, ast.Name) and node.id == "call") or (isinstance(node, ast.Attribute) and node.attr == "call")
+    return (isinstance(node, ast.Name) and node.id == "call") or (
+        isinstance(node, ast.Attribute) and node.attr == "call"
+    )

@@ -36,6 +36,7 @@ def config_for(folder: Path, upstream: ScriptedUpstream | str, **blocks: Any) ->
         "up": {"base_url": url, "protocol": "openai"} | common,
         "openai": {"base_url": f"{url}/v1", "protocol": "openai"} | common,
         "anthropic": {"base_url": url, "protocol": "anthropic"} | common,
+        "gemini": None,
     }
     config: dict[str, Any] = {
         "front": {"port": 0},

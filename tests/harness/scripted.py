@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import TracebackType
+from typing import Self
 
-from tests.harness.messages import PATIENCE_S, Body, CutOff, Head, Incoming, pieces_of, read_body, read_head, framing_of
+from tests.harness.messages import PATIENCE_S, Body, CutOff, Head, Incoming, framing_of, pieces_of, read_body, read_head
 
 
 class End(Enum):
@@ -96,7 +97,7 @@ class ScriptedUpstream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server
 
-    async def __aenter__(self) -> ScriptedUpstream:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self._tls, backlog=512)
         self.port = self._server.sockets[0].getsockname()[1]
         return self

@@ -1,0 +1,452 @@
+"""The promise of a store, for every store: all claims or none, once, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.accounts import Account, Balance, Claim, Hold
+from gateway.errors import Failure, Kind, Refusal
+from gateway.store import Settlement, Store
+from gateway.store.sqlite import SqliteStore
+
+CENT = 10_000_000
+DOLLAR = 100 * CENT
+DAY = Account("team:search", "day:2026-11-20")
+MONTH = Account("global", "month:2026-11")
+RESETS_AT = 1795219200
+LEASE_S = 0.3
+
+Open = Callable[..., AsyncIterator[Store]]
+
+
+def sqlite(folder: Path, owner: str, lease_s: float) -> SqliteStore:
+    return SqliteStore(str(folder / "books.db"), lease_s=lease_s, durability="normal", retention_s=1e10, owner=owner)
+
+
+STORES: dict[str, Callable[[Path, str, float], SqliteStore]] = {"sqlite": sqlite}
+
+
+@pytest.fixture(params=STORES)
+def opened(request, tmp_path):
+    """Opens a store on the books of this test; a second one is another process's."""
+
+    @asynccontextmanager
+    async def opening(owner: str = "one", lease_s: float = 60.0):
+        store = STORES[request.param](tmp_path, owner, lease_s)
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    return opening
+
+
+def claim(account: Account = DAY, amount: int = CENT, limit: int | None = DOLLAR) -> Claim:
+    return Claim(account, amount, limit, "search-daily" if limit is not None else "", "day", RESETS_AT)
+
+
+def settlement(
+    call_id: str, cost: int, *accounts: Account, outcome: str = "completed", at: int = 0, tie: str = ""
+) -> Settlement:
+    started_at = f"2026-11-20T10:00:00.{at:03d}Z"
+    record = {"call_id": call_id, "correlation_id": tie or call_id, "cost_nanousd": cost, "outcome": outcome}
+    return Settlement(call_id, cost, outcome, accounts or (DAY,), orjson.dumps(record), started_at)
+
+
+async def balance(store: Store, account: Account = DAY) -> tuple[int, int]:
+    (found,) = await store.read([account])
+    return (found.spent_nanousd, found.held_nanousd)
+
+
+async def until(question: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what background work brings about."""
+    async with asyncio.timeout(30):
+        while not await question():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_hold_is_set_aside_and_settled(opened):
+    """Held while the call runs, then spent; the record is kept."""
+    async with opened() as store:
+        hold = await store.reserve("a", [claim()])
+        assert hold == Hold("a", CENT, (claim(),), DOLLAR - CENT)
+        assert (await balance(store), await store.holds()) == ((0, CENT), 1)
+        receipt = await store.settle(settlement("a", 3))
+        assert (receipt.call_id, receipt.cost_nanousd, receipt.again) == ("a", 3, False)
+        assert (await balance(store), await store.holds()) == ((3, 0), 0)
+        assert (await store.find("a"))["cost_nanousd"] == 3
+        assert await store.check() == 0
+
+
+async def test_five_hundred_at_once_get_exactly_what_there_is(opened):
+    """A dollar is a hundred cents, however many ask for one in the same moment; later calls get what was not used."""
+    async with opened() as store:
+        answers = await asyncio.gather(*(store.reserve(f"c{number}", [claim()]) for number in range(500)))
+        granted = [answer for answer in answers if isinstance(answer, Hold)]
+        assert len(granted) == 100
+        assert {answer.kind for answer in answers if isinstance(answer, Refusal)} == {Kind.BUDGET_HELD}
+        await asyncio.gather(*(store.settle(settlement(hold.call_id, CENT // 2)) for hold in granted))
+        again = await asyncio.gather(*(store.reserve(f"d{number}", [claim()]) for number in range(500)))
+        assert sum(isinstance(answer, Hold) for answer in again) == 50
+        assert await balance(store) == (DOLLAR // 2, DOLLAR // 2)
+        assert await store.check() == 0
+
+
+async def test_all_claims_are_granted_or_none(opened):
+    """A claim without room leaves no trace on the accounts beside it."""
+    async with opened() as store:
+        refusal = await store.reserve("a", [claim(DAY), claim(MONTH, CENT, CENT - 1)])
+        assert isinstance(refusal, Refusal)
+        assert refusal.scope == "global"
+        assert await store.read([DAY, MONTH]) == [Balance(DAY, 0, 0), Balance(MONTH, 0, 0)]
+        assert await store.holds() == 0
+
+
+async def test_a_refusal_names_the_claim_in_the_way(opened):
+    """Budget, scope, window, figures and reset, for a program and for a person."""
+    async with opened() as store:
+        await store.settle(settlement("spent", 95 * CENT))
+        await store.reserve("held", [claim(amount=3 * CENT)])
+        waiting = await store.reserve("a", [claim(amount=4 * CENT)])
+        assert isinstance(waiting, Refusal)
+        assert (waiting.kind, waiting.retry_after_ms) == (Kind.BUDGET_HELD, 250)
+        exceeded = await store.reserve("b", [claim(amount=6 * CENT)])
+        assert exceeded == Refusal(
+            kind=Kind.BUDGET_EXCEEDED, message=exceeded.message, budget="search-daily", scope="team:search", window="day",
+            limit_nanousd=DOLLAR, spent_nanousd=95 * CENT, held_nanousd=3 * CENT, needed_nanousd=6 * CENT,
+            resets_at=RESETS_AT,
+        )  # fmt: skip
+        for part in (
+            "'search-daily'",
+            "team:search",
+            "$1.00",
+            "$0.95 is spent",
+            "$0.03 is held",
+            "$0.06",
+            "2026-11-21T00:00:00Z",
+        ):
+            assert part in exceeded.message
+
+
+async def test_what_will_never_fit_is_told_before_what_only_waits(opened):
+    """A client that is told to try again must have a chance."""
+    async with opened() as store:
+        await store.reserve("other", [claim(DAY, DOLLAR)])
+        refusal = await store.reserve("a", [claim(DAY), claim(MONTH, CENT, 1)])
+        assert isinstance(refusal, Refusal)
+        assert (refusal.kind, refusal.scope) == (Kind.BUDGET_EXCEEDED, "global")
+
+
+async def test_the_first_claim_on_an_account_is_checked_too(opened):
+    """A hold above the limit does not slip in because the account is new."""
+    async with opened() as store:
+        assert isinstance(await store.reserve("a", [claim(amount=DOLLAR + 1)]), Refusal)
+        assert isinstance(await store.reserve("b", [claim(amount=DOLLAR)]), Hold)
+
+
+async def test_an_account_without_a_limit_only_counts(opened):
+    """Spend is known whether or not somebody limits it."""
+    async with opened() as store:
+        hold = await store.reserve("a", [claim(amount=5 * DOLLAR, limit=None)])
+        assert isinstance(hold, Hold)
+        assert hold.least_left_nanousd is None
+        assert await balance(store) == (0, 5 * DOLLAR)
+
+
+async def test_reserving_again_grants_the_same_hold(opened):
+    """The retry of a call whose answer was lost sets nothing more aside, also where there is no room any more."""
+    async with opened() as store:
+        first = await store.reserve("a", [claim(amount=DOLLAR)])
+        again = await store.reserve("a", [claim(amount=7)])
+        assert isinstance(first, Hold)
+        assert isinstance(again, Hold)
+        assert again.claims == first.claims
+        assert await balance(store) == (0, DOLLAR)
+
+
+async def test_a_settled_call_is_closed(opened):
+    """A reserve that arrives late must not hold money that nobody gives back."""
+    async with opened() as store:
+        await store.settle(settlement("a", 0, outcome="refused"))
+        with pytest.raises(Failure):
+            await store.reserve("a", [claim()])
+        assert (await balance(store), await store.holds()) == ((0, 0), 0)
+
+
+async def test_settling_again_changes_nothing(opened):
+    """Whoever tells it a second time hears what was booked the first time."""
+    async with opened() as store:
+        await store.reserve("a", [claim()])
+        await store.settle(settlement("a", 3))
+        receipt = await store.settle(settlement("a", 999, outcome="cut"))
+        assert (receipt.cost_nanousd, receipt.again) == (3, True)
+        assert await balance(store) == (3, 0)
+        assert (await store.find("a"))["outcome"] == "completed"
+
+
+async def test_a_call_can_be_settled_that_was_never_held(opened):
+    """The store forgot, or was away when the call began: what it cost is booked all the same, past the limit if need be."""
+    async with opened() as store:
+        await store.settle(settlement("a", 2 * DOLLAR))
+        assert await balance(store) == (2 * DOLLAR, 0)
+        assert isinstance(await store.reserve("b", [claim(amount=1)]), Refusal)
+        assert await store.check() == 0
+
+
+async def test_a_refused_call_drops_its_hold_without_a_charge(opened):
+    """A settlement without accounts leaves a record and nothing else."""
+    async with opened() as store:
+        await store.reserve("a", [claim()])
+        await store.settle(Settlement("a", 0, "refused", (), settlement("a", 0).record, "2026-11-20T10:00:00.000Z"))
+        assert (await balance(store), await store.holds(), await store.check()) == ((0, 0), 0, 0)
+
+
+async def test_a_hold_can_be_given_back(opened):
+    """Release charges nothing, twice as little as once; and a settled call stays settled."""
+    async with opened() as store:
+        await store.reserve("a", [claim()])
+        await store.release("a")
+        await store.release("a")
+        await store.release("unknown")
+        assert (await balance(store), await store.holds()) == ((0, 0), 0)
+        await store.settle(settlement("b", 5))
+        await store.release("b")
+        assert await balance(store) == (5, 0)
+
+
+async def test_one_that_cannot_be_booked_takes_no_other_with_it(opened):
+    """In one batch: what is impossible fails by itself."""
+    async with opened() as store:
+        good, bad, more = await asyncio.gather(
+            store.reserve("a", [claim()]),
+            store.reserve("b", [claim(amount=-1)]),
+            store.settle(settlement("c", 5)),
+            return_exceptions=True,
+        )
+        assert isinstance(good, Hold)
+        assert isinstance(bad, ValueError)
+        assert more.cost_nanousd == 5
+        assert await balance(store) == (5, CENT)
+
+
+async def test_asked_in_one_moment_is_done_in_order(opened):
+    """Reserve, settle, reserve again, release of another: as if one after the other."""
+    async with opened() as store:
+        results = await asyncio.gather(
+            store.reserve("a", [claim(amount=DOLLAR)]),
+            store.settle(settlement("a", 40 * CENT)),
+            store.reserve("b", [claim(amount=60 * CENT)]),
+            store.release("b"),
+            store.reserve("c", [claim(amount=61 * CENT)]),
+            store.reserve("d", [claim(amount=60 * CENT)]),
+        )
+        assert [type(result).__name__ for result in results] == [
+            "Hold",
+            "Receipt",
+            "Hold",
+            "NoneType",
+            "Refusal",
+            "Hold",
+        ]
+        assert await balance(store) == (40 * CENT, 60 * CENT)
+
+
+async def test_records_are_listed_newest_first(opened):
+    """With a cursor, and for one correlation id."""
+    async with opened() as store:
+        await asyncio.gather(*(store.settle(settlement(f"c{at}", at, at=at % 4, tie=f"t{at % 2}")) for at in range(10)))
+        order = [record["call_id"] for record in await store.recent(100)]
+        assert order == ["c7", "c3", "c6", "c2", "c9", "c5", "c1", "c8", "c4", "c0"]
+        assert [record["call_id"] for record in await store.recent(3, before="c6")] == ["c2", "c9", "c5"]
+        assert [record["call_id"] for record in await store.recent(2, "c6", "t0")] == ["c2", "c8"]
+        assert await store.recent(5, before="nobody") == []
+        assert await store.find("nobody") is None
+
+
+async def test_the_books_outlive_the_store(opened):
+    """Closed and opened again, everything is there; asking a closed one is a failure, closing it twice is none."""
+    async with opened() as store:
+        await store.settle(settlement("a", 3))
+        await store.close()
+        for ask in (store.reserve("b", []), store.settle(settlement("a", 1)), store.release("a"), store.holds()):
+            with pytest.raises(Failure):
+                await ask
+    async with opened() as store:
+        assert await balance(store) == (3, 0)
+
+
+async def test_closing_finishes_what_was_asked(opened):
+    """Nothing that was handed over is dropped."""
+    async with opened() as store:
+        asked = [asyncio.ensure_future(store.settle(settlement(f"c{number}", 1))) for number in range(300)]
+        await asyncio.sleep(0)
+        await store.close()
+        assert len(await asyncio.gather(*asked)) == 300
+    async with opened() as store:
+        assert await balance(store) == (300, 0)
+
+
+async def test_an_asker_that_left_disturbs_nobody(opened):
+    """Cancelled while waiting: carried out all the same, and the others get their answers."""
+    async with opened() as store:
+        leaving = asyncio.ensure_future(store.reserve("a", [claim()]))
+        staying = asyncio.ensure_future(store.reserve("b", [claim()]))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert isinstance(await staying, Hold)
+        assert await balance(store) == (0, 2 * CENT)
+
+
+# -- leases -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_living_owner_keeps_its_holds(opened):
+    """Many leases long, while another process looks for lost calls."""
+    async with opened("one", LEASE_S) as one, opened("two", LEASE_S):
+        await one.reserve("a", [claim()])
+        await asyncio.sleep(4 * LEASE_S)
+        assert (await balance(one), await one.find("a")) == ((0, CENT), None)
+
+
+async def test_the_hold_of_a_dead_owner_is_charged_and_marked(opened):
+    """Never zero, never silent: the largest of its claims, on all its accounts, and a record that says lost."""
+    async with opened("one", LEASE_S) as one:
+        await one.reserve("a", [claim(DAY, CENT), claim(MONTH, 3 * CENT)])
+    async with opened("two", LEASE_S) as two:
+        await until(lambda: _is_found(two, "a"))
+        record = await two.find("a")
+        assert record["outcome"] == "lost"
+        assert (record["cost_nanousd"], record["held_nanousd"], record["usage_method"]) == (3 * CENT, 3 * CENT, "hold")
+        assert (record["team"], record["budgets"]) == ("search", ["search-daily", "search-daily"])
+        assert record["accounts"] == [str(DAY), str(MONTH)]
+        assert await two.read([DAY, MONTH]) == [Balance(DAY, 3 * CENT, 0), Balance(MONTH, 3 * CENT, 0)]
+        assert await two.check() == 0
+        assert [found["call_id"] for found in await two.recent(5)] == ["a"]
+
+
+async def test_a_late_settlement_corrects_a_lost_call(opened):
+    """The worker was only away: what was charged for it is replaced by what it cost, once."""
+    async with opened("one", LEASE_S) as one:
+        await one.reserve("a", [claim(DAY, CENT), claim(MONTH, 3 * CENT)])
+    async with opened("two", LEASE_S) as two:
+        await until(lambda: _is_found(two, "a"))
+        assert not (await two.settle(settlement("a", 7, DAY, MONTH))).again
+        assert (await two.settle(settlement("a", 8, DAY, MONTH))).again
+        assert await two.read([DAY, MONTH]) == [Balance(DAY, 7, 0), Balance(MONTH, 7, 0)]
+        assert (await two.find("a"))["outcome"] == "completed"
+        assert await two.check() == 0
+
+
+async def test_a_late_release_takes_the_charge_of_a_lost_call_back(opened):
+    """Nothing was sent, so nothing is owed."""
+    async with opened("one", LEASE_S) as one:
+        await one.reserve("a", [claim()])
+    async with opened("two", LEASE_S) as two:
+        await until(lambda: _is_found(two, "a"))
+        await two.release("a")
+        assert (await balance(two), await two.find("a"), await two.check()) == ((0, 0), None, 0)
+
+
+async def _is_found(store: Store, call_id: str) -> bool:
+    return await store.find(call_id) is not None
+
+
+# -- other processes ----------------------------------------------------------------------------------------------------
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_store import STORES, claim
+from gateway.accounts import Hold
+
+async def main():
+    store = STORES[{store!r}](Path({folder!r}), sys.argv[1], 1.0)
+    await store.open()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    granted = 0
+    for start in range(0, int(sys.argv[2]), 10):
+        asked = [store.reserve(f"{{sys.argv[1]}}-{{n}}", [claim()]) for n in range(start, start + 10)]
+        granted += sum(isinstance(answer, Hold) for answer in await asyncio.gather(*asked))
+    print(granted, flush=True)
+    sys.stdin.readline()
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(params=STORES)
+def child(request, tmp_path):
+    """Starts processes that open the store of this test and reserve cents when they are told to."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(owner: str, calls: int) -> subprocess.Popen[str]:
+        script = CHILD.format(tests=str(Path(__file__).parent), store=request.param, folder=str(tmp_path))
+        root = str(Path(__file__).parents[2])
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script, owner, str(calls)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root},
+            )
+        )  # fmt: skip
+        assert started[-1].stdout.readline() == "ready\n"
+        return started[-1]
+
+    yield start, lambda owner: STORES[request.param](tmp_path, owner, 1.0)
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def say(process: subprocess.Popen[str]) -> None:
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+async def test_two_processes_share_the_books(child):
+    """Together they are granted what there is and not a cent more."""
+    start, open_here = child
+    processes = [start("one", 200), start("two", 200)]
+    for process in processes:
+        say(process)
+    granted = [int(process.stdout.readline()) for process in processes]
+    assert sum(granted) == 100
+    store = open_here("three")
+    await store.open()
+    assert (await balance(store), await store.holds(), await store.check()) == ((0, DOLLAR), 100, 0)
+    await store.close()
+
+
+@pytest.mark.parametrize("successor", ["one", "two"])
+async def test_a_killed_process_loses_nothing(child, successor):
+    """kill -9 with open holds: its namesake, or after the lease anybody, charges them; records equal counters."""
+    start, open_here = child
+    process = start("one", 10)
+    say(process)
+    assert process.stdout.readline() == "10\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    store = open_here(successor)
+    await store.open()
+    await until(lambda: _holds_nothing(store))
+    assert await balance(store) == (10 * CENT, 0)
+    assert {record["outcome"] for record in await store.recent(100)} == {"lost"}
+    assert await store.check() == 0
+    await store.close()
+
+
+async def _holds_nothing(store: Store) -> bool:
+    return await store.holds() == 0

@@ -1,0 +1,172 @@
+"""Any interleaving of reserve, settle, release and lapse, in batches of any size, against books kept on a napkin."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gateway.accounts import Account, Claim, Hold
+from gateway.call import Receipt
+from gateway.errors import Failure, Kind, Refusal
+from gateway.store import Settlement, queries
+from gateway.store.books import Lapse, Operation, Release, Reserve, Settle
+from gateway.store.tables import connect, load, prepare, roll_back, save
+
+LIMITS = {Account("a", "day"): 10, Account("b", "day"): 25, Account("c", "day"): None}
+calls = st.sampled_from([f"call-{number}" for number in range(6)])
+some_accounts = st.lists(st.sampled_from(list(LIMITS)), max_size=4)
+claims = st.lists(
+    st.builds(
+        lambda account, amount: Claim(account, amount, LIMITS[account]),
+        st.sampled_from(list(LIMITS)),
+        st.integers(0, 12),
+    ),
+    max_size=4,
+)
+
+
+class Napkin:
+    """The same books, with nothing but two dictionaries: calls that hold, and calls that were charged."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, list[Claim]] = {}
+        self.charged: dict[str, tuple[int, set[Account], str]] = {}
+
+    def balance(self, account: Account) -> tuple[int, int]:
+        spent = sum(cost for cost, accounts, _ in self.charged.values() if account in accounts)
+        held = sum(claim.amount_nanousd for made in self.held.values() for claim in made if claim.account == account)
+        return spent, held
+
+    def reserve(self, call: str, made: list[Claim]) -> str:
+        if call in self.charged:
+            return "closed"
+        if call in self.held:
+            return "granted"
+        answer = "granted"
+        for account in dict.fromkeys(claim.account for claim in made):
+            needed = sum(claim.amount_nanousd for claim in made if claim.account == account)
+            spent, held = self.balance(account)
+            limit = LIMITS[account]
+            if limit is not None and spent + needed > limit:
+                return "exceeded"
+            if limit is not None and spent + held + needed > limit:
+                answer = "held"
+        if answer == "granted":
+            self.held[call] = made
+        return answer
+
+    def settle(self, call: str, cost: int, accounts: list[Account]) -> str:
+        if call in self.charged and self.charged[call][2] != "lost":
+            return "again"
+        self.held.pop(call, None)
+        self.charged[call] = (cost, set(accounts), "completed")
+        return "booked"
+
+    def release(self, call: str) -> None:
+        self.held.pop(call, None)
+        if call in self.charged and self.charged[call][2] == "lost":
+            del self.charged[call]
+
+    def lapse(self, call: str) -> None:
+        made = self.held.pop(call, None)
+        if made is not None:
+            cost = max((claim.amount_nanousd for claim in made), default=0)
+            self.charged[call] = (cost, {claim.account for claim in made}, "lost")
+
+
+class Books(RuleBasedStateMachine):
+    """Operations pile up into a batch; ``commit`` carries it out in one transaction, or breaks it off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.connection = connect(str(Path(self.folder.name) / "books.db"), "normal", write=True)
+        self.connection.execute("PRAGMA synchronous=OFF")
+        prepare(self.connection)
+        self.napkin = Napkin()
+        self.batch: list[Operation] = []
+
+    def teardown(self) -> None:
+        self.connection.close()
+        self.folder.cleanup()
+
+    @rule(call=calls, made=claims)
+    def reserve(self, call, made):
+        self.batch.append(Reserve(call, tuple(made)))
+
+    @rule(call=calls, cost=st.integers(0, 20), accounts=some_accounts)
+    def settle(self, call, cost, accounts):
+        self.batch.append(
+            Settle(Settlement(call, cost, "completed", tuple(accounts), b"{}", "2026-11-20T00:00:00.000Z"))
+        )
+
+    @rule(call=calls)
+    def release(self, call):
+        self.batch.append(Release(call))
+
+    @rule(call=calls)
+    def lapse(self, call):
+        self.batch.append(Lapse(call))
+
+    @rule()
+    def commit(self):
+        """Every operation answers what the napkin says; an admission leaves spent + held within each limit."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        page = load(self.connection, self.batch, 1.0, "me")
+        for operation in self.batch:
+            assert self.outcome(operation, page) == self.expected(operation)
+        save(self.connection, page)
+        self.connection.execute("COMMIT")
+        self.batch = []
+
+    @rule()
+    def crash(self):
+        """Before COMMIT nothing has happened."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        page = load(self.connection, self.batch, 1.0, "me")
+        for operation in self.batch:
+            self.outcome(operation, page)
+        save(self.connection, page)
+        roll_back(self.connection)
+        self.batch = []
+
+    def outcome(self, operation, page):
+        try:
+            answer = operation.apply(page)
+        except Failure:
+            return "closed"
+        if isinstance(answer, Refusal):
+            return "exceeded" if answer.kind is Kind.BUDGET_EXCEEDED else "held"
+        if isinstance(answer, Receipt):
+            return "again" if answer.again else "booked"
+        if isinstance(answer, Hold) and answer.call_id not in self.napkin.held:
+            for claim in answer.claims:
+                spent, held = page.balances[(claim.account.scope, claim.account.window)]
+                assert claim.limit_nanousd is None or spent + held <= claim.limit_nanousd
+        return "granted" if isinstance(operation, Reserve) else None
+
+    def expected(self, operation):
+        if isinstance(operation, Reserve):
+            return self.napkin.reserve(operation.call_id, list(operation.claims))
+        if isinstance(operation, Settle):
+            settlement = operation.settlement
+            return self.napkin.settle(settlement.call_id, settlement.cost_nanousd, list(settlement.accounts))
+        if isinstance(operation, Release):
+            return self.napkin.release(operation.call_id)
+        return self.napkin.lapse(operation.call_id)
+
+    @invariant()
+    def the_books_agree(self):
+        """Counters are what the napkin says, and what the records and holds beside them add up to."""
+        for found in queries.balances(self.connection, list(LIMITS)):
+            assert (found.spent_nanousd, found.held_nanousd) == self.napkin.balance(found.account)
+        assert queries.holds(self.connection) == len(self.napkin.held)
+        assert queries.differences(self.connection) == 0
+
+
+TestBooks = Books.TestCase
+TestBooks.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

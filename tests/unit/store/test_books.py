@@ -1,0 +1,105 @@
+"""What an operation means, on a page in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.accounts import Account, Claim, Hold
+from gateway.errors import Failure, Kind, Refusal
+from gateway.store import Settlement
+from gateway.store.books import MAX_AMOUNT_NANOUSD, MAX_BALANCE_NANOUSD, Lapse, Page, Release, Reserve, Settle
+
+A, B = Account("a", "day"), Account("b", "day")
+
+
+def page(**balances: tuple[int, int]) -> Page:
+    return Page(1.0, "me", {(scope, "day"): balance for scope, balance in balances.items()})
+
+
+def settle(call_id: str, cost: int, *accounts: Account) -> Settle:
+    return Settle(Settlement(call_id, cost, "completed", accounts, b"{}", ""))
+
+
+def test_what_is_left_is_counted_from_the_tightest_limit():
+    """Beyond this hold, whose amount is that of its largest claim: the remaining budget is then left + amount - cost."""
+    hold = Reserve("c", (Claim(A, 10, 100), Claim(B, 30, 1000), Claim(B, 1))).apply(page(a=(50, 0)))
+    assert isinstance(hold, Hold)
+    assert hold.amount_nanousd == 30
+    assert hold.least_left_nanousd == 50 - 30
+
+
+def test_two_claims_on_one_account_need_room_together():
+    """Each of them alone would fit."""
+    refusal = Reserve("c", (Claim(A, 6, 10), Claim(A, 6, 10))).apply(page())
+    assert isinstance(refusal, Refusal)
+    assert refusal.needed_nanousd == 12
+
+
+@pytest.mark.parametrize(("spent", "held", "kind"), [(95, 0, "budget_exceeded"), (90, 6, "budget_held"), (90, 5, None)])
+def test_spent_is_in_the_way_for_good_and_held_only_for_now(spent, held, kind):
+    """s + a > limit: exceeded. Only s + h + a > limit: held. Up to the limit itself: granted."""
+    answer = Reserve("c", (Claim(A, 6 if kind == "budget_exceeded" else 5, 100),)).apply(page(a=(spent, held)))
+    assert (answer.kind.value if isinstance(answer, Refusal) else None) == kind
+
+
+@pytest.mark.parametrize("amount", [-1, MAX_AMOUNT_NANOUSD + 1])
+def test_an_amount_that_no_call_has_is_an_error(amount):
+    """Neither held nor booked, and nothing has changed."""
+    books = page()
+    for operation in (Reserve("c", (Claim(A, 1), Claim(B, amount))), settle("d", amount, A)):
+        with pytest.raises(ValueError):
+            operation.apply(books)
+    assert books == page()
+
+
+def test_an_account_that_is_full_to_the_brim_fails_closed():
+    """SQLite would go on in floating point; none of the moves is made."""
+    books = page(b=(MAX_BALANCE_NANOUSD, 0))
+    for operation in (Reserve("c", (Claim(A, 1), Claim(B, 1, None))), settle("d", 1, A, B)):
+        operation.apply(page())
+        with pytest.raises(Failure) as failure:
+            operation.apply(books)
+        assert failure.value.kind is Kind.STORE_UNAVAILABLE or books.balances[("b", "day")][1] == 1
+    assert books.balances.get(("a", "day"), (0, 0))[0] == 0
+
+
+def test_a_settlement_charges_an_account_once():
+    """However often it is named."""
+    books = page()
+    settle("c", 5, A, A).apply(books)
+    assert books.balances == {("a", "day"): (5, 0)}
+
+
+def test_what_a_hold_took_goes_back_where_it_was_taken():
+    """Also when the settlement names other accounts than the hold."""
+    books = page()
+    Reserve("c", (Claim(A, 6), Claim(B, 2))).apply(books)
+    settle("c", 5, B).apply(books)
+    assert books.balances == {("a", "day"): (0, 0), ("b", "day"): (5, 0)}
+
+
+def test_reserving_again_answers_with_what_stands_in_the_books():
+    """The words of the second asking, the amounts of the first; accounts that are not asked for again are told as well."""
+    books = page()
+    Reserve("c", (Claim(A, 6, 10, "x"), Claim(B, 2, 10, "y"))).apply(books)
+    hold = Reserve("c", (Claim(A, 9, 99, "z"),)).apply(books)
+    assert isinstance(hold, Hold)
+    assert hold.claims == (Claim(A, 6, 99, "z"), Claim(B, 2, None, "y"))
+
+
+def test_what_is_not_there_lapses_and_returns_without_a_trace():
+    """No hold, no record, no change."""
+    books = page()
+    assert Lapse("c").apply(books) is None
+    Release("c").apply(books)
+    assert books == page()
+
+
+def test_a_call_can_be_held_settled_and_struck_on_one_page():
+    """Within one batch only the end is written."""
+    books = page()
+    Reserve("c", (Claim(A, 6),)).apply(books)
+    assert Lapse("c").apply(books) is not None
+    Release("c").apply(books)
+    assert (books.holds, books.records, books.balances) == ({}, {}, {("a", "day"): (0, 0)})
+    assert books.changed_records == {"c"}

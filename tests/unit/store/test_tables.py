@@ -1,0 +1,139 @@
+"""The file: its schema, its upgrades, and the way between rows and pages."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.accounts import Account, Claim
+from gateway.errors import Failure
+from gateway.store import Settlement, queries, tables
+from gateway.store.books import Release, Reserve, Settle
+from gateway.store.tables import UPGRADES, connect, load, prepare, save, schema_version
+
+
+@pytest.fixture
+def connection(tmp_path):
+    made = connect(str(tmp_path / "books.db"), "full", write=True)
+    prepare(made)
+    yield made
+    made.close()
+
+
+def carry_out(connection, *operations):
+    connection.execute("BEGIN IMMEDIATE")
+    page = load(connection, operations, 1.0, "me")
+    for operation in operations:
+        operation.apply(page)
+    save(connection, page)
+    connection.execute("COMMIT")
+
+
+def test_a_new_file_gets_the_schema_and_an_old_one_keeps_its_rows(connection):
+    """Preparing again changes nothing."""
+    carry_out(connection, Reserve("c", (Claim(Account("a", "day"), 1),)))
+    prepare(connection)
+    assert schema_version(connection) == len(UPGRADES)
+    assert queries.holds(connection) == 1
+
+
+def test_a_file_of_an_earlier_version_is_upgraded_step_by_step(connection, monkeypatch):
+    """Only the steps that it has not seen."""
+    carry_out(connection, Reserve("c", (Claim(Account("a", "day"), 1),)))
+    monkeypatch.setattr(
+        tables, "UPGRADES", (*UPGRADES, "ALTER TABLE holds ADD COLUMN more TEXT", "CREATE TABLE new (a) STRICT")
+    )
+    with pytest.raises(sqlite3.OperationalError):
+        prepare(connection)
+    assert schema_version(connection) == len(UPGRADES), "an upgrade that fails is undone as a whole"
+    monkeypatch.setattr(tables, "UPGRADES", (*UPGRADES, "ALTER TABLE holds ADD COLUMN more TEXT"))
+    prepare(connection)
+    assert schema_version(connection) == len(UPGRADES) + 1
+    assert connection.execute("SELECT call_id, more FROM holds").fetchall() == [("c", None)]
+
+
+def test_a_file_of_a_later_version_is_left_alone(connection):
+    """An old program must not write what it does not understand."""
+    connection.execute("PRAGMA user_version=99")
+    with pytest.raises(Failure, match="later version"):
+        prepare(connection)
+    assert schema_version(connection) == 99
+
+
+def test_an_old_sqlite_is_told_apart(monkeypatch, tmp_path):
+    """Before 3.37 a sum could silently become a float."""
+    monkeypatch.setattr(tables, "MIN_SQLITE", (99, 0, 0))
+    with pytest.raises(Failure, match=r"SQLite 99\.0"):
+        connect(str(tmp_path / "books.db"), "normal", write=True)
+
+
+def test_a_file_that_cannot_have_a_write_ahead_log_is_refused():
+    """Several processes could not share it."""
+    connection = connect(":memory:", "normal", write=True)
+    with pytest.raises(sqlite3.OperationalError):
+        prepare(connection)
+    connection.close()
+
+
+@pytest.mark.parametrize(("durability", "level"), [("normal", 1), ("full", 2)])
+def test_durability_is_what_was_asked_for(tmp_path, durability, level):
+    """NORMAL outlives the process, FULL the power."""
+    connection = connect(str(tmp_path / "books.db"), durability, write=True)
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == level
+    connection.close()
+
+
+def test_a_reading_connection_cannot_write(connection, tmp_path):
+    """Questions change nothing."""
+    reader = connect(str(tmp_path / "books.db"), "normal", write=False)
+    with pytest.raises(sqlite3.OperationalError):
+        reader.execute("DELETE FROM holds")
+    reader.close()
+
+
+def test_a_row_that_is_too_large_to_connect_leaves_no_connection(tmp_path):
+    """A folder is no file."""
+    with pytest.raises(sqlite3.OperationalError):
+        connect(str(tmp_path), "normal", write=True)
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(names, names, st.integers(0, 2**53)), min_size=1, max_size=5), names)
+def test_what_is_saved_is_what_is_loaded(parts, call_id):
+    """Any name and any amount, to the last nano-dollar: quotes, nulls and slashes included."""
+    connection = connect("", "normal", write=True)
+    for statement in UPGRADES[0].split(";"):
+        connection.execute(statement)
+    claims = tuple(Claim(Account(scope, window), amount) for scope, window, amount in parts)
+    carry_out(connection, Reserve(call_id, claims))
+    page = load(connection, [Release(call_id)], 1.0, "me")
+    assert [(*part.account, part.amount_nanousd) for part in page.holds[call_id].parts] == parts
+    assert sum(held for _, held in page.balances.values()) == sum(amount for _, _, amount in parts)
+    assert queries.differences(connection) == 0
+    connection.close()
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 64, 65, 137])
+def test_any_number_of_rows_is_written(connection, count):
+    """Whatever the batch, none is left out and none is written twice."""
+    operations = [
+        Settle(Settlement(f"c{number}", number, "completed", (Account(f"a{number}", "day"),), b"{}", ""))
+        for number in range(count)
+    ]
+    carry_out(connection, *operations)
+    assert connection.execute("SELECT count(*), sum(cost) FROM records").fetchone() == (count, sum(range(count)))
+    assert connection.execute("SELECT count(*), sum(spent) FROM accounts").fetchone() == (count, sum(range(count)))
+
+
+def test_the_end_of_a_window_is_kept(connection):
+    """Later claims that do not know it do not erase it."""
+    account = Account("a", "day")
+    carry_out(connection, Reserve("c", (Claim(account, 1, resets_at=5),)))
+    carry_out(connection, Settle(Settlement("c", 1, "completed", (account,), b"{}", "")))
+    assert connection.execute("SELECT ends_at FROM accounts").fetchall() == [(5,)]
