@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from gateway.admin.api import Sources
@@ -44,8 +45,12 @@ MEGABYTE = 1024 * 1024
 class Gateway:
     """One running gateway: front, admin, store, settler, and the snapshot that new calls start with."""
 
-    def __init__(self, settings: Settings, config_path: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, config_path: Path | None = None, *, call_log: BinaryIO | None = None
+    ) -> None:
+        """``config_path`` is watched for changes; ``call_log`` takes the lines of calls instead of standard output."""
         self.settings = settings
+        self._call_log = call_log
         self.snapshot = compile_snapshot(settings, {}, Counter(_vocabulary))
         self._store = SqliteStore(
             settings.store.url.removeprefix("sqlite:///"),
@@ -149,7 +154,9 @@ class Gateway:
 
     def _sinks(self) -> list[Sink]:
         observability = self.settings.observability
-        return [self._metrics, logs.CallLog(observability.logging.format)] if observability.enabled else []
+        return (
+            [self._metrics, logs.CallLog(observability.logging.format, self._call_log)] if observability.enabled else []
+        )
 
     def inspected(self) -> Inspected:
         """What there is to look at."""
@@ -245,9 +252,11 @@ def complain(failure: Failure) -> tuple[int, Headers, bytes]:
 
 
 @asynccontextmanager
-async def running(settings: Settings, config_path: Path | None = None) -> AsyncIterator[Gateway]:
+async def running(
+    settings: Settings, config_path: Path | None = None, *, call_log: BinaryIO | None = None
+) -> AsyncIterator[Gateway]:
     """A gateway for as long as the block lasts; what still runs at its end is given ``front.shutdown_grace``."""
-    gateway = Gateway(settings, config_path)
+    gateway = Gateway(settings, config_path, call_log=call_log)
     try:
         await gateway.start()
         yield gateway

@@ -1,8 +1,8 @@
 """File + environment -> Settings, or every problem at once, each with its file, line and key.
 
-The YAML tree is read node by node, so that each value knows its line. Laws: an unknown key is an error, with the nearest
-known one; ``${NAME}`` and ``${NAME:-default}`` are expanded inside values, after parsing, so that a secret cannot become
-syntax; no problem repeats a value, which might be a secret.
+The YAML tree is read node by node by the kinds that ``settings`` declares, so that each value knows its line. Laws: an
+unknown key is an error, with the nearest known one; ``${NAME}`` and ``${NAME:-default}`` are expanded inside values, after
+parsing, so that a secret cannot become syntax; no problem repeats a value, which might be a secret.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, replace
-from decimal import Decimal
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,16 +21,33 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Kind, Secret, Settings
-from gateway.values import READERS, Wrong, near
+from gateway.settings import (
+    DEFAULT_UPSTREAMS,
+    PROVIDERS,
+    READERS,
+    Budget,
+    Kind,
+    Secret,
+    Settings,
+    Wrong,
+    duration_text,
+    near,
+    read_secret,
+    read_text,
+)
+from pricing.money import format_usd
 
-MAX_FILE_BYTES = 4 << 20
-MAX_DEPTH = 12
+MAX_FILE_BYTES = 1 << 20
+"""The parser reads about 150 KB a second; a config of ten thousand budgets is a megabyte."""
 MAX_NODES = 100_000
 """An alias that holds aliases that hold aliases grows beyond memory; a config does not have so many values."""
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+MAX_PROBLEMS = 100
+YAML = "tag:yaml.org,2002:"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_SCOPE = re.compile(r"global|(?:team|user):(?:\*|[!-~](?:[ -~]{0,126}[!-~])?)")
+_WRITTEN = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*(?::-[^{}\n]*)?)\}")
+_PARSED = re.compile(r"\$\ue000([^:\ue001]+)(?::-([^\ue001]*))?\ue001")
+"""A variable while the parser looks at it: within ``{a: ${B}}`` YAML would end the value at the first brace."""
+_BRACES = str.maketrans("\ue000\ue001", "{}")
 
 
 class Problems(Exception):  # noqa: N818 - it is a list of them
@@ -40,6 +56,10 @@ class Problems(Exception):  # noqa: N818 - it is a list of them
     def __init__(self, found: list[str]) -> None:
         super().__init__("\n".join(found))
         self.found = found
+
+
+class _Enough(Exception):  # noqa: N818
+    """Reading on would help nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +80,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     reader = _Reader(str(path), environ)
     settings = reader.read(path)
     if reader.problems or settings is None:
-        raise Problems(reader.problems)
+        raise Problems([text for _, text in sorted(reader.problems, key=lambda each: each[0])])
     return settings
 
 
@@ -71,43 +91,52 @@ class _Reader:
         self._name = name
         self._environ = environ
         self._lines: dict[str, int] = {}
-        self._nodes = 0
         self._faulty: set[str] = set()
-        self._checking = False
-        self.problems: list[str] = []
+        self._removed: set[str] = set()
+        self._nodes = 0
+        self.problems: list[tuple[int, str]] = []
 
     def read(self, path: Path) -> Settings | None:
         root = self._compose(path)
-        if self.problems:
+        if root is None:
             return None
-        settings: Settings = self._block(Settings, root, _At("", 1)) if root is not None else Settings()
-        settings = replace(settings, upstreams=self._with_defaults(settings, root))
-        self._cross_check(settings)
+        try:
+            settings = self._with_defaults(self._block(Settings, root, _At("", _line(root))))
+            self._cross_check(settings)
+        except _Enough:
+            return None
+        except RecursionError:
+            self._problem(_At("", 1), "a value holds itself")
+            return None
         return settings
 
     def _problem(self, at: _At, text: str) -> None:
-        """Note a problem; a second one about the same block would only be an echo of the first."""
-        if self._checking and any(path.startswith(at.path) for path in self._faulty):
-            return
         self._faulty.add(at.path)
-        self.problems.append(f"{self._name}:{at.line}: {at.path + ': ' if at.path else ''}{text}")
+        self.problems.append((at.line, f"{self._name}:{at.line}: {at.path + ': ' if at.path else ''}{text}"))
+        if len(self.problems) == MAX_PROBLEMS:
+            raise _Enough
 
     def _compose(self, path: Path) -> yaml.Node | None:
+        """The file as a tree; None after a problem."""
+        line, fault = 1, "holds no keys; write {} for the defaults"
+        text = ""
         try:
             raw = path.read_bytes()
             if len(raw) > MAX_FILE_BYTES:
-                raise Wrong("is larger than 4 MiB")
+                raise Wrong(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
             text = raw.decode("utf-8-sig")
-            return yaml.compose(text, Loader=yaml.SafeLoader)
-        except OSError as error:
-            self._problem(_At("", 1), f"cannot be read: {error.strerror}")
+            root = yaml.compose(_WRITTEN.sub("$\ue000\\1\ue001", text), Loader=yaml.SafeLoader)
+            if root is not None and not _is_null(root):
+                return root
+        except Wrong as wrong:
+            fault = str(wrong)
         except UnicodeDecodeError as error:
-            self._problem(_At("", raw.count(b"\n", 0, error.start) + 1), "is not UTF-8")
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            self._problem(_At("", mark.line + 1 if mark else 1), f"is not YAML: {error.problem or 'unreadable'}")
-        except (yaml.YAMLError, Wrong, ValueError, RecursionError) as error:
-            self._problem(_At("", 1), str(error) if isinstance(error, Wrong) else "is not YAML")
+            line, fault = raw.count(b"\n", 0, error.start) + 1, "is not UTF-8"
+        except (OSError, ValueError) as error:
+            fault = f"cannot be read: {getattr(error, 'strerror', None) or 'not a path'}"
+        except (yaml.YAMLError, RecursionError) as error:
+            line, fault = _yaml_fault(error, text)
+        self._problem(_At("", line), fault)
         return None
 
     # -- blocks -------------------------------------------------------------------------------------------------------
@@ -115,91 +144,127 @@ class _Reader:
     def _value(self, kind: Kind, node: yaml.Node, at: _At, default: Any) -> Any:
         """One value by its kind; after a problem the default, so that reading can go on."""
         self._lines[at.path] = at.line
-        self._nodes += 1
-        if self._nodes > MAX_NODES or at.path.count(".") > MAX_DEPTH:
-            if self._nodes <= MAX_NODES + 1:
-                self._problem(at, "the file holds too many values")
-            return default
         if kind.name == "block" and kind.block is not None:
             return self._block(kind.block, node, at)
         if kind.name == "map" and kind.of is not None:
             return self._map(kind.of, node, at)
         if kind.name == "list" and kind.of is not None:
-            return self._list(kind.of, node, at)
+            return self._list(kind, kind.of, node, at, default)
         try:
-            return READERS[kind.name](kind, self._text(node))
+            return (READERS.get(kind.name) or OUTSIDE[kind.name])(kind, self._text(node))
         except Wrong as wrong:
             self._problem(at, str(wrong))
             return default
 
     def _block(self, shape: type, node: yaml.Node, at: _At) -> Any:
         known = {_yaml_name(each): each for each in fields(shape)}
+        secrets = {f"{name}_file": name for name, each in known.items() if each.metadata["kind"].name == "secret"}
+        entries = self._entries(node, at)
         values: dict[str, Any] = {}
-        for name, at_key, child in self._entries(node, at):
-            target = name.removesuffix("_file") if name.endswith("_file") and name not in known else name
-            each = known.get(target)
-            if each is None or (target != name and each.metadata["kind"].name != "secret"):
-                self._problem(at_key, _unknown(name, known))
-            elif target != name:
-                values[each.name] = self._secret_file(child, at_key)
+        missing = {
+            name
+            for name, each in known.items()
+            if each.metadata["required"] and (name not in entries or _is_null(entries[name][1]))
+        }
+        for name, (at_key, child) in entries.items():
+            if name in secrets:
+                values[secrets[name]] = self._secret_file(child, at_key, beside=secrets[name] in entries)
+            elif name not in known:
+                guess = near(name, [*known, *secrets])
+                self._problem(at_key, f"there is no such key{guess or '; known are ' + ', '.join(known)}")
+                missing -= {each for each in missing if guess.endswith(f" {each}?")}
             elif not _is_null(child):
-                values[each.name] = self._value(each.metadata["kind"], child, at_key, _default(each))
+                each = known[name]
+                values[each.name] = self._value(each.metadata["kind"], child, at_key, each.default)
+        for name in sorted(missing):
+            self._problem(_At(f"{at.path}.{name}", at.line), "is missing")
         return shape(**values)
 
-    def _entries(self, node: yaml.Node, at: _At) -> list[tuple[str, _At, yaml.Node]]:
-        """Keys of a mapping, each with its place; a key that stands twice is a problem."""
+    def _entries(self, node: yaml.Node, at: _At) -> dict[str, tuple[_At, yaml.Node]]:
+        """The keys of a mapping, each with its place; a key that stands twice is a problem. ``<<`` merges, as ever."""
         if _is_null(node):
-            return []
+            return {}
         if not isinstance(node, yaml.MappingNode):
             self._problem(at, "must be a block of keys")
-            return []
-        entries: dict[str, tuple[str, _At, yaml.Node]] = {}
+            return {}
+        entries: dict[str, tuple[_At, yaml.Node]] = {}
+        merged: list[yaml.Node] = []
         for key_node, child in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
+            self._count(at)
+            if key_node.tag == YAML + "merge":
+                merged += child.value if isinstance(child, yaml.SequenceNode) else [child]
+            elif not isinstance(key_node, yaml.ScalarNode):
                 self._problem(_At(at.path, _line(key_node)), "a key must be a word")
-                continue
-            at_key = at.key(key_node.value, key_node)
-            if key_node.value in entries:
-                self._problem(at_key, "stands twice")
-            entries[key_node.value] = (key_node.value, at_key, child)
-        return list(entries.values())
+            else:
+                name = _printable(key_node.value.translate(_BRACES))
+                if name in entries:
+                    self._problem(at.key(name, key_node), "stands twice")
+                entries[name] = (at.key(name, key_node), child)
+        for each in merged:
+            self._count(at)
+            entries = self._entries(each, at) | entries
+        return entries
 
     def _map(self, of: Kind, node: yaml.Node, at: _At) -> dict[str, Any]:
         found = {}
-        for name, at_key, child in self._entries(node, at):
+        for name, (at_key, child) in self._entries(node, at).items():
             if not _NAME.fullmatch(name) or name == "v1":
                 self._problem(at_key, "a name is made of a-z, 0-9 and -, and is not v1")
-            elif not _is_null(child):
+            if _is_null(child):
+                self._removed.add(name)
+            else:
                 found[name] = self._value(of, child, at_key, None)
         return found
 
-    def _list(self, of: Kind, node: yaml.Node, at: _At) -> tuple[Any, ...]:
+    def _list(self, kind: Kind, of: Kind, node: yaml.Node, at: _At, default: Any) -> tuple[Any, ...]:
         if not isinstance(node, yaml.SequenceNode):
             self._problem(at, "must be a list")
-            return ()
-        values = [
-            self._value(of, child, _At(f"{at.path}[{index}]", _line(child)), None)
-            for index, child in enumerate(node.value)
-        ]
+            return tuple(default)
+        values = []
+        for index, child in enumerate(node.value):
+            self._count(at)
+            values.append(self._value(of, child, _At(f"{at.path}[{index}]", _line(child)), None))
+        if not kind.least <= len(values) <= kind.most:
+            bounds = f"exactly {kind.least}" if kind.least == kind.most else f"from {kind.least} to {kind.most}"
+            self._problem(at, f"must hold {bounds} of them, not {len(values)}")
+        texts = [value for value in values if isinstance(value, str)]
+        if len(set(texts)) < len(texts):
+            self._problem(at, "holds the same value twice")
         return tuple(value for value in values if value is not None)
+
+    def _count(self, at: _At) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._problem(at, f"the file holds more than {MAX_NODES} values")
+            raise _Enough
 
     # -- values -------------------------------------------------------------------------------------------------------
 
     def _text(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
             raise Wrong("must be a single value")
-        return _VARIABLE.sub(self._variable, node.value)
+        if not node.tag.startswith(YAML):
+            raise Wrong("takes no tag (!...)")
+        if "${" in node.value:
+            raise Wrong("holds ${ without the name of a variable and a }")
+        return _PARSED.sub(self._variable, node.value).translate(_BRACES)
 
     def _variable(self, match: re.Match[str]) -> str:
         name, default = match.groups()
-        value = self._environ.get(name) or default
-        if value is None:
+        value = self._environ.get(name)
+        if value is None and default is None:
             raise Wrong(f"the environment variable {name} is not set")
-        return value
+        return value or default or ""
 
-    def _secret_file(self, node: yaml.Node, at: _At) -> Secret:
+    def _secret_file(self, node: yaml.Node, at: _At, *, beside: bool) -> Secret:
+        """What a ``*_file`` key names, without the white space around it: most editors end a file with a new line."""
         try:
-            return Secret(Path(self._text(node)).read_text(encoding="utf-8").strip())
+            if beside:
+                raise Wrong("stands beside the key that it is for; one of them is enough")
+            text = Path(self._text(node)).read_text(encoding="utf-8").strip()
+            if not text:
+                raise Wrong("the file is empty")
+            return read_secret(Kind("secret", most=MAX_FILE_BYTES), text)
         except Wrong as wrong:
             self._problem(at, str(wrong))
         except (OSError, ValueError):
@@ -208,71 +273,92 @@ class _Reader:
 
     # -- what only the whole tells ------------------------------------------------------------------------------------
 
-    def _with_defaults(self, settings: Settings, root: yaml.Node | None) -> Mapping[str, Any]:
-        """The defaults, replaced or removed by the file's entries; a provider follows from the protocol."""
-        removed = {name for name, child in _children(root, "upstreams") if _is_null(child)}
-        named = dict(settings.upstreams)
-        merged = {name: each for name, each in DEFAULT_UPSTREAMS.items() if name not in removed} | named
-        return MappingProxyType(
-            {
-                name: each if each.provider else replace(each, provider=PROVIDERS[each.protocol])
-                for name, each in merged.items()
-            }
-        )
-
-    def _at(self, path: str) -> _At:
-        return _At(path, self._lines.get(path, 1))
+    def _with_defaults(self, settings: Settings) -> Settings:
+        """The default upstreams beside the file's, a provider where none is named, and no default route to nowhere."""
+        named = settings.upstreams if "upstreams" in self._lines else {}
+        kept = {name: each for name, each in DEFAULT_UPSTREAMS.items() if name not in self._removed}
+        upstreams = {
+            name: each if each.provider else replace(each, provider=PROVIDERS[each.protocol])
+            for name, each in (kept | dict(named)).items()
+        }
+        routes = settings.routes
+        if "routes" not in self._lines:
+            routes = tuple(route for route in routes if route.to[0] in upstreams)
+        return replace(settings, upstreams=MappingProxyType(upstreams), routes=routes)
 
     def _cross_check(self, settings: Settings) -> None:
-        self._checking = True
-        for name, upstream in settings.upstreams.items():
-            fault = _url_fault(upstream.base_url)
-            if fault:
-                self._problem(self._at(f"upstreams.{name}"), f"base_url {fault}")
-            if upstream.ca_file and not Path(upstream.ca_file).is_file():
-                self._problem(self._at(f"upstreams.{name}.ca_file"), "there is no such file")
-        self._check_routes(settings)
-        self._check_budgets(settings)
-        admin, front = settings.admin, settings.front
-        if not _is_loopback(admin.host) and not admin.token:
-            self._problem(self._at("admin.host"), "off loopback the admin listener needs admin.token")
-        if admin.port and admin.port == front.port:
-            self._problem(self._at("admin.port"), "is the front's port as well")
-        if not settings.store.url.removeprefix("sqlite:///") or not settings.store.url.startswith("sqlite:///"):
-            self._problem(self._at("store.url"), "must be sqlite:///FILE")
-        if settings.pricing.overrides and not Path(settings.pricing.overrides).is_file():
-            self._problem(self._at("pricing.overrides"), "there is no such file")
-
-    def _check_routes(self, settings: Settings) -> None:
         for index, route in enumerate(settings.routes):
-            at = self._at(f"routes[{index}]")
-            if len(route.to) != 1:
-                self._problem(at, "to must name exactly one upstream: fallback and weights are not there yet")
+            at = self._place(f"routes[{index}].to")
             for name in route.to:
-                if name not in settings.upstreams and index < len(settings.routes) and at.path in self._lines:
+                if name not in settings.upstreams and not self._is_faulty("upstreams", at.path):
                     self._problem(at, f"there is no upstream of that name{near(name, settings.upstreams)}")
-
-    def _check_budgets(self, settings: Settings) -> None:
         names: set[str] = set()
         for index, budget in enumerate(settings.budgets):
-            at = self._at(f"budgets[{index}]")
-            if not _SCOPE.fullmatch(budget.scope):
-                self._problem(at, "scope must be global, team:NAME, team:*, user:NAME or user:*")
-            if not budget.limit_nanousd:
-                self._problem(at, "limit_usd is missing")
-            try:
-                ZoneInfo(budget.timezone)
-            except (ValueError, OSError, KeyError):
-                self._problem(self._at(f"{at.path}.timezone"), "there is no such time zone")
-            name = budget_name(budget)
-            if name in names:
+            at = self._place(f"budgets[{index}]")
+            if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
-            names.add(name)
+            names.add(budget_name(budget))
+        admin = settings.admin
+        if not _is_loopback(admin.host) and not admin.token and not self._is_faulty("admin"):
+            self._problem(self._place("admin.host"), "off loopback the admin listener needs admin.token")
+        if admin.port and admin.port == settings.front.port:
+            place = self._place("admin.port" if "admin.port" in self._lines else "front.port")
+            self._problem(place, "both listeners have the same port")
+
+    def _place(self, path: str) -> _At:
+        return _At(path, self._lines.get(path, 1))
+
+    def _is_faulty(self, *paths: str) -> bool:
+        """Whether something was wrong at or below one of these: a second problem would only be an echo of the first."""
+        return any(each == path or each.startswith((f"{path}.", f"{path}[")) for each in self._faulty for path in paths)
 
 
-def budget_name(budget: Budget) -> str:
-    """The name a budget goes by: its own, or scope/window."""
-    return budget.name or f"{budget.scope}/{budget.window}"
+# -- values that name something outside the file -------------------------------------------------------------------------
+
+
+def _read_url(kind: Kind, text: str) -> str:
+    text = read_text(kind, text)
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not text.isascii() or " " in text:
+        raise Wrong("must be http://... or https://...")
+    if "?" in text or "#" in text or "@" in parts.netloc:
+        raise Wrong("takes no query, fragment or credentials")
+    return text
+
+
+def _read_zone(kind: Kind, text: str) -> str:
+    try:
+        return ZoneInfo(read_text(kind, text)).key
+    except (ValueError, OSError, KeyError):
+        raise Wrong("there is no such time zone") from None
+
+
+def _read_file(kind: Kind, text: str) -> str:
+    try:
+        found = not text or Path(read_text(kind, text)).is_file()
+    except OSError:
+        found = False
+    if not found:
+        raise Wrong("there is no such file")
+    return text
+
+
+def _read_store(kind: Kind, text: str) -> str:
+    if not read_text(kind, text).removeprefix("sqlite:///") or not text.startswith("sqlite:///"):
+        raise Wrong("must be sqlite:///FILE")
+    return text
+
+
+OUTSIDE: dict[str, Callable[[Kind, str], Any]] = {
+    "url": _read_url,
+    "zone": _read_zone,
+    "file": _read_file,
+    "store": _read_store,
+}
 
 
 # -- small things ---------------------------------------------------------------------------------------------------------
@@ -283,41 +369,27 @@ def _line(node: yaml.Node) -> int:
 
 
 def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+    return isinstance(node, yaml.ScalarNode) and node.tag == YAML + "null"
 
 
-def _children(root: yaml.Node | None, name: str) -> list[tuple[str, yaml.Node]]:
-    if not isinstance(root, yaml.MappingNode):
-        return []
-    for key_node, child in root.value:
-        if key_node.value == name and isinstance(child, yaml.MappingNode):
-            return [(str(each.value), value) for each, value in child.value]
-    return []
+def _yaml_fault(error: Exception, text: str) -> tuple[int, str]:
+    """Line and words of what the parser did not like. The name of an alias is left out: it may be half a password."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        words = re.sub(r"(alias|anchor) .*", r"\1", error.problem or "it is cut off", flags=re.DOTALL)
+        return (mark.line + 1 if mark else 1), f"is not YAML: {_printable(words)}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return text.count("\n", 0, error.position) + 1, "is not YAML: it holds a control character"
+    return 1, "is not YAML: it nests too deep"
+
+
+def _printable(text: str) -> str:
+    """Text for a message: one line, bounded, nothing that a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in text[:80])
 
 
 def _yaml_name(each: Field[Any]) -> str:
-    return each.metadata["yaml"] or each.name
-
-
-def _default(each: Field[Any]) -> Any:
-    return each.default if each.default is not MISSING else None
-
-
-def _unknown(name: str, known: Any) -> str:
-    return f"there is no such key{near(name, known) or '; known are ' + ', '.join(known)}"
-
-
-def _url_fault(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "is no URL"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        return "must be http://... or https://..."
-    if parts.query or parts.fragment or "@" in parts.netloc:
-        return "takes no query, fragment or credentials"
-    return ""
+    return str(each.metadata["yaml"] or each.name)
 
 
 def _is_loopback(host: str) -> bool:
@@ -327,39 +399,41 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def budget_name(budget: Budget) -> str:
+    """The name a budget goes by: its own, or scope/window."""
+    return budget.name or f"{budget.scope}/{budget.window}"
+
+
 # -- the canonical form ---------------------------------------------------------------------------------------------------
 
 
 def canonical(settings: Settings) -> dict[str, Any]:
     """The settings as YAML would have them, secrets masked: what ``tollgate check`` and the admin API show."""
-    shown = _shown(settings, lambda secret: "***" if secret else "")
-    if not isinstance(shown, dict):
-        raise TypeError("settings are a block")
-    return shown
+    return _shown_block(settings, str)
 
 
 def version(settings: Settings) -> str:
     """The version of a config: 12 hex digits over its canonical form. Secrets count, as hashes."""
-    hashed = _shown(settings, lambda secret: hashlib.sha256(secret.reveal().encode()).hexdigest())
+    hashed = _shown_block(settings, lambda secret: hashlib.sha256(secret.reveal().encode()).hexdigest())
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _shown(value: Any, secret: Callable[[Secret], str]) -> Any:
-    if isinstance(value, Secret):
+def _shown_block(block: Any, secret: Callable[[Secret], str]) -> dict[str, Any]:
+    return {
+        _yaml_name(each): _shown(each.metadata["kind"], getattr(block, each.name), secret) for each in fields(block)
+    }
+
+
+def _shown(kind: Kind, value: Any, secret: Callable[[Secret], str]) -> Any:
+    if kind.name == "block":
+        return _shown_block(value, secret)
+    if kind.name == "map" and kind.of is not None:
+        removed = dict.fromkeys(name for name in DEFAULT_UPSTREAMS if name not in value)
+        return {name: _shown(kind.of, each, secret) for name, each in value.items()} | removed
+    if kind.name == "list" and kind.of is not None:
+        return [_shown(kind.of, each, secret) for each in value]
+    if kind.name == "secret":
         return secret(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return {_yaml_name(each): _shown_field(each, getattr(value, each.name), secret) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {name: _shown(each, secret) for name, each in value.items()}
-    if isinstance(value, tuple):
-        return [_shown(each, secret) for each in value]
-    return value
-
-
-def _shown_field(each: Field[Any], value: Any, secret: Callable[[Secret], str]) -> Any:
-    kind: Kind = each.metadata["kind"]
     if kind.name == "money":
-        return float(Decimal(value) / 10**9)
-    if kind.name == "duration":
-        return f"{value:g}s"
-    return _shown(value, secret)
+        return format_usd(value)
+    return duration_text(value) if kind.name == "duration" else value

@@ -1,8 +1,8 @@
 """The shape of the config: one frozen dataclass for each YAML block, its fields named like the keys.
 
-This file is the documentation: each key has a kind (what values it takes), a default and a sentence. ``loading`` reads
-values by these kinds, and the example file must equal these defaults. Durations are seconds (float), money is integer
-nano-dollars, secrets hide themselves.
+This file is the documentation: each key has a kind (what values it takes), a default and a sentence; ``loading`` reads by
+kind, ``reload`` compares by ``restart``, and the example file is held against all of it. It knows no YAML and reads
+nothing. Durations are seconds (float), money is integer nano-dollars, secrets hide themselves.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 LARGEST_LIMIT_NANOUSD = 9_000_000 * 10**9
 """Balances stay below 2^53 nano-dollars, so that every store counts them exactly."""
+YEAR_S = 366 * 86_400
 
 
 class Secret:
@@ -45,7 +46,11 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a value may be: ``name`` picks the reader in ``loading``, the rest are its limits."""
+    """What a value may be. ``name`` picks the reader in ``loading``; the rest are its limits.
+
+    ``least`` and ``most`` bound the value itself (whole), seconds (duration), nano-dollars (money), characters (texts) or
+    entries (list).
+    """
 
     name: str
     choices: tuple[str, ...] = ()
@@ -55,17 +60,27 @@ class Kind:
     of: Kind | None = None
 
 
-TEXT = Kind("text")
+TEXT = Kind("text", most=4096)
+WORD = Kind("text", least=1, most=4096)
 FLAG = Kind("flag")
-SECRET = Kind("secret")
-DURATION = Kind("duration")
+SECRET = Kind("secret", most=4096)
+URL = Kind("url", least=1, most=2048)
+STORE_URL = Kind("store", least=1, most=4096)
+FILE = Kind("file", most=4096)
+PATH = Kind("path", most=2048)
+SCOPE = Kind("scope", least=1, most=160)
+ZONE = Kind("zone", least=1, most=64)
 MONEY = Kind("money", least=1, most=LARGEST_LIMIT_NANOUSD)
-TEXTS = Kind("list", of=TEXT)
 
 
 def whole(least: int, most: int) -> Kind:
     """A whole number within bounds."""
     return Kind("whole", least=least, most=most)
+
+
+def duration(least_s: int = 0, most_s: int = YEAR_S) -> Kind:
+    """A time within bounds, in seconds."""
+    return Kind("duration", least=least_s, most=most_s)
 
 
 def one_of(*choices: str) -> Kind:
@@ -78,35 +93,42 @@ def block(shape: type) -> Kind:
     return Kind("block", block=shape)
 
 
-def list_of(shape: type) -> Kind:
-    """A list of blocks."""
-    return Kind("list", of=block(shape))
+def list_of(kind: Kind, least: int = 0, most: int = 10_000) -> Kind:
+    """A list with so many entries."""
+    return Kind("list", of=kind, least=least, most=most)
 
 
-def key(default: Any, kind: Kind, says: str, *, yaml: str = "") -> Any:
-    """A field of a block. ``yaml`` is its name in the file where that differs."""
-    return field(default=default, metadata={"kind": kind, "says": says, "yaml": yaml})
+def key(default: Any, kind: Kind, says: str, *, yaml: str = "", required: bool = False, restart: bool = False) -> Any:
+    """A field of a block. ``yaml`` is its name in the file where that differs; ``required`` keys have no sensible default;
+    ``restart`` marks what a running gateway cannot change, for a block with everything in it.
+    """
+    told = {"kind": kind, "says": says, "yaml": yaml, "required": required, "restart": restart}
+    if isinstance(default, MappingProxyType):
+        return field(default_factory=lambda: default, metadata=told)
+    return field(default=default, metadata=told)
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
     """The listener for apps."""
 
-    host: str = key("127.0.0.1", TEXT, "Address to listen on.")
-    port: int = key(8080, whole(0, 65535), "Port to listen on; 0 takes a free one.")
+    host: str = key("127.0.0.1", WORD, "Address to listen on.", restart=True)
+    port: int = key(8080, whole(0, 65535), "Port to listen on; 0 takes a free one.", restart=True)
     max_body_mb: int = key(100, whole(1, 4096), "Largest request body that is accepted, in MiB.")
-    max_header_kb: int = key(32, whole(1, 1024), "Longest request line and longest header field, in KiB.")
-    max_headers: int = key(256, whole(8, 10_000), "Most header fields of a request.")
+    max_header_kb: int = key(32, whole(1, 1024), "Longest request line and longest header field, in KiB.", restart=True)
+    max_headers: int = key(256, whole(8, 10_000), "Most header fields of a request.", restart=True)
     response_headers: bool = key(True, FLAG, "Whether x-tollgate-* fields are added to responses.")
-    shutdown_grace: float = key(30.0, DURATION, "How long running calls may take to finish after SIGTERM.")
-    keepalive_timeout: float = key(75.0, DURATION, "How long an idle connection of an app is kept.")
+    shutdown_grace: float = key(
+        30.0, duration(), "How long running calls may take to finish after SIGTERM.", restart=True
+    )
+    keepalive_timeout: float = key(75.0, duration(1), "How long an idle connection of an app is kept.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
     """The listener for operators and probes."""
 
-    host: str = key("127.0.0.1", TEXT, "Address to listen on; off loopback a token is required.")
+    host: str = key("127.0.0.1", WORD, "Address to listen on; off loopback a token is required.")
     port: int = key(8081, whole(0, 65535), "Port to listen on; 0 takes a free one.")
     token: Secret = key(Secret(), SECRET, "Bearer token for everything but the health probes; empty = none.")
 
@@ -116,9 +138,11 @@ class Store:
     """Where the books are kept."""
 
     url: str = key(
-        "sqlite:///tollgate.db", TEXT, "sqlite:///FILE beside the process, sqlite:////ABSOLUTE/FILE elsewhere."
+        "sqlite:///tollgate.db", STORE_URL, "sqlite:///FILE beside the process, sqlite:////ABSOLUTE/FILE elsewhere."
     )
-    lease: float = key(60.0, DURATION, "After this time without a sign of life a process's holds are charged as lost.")
+    lease: float = key(
+        60.0, duration(1), "After this time without a sign of life a process's holds are charged as lost."
+    )
     durability: str = key(
         "normal",
         one_of("normal", "full"),
@@ -130,17 +154,17 @@ class Store:
 class Upstream:
     """A place to send calls to."""
 
-    base_url: str = key("", TEXT, "Where it is, path included: https://api.openai.com/v1.")
+    base_url: str = key("", URL, "Where it is, path included: https://api.openai.com/v1.", required=True)
     protocol: str = key("openai", one_of("openai", "anthropic", "gemini"), "The family of APIs that it speaks.")
     provider: str = key("", TEXT, "Who bills: decides the prices. Default: openai, anthropic or google by protocol.")
     api_key: Secret = key(Secret(), SECRET, "Replaces the caller's own credential; empty = the caller's is passed on.")
-    connect_timeout: float = key(10.0, DURATION, "Longest time to connect, TLS included.")
-    first_byte_timeout: float = key(0.0, DURATION, "Longest wait for the head of the answer; 0 = no limit.")
-    idle_timeout: float = key(0.0, DURATION, "Longest silence within an answer; 0 = no limit.")
-    keepalive: float = key(15.0, DURATION, "How long an idle connection is kept for the next call.")
+    connect_timeout: float = key(10.0, duration(), "Longest time to connect, TLS included.")
+    first_byte_timeout: float = key(0.0, duration(), "Longest wait for the head of the answer; 0 = no limit.")
+    idle_timeout: float = key(0.0, duration(), "Longest silence within an answer; 0 = no limit.")
+    keepalive: float = key(15.0, duration(), "How long an idle connection is kept for the next call.")
     max_idle: int = key(256, whole(0, 10_000), "Most idle connections that are kept.")
     verify_tls: bool = key(True, FLAG, "Whether the certificate is verified.")
-    ca_file: str = key("", TEXT, "A file of certificates to trust instead of the system's.")
+    ca_file: str = key("", FILE, "A file of certificates to trust instead of the system's.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +172,7 @@ class Match:
     """What a route speaks of; both empty = everything."""
 
     model: str = key("", TEXT, 'A pattern for the model: "claude-*".')
-    path: str = key("", TEXT, "A path and what is below it: /v1.")
+    path: str = key("", PATH, "A path and what is below it: /v1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +180,15 @@ class Route:
     """A rule for calls under /v1; the first that matches decides."""
 
     match: Match = key(Match(), block(Match), "Which calls.")
-    to: tuple[str, ...] = key((), TEXTS, "The upstream that they go to.")
+    to: tuple[str, ...] = key((), list_of(WORD, 1, 1), "The upstream that they go to: exactly one.", required=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A limit on what a scope may spend in a window."""
 
-    scope: str = key("", TEXT, "global, team:NAME, team:* (every team its own), user:NAME or user:*.")
-    limit_nanousd: int = key(0, MONEY, "Dollars, as a decimal number.", yaml="limit_usd")
+    scope: str = key("", SCOPE, "global, team:NAME, team:* (every team its own), user:NAME or user:*.", required=True)
+    limit_nanousd: int = key(0, MONEY, "Dollars, as a decimal number.", yaml="limit_usd", required=True)
     window: str = key(
         "day", one_of("hour", "day", "week", "month", "total"), "Calendar window after which it starts again."
     )
@@ -173,7 +197,7 @@ class Budget:
         one_of("hard", "strict"),
         "hard sets the expected cost of a call aside, strict the most that it can cost.",
     )
-    timezone: str = key("UTC", TEXT, "IANA time zone of the calendar.")
+    timezone: str = key("UTC", ZONE, "IANA time zone of the calendar.")
     name: str = key("", TEXT, "Its name in errors and metrics. Default: scope/window.")
 
 
@@ -185,7 +209,7 @@ class Metering:
         "cancel", one_of("cancel", "drain"), "When a client leaves: cancel upstream and count, or read on to the usage."
     )
     drain_max_mb: int = key(64, whole(1, 4096), "drain: most bytes of an answer, in MiB.")
-    drain_timeout: float = key(600.0, DURATION, "drain: longest time after the client left.")
+    drain_timeout: float = key(600.0, duration(1), "drain: longest time after the client left.")
     unpriced: str = key(
         "estimate",
         one_of("estimate", "refuse"),
@@ -197,7 +221,7 @@ class Metering:
 class Pricing:
     """What calls cost."""
 
-    overrides: str = key("", TEXT, "A file of price rows that go before the book's: negotiated or self-hosted prices.")
+    overrides: str = key("", FILE, "A file of price rows that go before the book's: negotiated or self-hosted prices.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +237,7 @@ class Metrics:
     """Prometheus metrics."""
 
     labels: tuple[str, ...] = key(
-        ("team", "agent", "call_type"), Kind("list", of=one_of("team", "agent", "call_type")), "Labels from the caller."
+        ("team", "agent", "call_type"), list_of(one_of("team", "agent", "call_type")), "Labels from the caller."
     )
     max_label_values: int = key(200, whole(1, 100_000), "Most values of a label; further ones become other.")
 
@@ -231,7 +255,7 @@ class Observability:
 class Retention:
     """How long things are kept."""
 
-    calls: float = key(30 * 86400.0, DURATION, "Records of calls.")
+    calls: float = key(30 * 86400.0, duration(3600, 10 * YEAR_S), "Records of calls.")
 
 
 PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
@@ -252,21 +276,18 @@ class Settings:
     """The whole config."""
 
     front: Front = key(Front(), block(Front), "The listener for apps.")
-    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.")
-    store: Store = key(Store(), block(Store), "Where the books are kept.")
-    upstreams: Mapping[str, Upstream] = field(
-        default_factory=lambda: DEFAULT_UPSTREAMS,
-        metadata={
-            "kind": Kind("map", of=block(Upstream)),
-            "says": "By name. An entry replaces the default of its name; a default is removed by setting it to null.",
-            "yaml": "",
-        },
+    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.", restart=True)
+    store: Store = key(Store(), block(Store), "Where the books are kept.", restart=True)
+    upstreams: Mapping[str, Upstream] = key(
+        DEFAULT_UPSTREAMS,
+        Kind("map", of=block(Upstream)),
+        "By name. An entry replaces the default of its name; null removes that default.",
     )
     routes: tuple[Route, ...] = key(
-        DEFAULT_ROUTES, list_of(Route), "Which upstream serves /v1; /NAME/... needs no rule."
+        DEFAULT_ROUTES, list_of(block(Route)), "Which upstream serves /v1; /NAME/... needs no rule."
     )
-    budgets: tuple[Budget, ...] = key((), list_of(Budget), "Limits on spend.")
+    budgets: tuple[Budget, ...] = key((), list_of(block(Budget)), "Limits on spend.")
     metering: Metering = key(Metering(), block(Metering), "How usage is come by.")
     pricing: Pricing = key(Pricing(), block(Pricing), "What calls cost.")
-    observability: Observability = key(Observability(), block(Observability), "What is told of calls.")
-    retention: Retention = key(Retention(), block(Retention), "How long things are kept.")
+    observability: Observability = key(Observability(), block(Observability), "What is told of calls.", restart=True)
+    retention: Retention = key(Retention(), block(Retention), "How long things are kept.", restart=True)

@@ -1,13 +1,8 @@
-"""The price book: dated rows, their hash, and the tariff of a model at a moment.
+"""The price book: dated rows, their version, and the tariff of a model at a moment.
 
-Rows are data files in the package (``data/*.json``, one row a line); an operator's overrides are a file of the same form
-that goes before them. Nothing is fetched. The version is the hash of the rows' canonical form, so that a record that
-names it can be priced again.
-
-A row: ``id``, ``provider``, ``names`` (exact model names, lower case), ``rates`` (unit -> decimal dollars: per million for
-tokens, each for searches), optional ``long`` (list of ``{above, rates}``: input tokens from which other rates apply to the
-whole call), ``tiers`` (service tier -> ``{rates, long}``), ``valid_from`` and ``valid_to`` (dates, UTC, the last exclusive),
-``context_tokens``, ``max_output_tokens``, ``source`` and ``checked``.
+Owns the rows of the package (``data/*.json``) and of an operator's overrides, a file of the same form (``rows.py``) that is
+asked first. Nothing is fetched. The version is a hash of the rows' canonical form, so that a record that names it can be
+priced again. Knows no usage. Law: unknown is never free; look-ups are remembered, and the memory is bounded.
 """
 
 from __future__ import annotations
@@ -15,148 +10,131 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pricing.match import candidates
+from pricing.match import ALIASES, MAX_CHARS, candidates
 from pricing.price import Rates, Tariff
-from pricing.usage import UNITS
+from pricing.rows import Row, make, problems
 
-ALIASES = {"gemini": "google", "azure": "openai", "vertex": "google"}
-"""Providers that bill by another one's list."""
-FALLBACKS = {
-    "cached_input": ("input", 100),
-    "cache_write": ("input", 125),
-    "cache_write_1h": ("input", 200),
-    "audio_in": ("input", 100),
-    "image_in": ("input", 100),
-    "reasoning": ("output", 100),
-    "audio_out": ("output", 100),
-    "image_out": ("output", 100),
-}
-"""Unit without a rate of its own -> (unit, per cent). Writing a cache costs 1.25 and 2 times the input rate at Anthropic,
-the only provider that bills it apart from the rows that say so; a discount is never assumed."""
-SPECIAL = (
-    "pro",
-    "audio",
-    "realtime",
-    "image",
-    "tts",
-    "transcribe",
-    "search",
-    "research",
-    "embedding",
-    "live",
-    "dall",
-    "32k",
-)
-"""Words in names of models that no unknown chat model should be taken for: the dearest of these is ten times the rest."""
 REMEMBERED = 4096
+"""Look-ups that are kept. Names come from callers: when there are more, all are forgotten and found again (20 us each)."""
+DAY = 86_400
+OTHER_THAN_TEXT = re.compile(
+    r"\b(?:audio|dall|embed\w*|image\w*|live|moderation|native|omni|orpheus|realtime|research|robotics|search|sora|transcribe"
+    r"|translate|tts|veo|voice|whisper)\b"
+)
+"""Words in the ids of models that an unknown name is hardly one of: their units cost ten times what text does."""
+OUTLIERS = re.compile(r"openai/(?:[\w.]+-pro|gpt-4-32k|gpt-4\.5-preview)\b")
+"""Text models that cost 5 to 60 times what their family does: OpenAI's ``-pro`` (many runs for one answer), and two withdrawn
+ones. To hold that much for a new or misspelt name would spend a budget on a guess. (Google's ``-pro`` is an ordinary model.)"""
+
+
+class _Shelf:
+    """The rows of one file or folder, by provider and name."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = tuple(rows)
+        self._exact: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        self._prefixes: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+        for row in self.rows:
+            for name in row.names:
+                if name.endswith("*"):
+                    self._prefixes[row.provider].append((name[:-1], row))
+                else:
+                    self._exact[row.provider, name].append(row)
+        for prefixes in self._prefixes.values():
+            prefixes.sort(key=lambda each: -len(each[0]))
+
+    def find(self, provider: str, model: str, at: int) -> Tariff | None:
+        """By name; else by the longest prefix."""
+        tried = list(candidates(provider, model))
+        for key in tried:
+            for row in self._exact.get(key, ()):
+                if row.holds(at):
+                    return row.tariff
+        for owner, name in tried:
+            for prefix, row in self._prefixes.get(owner, ()):
+                if name.startswith(prefix) and row.holds(at):
+                    return row.tariff
+        return None
+
+    def names(self, provider: str) -> Iterator[str]:
+        """The exact names of a provider's models, or of everybody's for ""."""
+        return (name for owner, name in self._exact if provider in ("", owner))
 
 
 class Book:
-    """Rows by (provider, name). Look-ups are remembered; names come from callers, so the memory is bounded."""
+    """All rows of one version. A later shelf is asked when the ones before it do not know a model."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], version: str) -> None:
+    def __init__(self, version: str, *shelves: Iterable[Row]) -> None:
         self.version = version
-        self._rows: dict[tuple[str, str], list[tuple[int, int, Tariff]]] = {}
-        self._every: list[tuple[int, int, str, Tariff]] = []
-        for row in rows:
-            self._add(row)
-        self._found: dict[tuple[str, str], tuple[int, int, Tariff | None]] = {}
+        self._shelves = tuple(_Shelf(rows) for rows in shelves)
+        self._found: dict[tuple[str, str, int], Tariff | None] = {}
         self._dearest: dict[tuple[str, int], Tariff] = {}
 
     @classmethod
-    def load(cls, overrides: Path | None = None) -> Book:
-        """The book of the package, with an overlay. ValueError lists every problem of the overlay, by row."""
-        rows = _builtin()
-        version = _hash(rows)
+    def load(cls, overrides: Path | None = None, parse: Callable[[str], Any] = json.loads) -> Book:
+        """The book of the package, behind an overlay. ``parse`` reads the overlay's text; any form that comes to the same
+        document will do. ValueError lists every problem of the overlay, each with its row; OSError when it cannot be read."""
+        files = [_builtin()]
         if overrides is not None:
-            own = read_rows(overrides.read_text(encoding="utf-8"))
-            rows, version = [*own, *rows], f"{version}+{_hash(own)}"
-        return cls(rows, version)
+            files.insert(0, _checked(overrides.read_text(encoding="utf-8"), parse))
+        version = "+".join(_digest(file) for file in reversed(files))
+        return cls(version, *([make(raw, version) for raw in file] for file in files))
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Whoever has a row, in order of the alphabet."""
+        return tuple(sorted({row.provider for shelf in self._shelves for row in shelf.rows}))
 
     def tariff(self, provider: str, model: str, at: int) -> Tariff | None:
-        """The rates of a model at a moment (Unix seconds); None when the book does not know it."""
-        key = (provider, model)
-        found = self._found.get(key)
-        if found is None or not found[0] <= at < found[1]:
-            if len(self._found) >= REMEMBERED:
-                self._found.clear()
-            found = self._found[key] = self._look_up(provider, model, at)
-        return found[2]
+        """The rates of a model at a moment (Unix seconds); None when the book does not know it. 0.2 us when remembered."""
+        key = (provider, model, at // DAY)  # rows change at midnight UTC
+        try:
+            return self._found[key]
+        except KeyError:
+            return self._look_up(key)
 
     def dearest(self, provider: str, at: int) -> Tariff:
-        """Stands in for a model without a price: unit by unit the dearest rate among the provider's general models, or
-        among everybody's where the provider has none. Marked as unpriced, never zero.
-        """
-        day = at // 86400
-        key = (ALIASES.get(provider, provider), day)
-        if key not in self._dearest:
+        """What stands in for a model without a row: unit by unit the dearest standard rate, long context included, of the
+        text models of that provider, or of everybody where it has none. Marked as unpriced."""
+        key = (ALIASES.get(provider, provider), at // DAY)
+        tariff = self._dearest.get(key)
+        if tariff is None:
             if len(self._dearest) >= REMEMBERED:
                 self._dearest.clear()
-            self._dearest[key] = self._make_dearest(key[0], at)
-        return self._dearest[key]
+            tariff = self._dearest[key] = self._make_dearest(key[0], at)
+        return tariff
 
     def near(self, model: str, provider: str = "") -> list[str]:
-        """Names that look like it, for a person."""
-        names = {name for owner, name in self._rows if not provider or owner == provider}
-        return difflib.get_close_matches(model.lower(), sorted(names), n=5, cutoff=0.5)
+        """Up to five names that look like it, best first, for a person."""
+        names = {name for shelf in self._shelves for name in shelf.names(ALIASES.get(provider, provider))}
+        return difflib.get_close_matches(model[:MAX_CHARS].lower(), sorted(names), n=5, cutoff=0.5)
 
-    def _add(self, row: Mapping[str, Any]) -> None:
-        start, end = _moment(row.get("valid_from"), 0), _moment(row.get("valid_to"), 1 << 53)
-        tariff = _tariff(row, self.version)
-        self._every.append((start, end, row["provider"], tariff))
-        for name in row["names"]:
-            self._rows.setdefault((row["provider"], name), []).append((start, end, tariff))
-
-    def _look_up(self, provider: str, model: str, at: int) -> tuple[int, int, Tariff | None]:
-        owner = ALIASES.get(provider, provider)
-        for prefix, name in candidates(model):
-            for each in dict.fromkeys((provider, owner) if not prefix else (ALIASES.get(prefix, prefix),)):
-                for start, end, tariff in self._rows.get((each, name), ()):
-                    if start <= at < end:
-                        return start, end, tariff
-        return at, at + 86400, None
+    def _look_up(self, key: tuple[str, str, int]) -> Tariff | None:
+        provider, model, day = key
+        if len(model) > MAX_CHARS:
+            return None
+        found = (shelf.find(provider, model, day * DAY) for shelf in self._shelves)
+        tariff = next((each for each in found if each is not None), None)
+        if len(self._found) >= REMEMBERED:
+            self._found.clear()
+        self._found[key] = tariff
+        return tariff
 
     def _make_dearest(self, provider: str, at: int) -> Tariff:
-        valid = [(owner, tariff) for start, end, owner, tariff in self._every if start <= at < end]
-        general = [(owner, tariff) for owner, tariff in valid if not any(word in tariff.row for word in SPECIAL)]
-        family = [tariff for owner, tariff in general if owner == provider] or [tariff for _, tariff in general]
-        rates = [tariff.steps[""][-1].femto for tariff in family]
-        femto = tuple(max(column) for column in zip(*rates, strict=True))
-        return Tariff(f"{provider or 'any'}/unpriced", self.version, {"": (Rates(femto),)}, unpriced=True)
-
-
-def read_rows(text: str) -> list[dict[str, Any]]:
-    """Rows from a file of the form described above. ValueError lists every problem."""
-    try:
-        rows = json.loads(text)["rows"]
-    except (ValueError, TypeError, KeyError):
-        raise ValueError('a price file is JSON of the form {"rows": [...]}') from None
-    problems = [f"row {index + 1}: {problem}" for index, row in enumerate(rows) for problem in _problems(row)]
-    if problems:
-        raise ValueError("\n".join(problems))
-    return [{**row, "names": [name.lower() for name in row["names"]]} for row in rows]
-
-
-def _problems(row: Any) -> list[str]:
-    if not isinstance(row, dict):
-        return ["is no object"]
-    found = [f"{name} is missing" for name in ("id", "provider", "names", "rates") if not row.get(name)]
-    if found:
-        return found
-    try:
-        _tariff(row, "")
-        _moment(row.get("valid_from"), 0)
-        _moment(row.get("valid_to"), 0)
-    except (ValueError, TypeError, AttributeError, KeyError, InvalidOperation) as error:
-        found.append(str(error) if isinstance(error, ValueError) else "is not of the form that the documentation shows")
-    return found
+        rows = [row for shelf in self._shelves for row in shelf.rows if row.holds(at)]
+        family = [row.tariff for row in rows if row.provider == provider] or [row.tariff for row in rows]
+        text = [each for each in family if not OTHER_THAN_TEXT.search(each.row) and not OUTLIERS.match(each.row)]
+        femto = (rates.femto for each in text or family for rates in each.steps[""])
+        rates = Rates(tuple(map(max, zip(*femto, strict=True))))
+        return Tariff(f"{provider or 'any'}/unpriced", self.version, {"": (rates,)}, unpriced=True)
 
 
 def _builtin() -> list[dict[str, Any]]:
@@ -165,64 +143,38 @@ def _builtin() -> list[dict[str, Any]]:
     return [row for each in files for row in json.loads(each.read_text(encoding="utf-8"))["rows"]]
 
 
-def _hash(rows: list[dict[str, Any]]) -> str:
-    """The content hash: 16 hex digits over the canonical form."""
-    return hashlib.sha256(json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+def _checked(text: str, parse: Callable[[str], Any]) -> list[dict[str, Any]]:
+    """The rows of an operator's file. ValueError lists everything that is wrong with them."""
+    try:
+        rows = parse(text)["rows"]
+    except Exception:  # whatever the parser raises on a text that is none of its form
+        rows = None
+    if not isinstance(rows, list):
+        raise ValueError('not a price file: {"rows": [...]} is needed')
+    found = [f"row {number} ({_label(raw)}): {each}" for number, raw in enumerate(rows, 1) for each in problems(raw)]
+    found = found or list(_clashes(rows))
+    if found:
+        raise ValueError("\n".join(found))
+    return rows
 
 
-def _moment(day: str | None, otherwise: int) -> int:
-    if not day:
-        return otherwise
-    parsed = date.fromisoformat(day)
-    return int(datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC).timestamp())
+def _clashes(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Rows between which a look-up could not decide."""
+    seen: dict[tuple[str, str], list[tuple[int, Row]]] = defaultdict(list)
+    for number, raw in enumerate(rows, 1):
+        row = make(raw, "")
+        for name in row.names:
+            for other, before in seen[row.provider, name]:
+                if before.starts < row.ends and row.starts < before.ends:
+                    yield f"row {number} ({_label(raw)}): names: {name!r} has a price in row {other} at the same time"
+            seen[row.provider, name].append((number, row))
 
 
-def _tariff(row: Mapping[str, Any], version: str) -> Tariff:
-    tiers = {"": row, **row.get("tiers", {})}
-    steps = {name: _steps(tier, row["rates"], row.get("long", [])) for name, tier in tiers.items()}
-    return Tariff(
-        row=row["id"],
-        book=version,
-        steps=steps,
-        source=row.get("source", ""),
-        checked=row.get("checked", ""),
-        context_tokens=row.get("context_tokens"),
-        max_output_tokens=row.get("max_output_tokens"),
-    )
+def _label(raw: Any) -> str:
+    return str(raw.get("id", "without id"))[:80] if isinstance(raw, dict) else "without id"
 
 
-def _steps(tier: Mapping[str, Any], standard: Mapping[str, str], long: list[dict[str, Any]]) -> tuple[Rates, ...]:
-    """The rates of one tier by rising context. What a tier does not name costs what it costs without the tier."""
-    base = {**standard, **tier["rates"]}
-    inherited = {step["above"]: step["rates"] for step in long}
-    own = {step["above"]: step["rates"] for step in tier.get("long", [])}
-    flat = tier["rates"] is not standard and not own
-    found = [Rates(_femto(base))]
-    for above in sorted({} if flat else {**inherited, **own}):
-        found.append(Rates(_femto({**base, **inherited.get(above, {}), **own.get(above, {})}), above))
-    return tuple(found)
-
-
-def _femto(rates: Mapping[str, str]) -> tuple[int, ...]:
-    """A rate for every unit; one that is not given follows from its fallback. Only a row that says "0" is free."""
-    unknown = set(rates) - set(UNITS)
-    if unknown:
-        raise ValueError(f"unknown units: {', '.join(sorted(unknown))}")
-    known = {unit: _rate(unit, text) for unit, text in rates.items()}
-    if "input" not in known:
-        raise ValueError("a rate for input is needed")
-    known.setdefault("output", known["input"])
-    known.setdefault("searches", 0)
-    for unit, (other, per_cent) in FALLBACKS.items():
-        known.setdefault(unit, -(-known[other] * per_cent // 100))
-    return tuple(known[unit] for unit in UNITS)
-
-
-def _rate(unit: str, text: str) -> int:
-    """Decimal dollars (per million tokens; per search) to femto-dollars for one, exactly."""
-    if not isinstance(text, str):
-        raise ValueError(f"{unit}: a rate is a decimal number in quotes")  # noqa: TRY004 - one kind of error for a file
-    femto = Decimal(text) * (10**15 if unit == "searches" else 10**9)
-    if not femto.is_finite() or femto < 0 or femto != femto.to_integral_value():
-        raise ValueError(f"{unit}: not a whole number of femto-dollars")
-    return int(femto)
+def _digest(rows: list[dict[str, Any]]) -> str:
+    """The first 16 hex digits of the hash of the rows' canonical form."""
+    canonical = json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=date.isoformat)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

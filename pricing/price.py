@@ -1,39 +1,61 @@
 """Usage x rates -> Cost, in integers.
 
-A Tariff is what a price row came to: femto-dollars per unit, for each service tier and each step of long context. A sum is
-exact until it is rounded, once, to nano-dollars. 1.5 us a call.
+A Tariff is what a price row came to: femto-dollars for one of each unit, for each service tier and each step of long
+context. Knows no row's form and no model's name. Law: a sum is exact until it is rounded, once, to nano-dollars.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter, mul
 
 from pricing.money import Cost, round_femto
 from pricing.usage import UNITS, Usage
 
 STANDARD_TIERS = frozenset(("", "default", "auto", "standard", "standard_only", "scale", "on_demand"))
-"""Names under which providers mean their standard rates."""
-INPUT_UNITS = frozenset(("input", "cached_input", "cache_write", "cache_write_1h"))
-OUTPUT_UNITS = frozenset(("output", "reasoning"))
+"""Names under which providers mean their standard rates. ``auto`` is only seen where an answer did not say what it became."""
+TEXT_INPUT_UNITS = ("input", "cached_input", "cache_write", "cache_write_1h")
+"""What a byte of text can become. Audio and images cost up to 16 times as much for a token, but bring far more than 16 bytes
+for each (10 tokens for a second of speech, of which a body holds 1 kB or more), so that bytes at a text rate bound them too."""
+OUTPUT_UNITS = ("output", "reasoning", "audio_out", "image_out")
+"""What an output token can become: a model that speaks may spend its whole maximum on audio."""
+
+_counts = attrgetter(*UNITS)
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Femto-dollars for one of each unit, in the order of ``UNITS``; ``above`` = more input tokens than this."""
+    """Femto-dollars for one of each unit, in the order of ``UNITS``, for calls with more than ``above`` input tokens."""
 
     femto: tuple[int, ...]
     above: int = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a bill: so many of one unit at one rate."""
+
+    unit: str
+    count: int
+    rate_femto: int
+
+    @property
+    def femto(self) -> int:
+        """Femto-dollars, exact."""
+        return self.count * self.rate_femto
+
+
+@dataclass(frozen=True, slots=True)
 class Tariff:
-    """The rates of one model at one moment. ``steps`` holds, per service tier, the rates by rising context length."""
+    """The rates of one model at one moment. ``steps`` holds, for each service tier ("" = standard), the rates by rising
+    context. ``unpriced`` marks the declared estimate that stands in for a model without a row."""
 
     row: str
     book: str
-    steps: dict[str, tuple[Rates, ...]]
+    steps: Mapping[str, tuple[Rates, ...]]
     source: str = ""
-    checked: str = ""
+    source_date: str = ""
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     unpriced: bool = False
@@ -42,12 +64,12 @@ class Tariff:
 
     def __post_init__(self) -> None:
         every = [rates.femto for steps in self.steps.values() for rates in steps]
-        object.__setattr__(self, "dearest_input_femto", _dearest(every, INPUT_UNITS))
+        object.__setattr__(self, "dearest_input_femto", _dearest(every, TEXT_INPUT_UNITS))
         object.__setattr__(self, "dearest_output_femto", _dearest(every, OUTPUT_UNITS))
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The price rows behind it."""
+        """The ids of the price rows behind it."""
         return (self.row,)
 
     @property
@@ -61,28 +83,39 @@ class Tariff:
         return self.rate_femto("output")
 
     def rate_femto(self, unit: str) -> int:
-        """The standard rate of a unit, short context."""
+        """The standard rate of one unit, short context. KeyError-free for every name in ``UNITS``, ValueError otherwise."""
         return self.steps[""][0].femto[UNITS.index(unit)]
 
     def rates(self, input_tokens: int, service_tier: str) -> tuple[Rates, str]:
-        """The rates that apply, and the mark that says which: ``""``, ``#flex``, ``#long``, ``#unknown-tier``."""
-        tier = "" if service_tier in STANDARD_TIERS else service_tier
-        steps = self.steps.get(tier)
-        mark = f"#{tier}" if tier else ""
-        if steps is None:
-            # a tier that no row knows: the standard rates stand in, and the record says so
+        """The rates that apply, and the mark that says which: ``""``, ``#flex``, ``#long``, ``#flex#long``.
+
+        For a tier that the row does not know the standard rates stand in, and the mark says ``#unknown-tier``.
+        """
+        tier = service_tier.lower()
+        if tier in STANDARD_TIERS:
+            steps, mark = self.steps[""], ""
+        elif tier in self.steps:
+            steps, mark = self.steps[tier], f"#{tier}"
+        else:
             steps, mark = self.steps[""], "#unknown-tier"
         if len(steps) == 1 or input_tokens <= steps[1].above:
             return steps[0], mark
-        return [rates for rates in steps if input_tokens > rates.above][-1], mark + "#long"
+        return next(rates for rates in reversed(steps) if input_tokens > rates.above), f"{mark}#long"
 
 
 def price(usage: Usage, tariff: Tariff, service_tier: str = "") -> Cost:
-    """What the usage costs under the tariff."""
+    """What the usage costs. A long context is told by all input tokens together, and its rates hold for the whole call."""
     rates, mark = tariff.rates(usage.input_tokens, service_tier)
-    total = sum(getattr(usage, unit) * rate for unit, rate in zip(UNITS, rates.femto, strict=True))
-    return Cost(round_femto(total), (tariff.row + mark,), tariff.book, tariff.unpriced)
+    femto = sum(map(mul, _counts(usage), rates.femto))
+    return Cost(round_femto(femto), (tariff.row + mark,), tariff.book, tariff.unpriced)
 
 
-def _dearest(every: list[tuple[int, ...]], units: frozenset[str]) -> int:
-    return max(femto[index] for femto in every for index, unit in enumerate(UNITS) if unit in units)
+def bill(usage: Usage, tariff: Tariff, service_tier: str = "") -> tuple[Line, ...]:
+    """The same, line by line: one for each unit that was used. Their sum, rounded once, is ``price``."""
+    rates, _ = tariff.rates(usage.input_tokens, service_tier)
+    lines = zip(UNITS, _counts(usage), rates.femto, strict=True)
+    return tuple(Line(unit, count, rate) for unit, count, rate in lines if count)
+
+
+def _dearest(every: list[tuple[int, ...]], units: tuple[str, ...]) -> int:
+    return max(femto[UNITS.index(unit)] for femto in every for unit in units)

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from gateway.call import Record
 from gateway.observe.names import CALLER_LABELS, COUNTERS, GAUGES, HISTOGRAMS, OF_A_CALL
 
-disable_created_metrics()  # a second series for each counter, which nobody asked for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asked for
 MAX_LABEL_CHARS = 64
 MAX_REMEMBERED = 10_000
 OTHER = "other"

@@ -119,7 +119,7 @@ class Reserve:
 
     @property
     def accounts(self) -> Iterable[Key]:
-        return [key_of(claim.account) for claim in self.claims]
+        return _keys([claim.account for claim in self.claims])
 
     def apply(self, page: Page) -> Hold | Refusal:
         if self.call_id in page.records:
@@ -136,7 +136,7 @@ class Reserve:
             return in_the_way
         parts = tuple([Part(key_of(claim.account), claim.amount_nanousd, claim.budget) for claim in self.claims])
         page.move([(part.account, 0, part.amount_nanousd) for part in parts])
-        page.ends.update([(part.account, claim.resets_at) for part, claim in zip(parts, self.claims, strict=True)])
+        page.ends.update([(key_of(claim.account), claim.resets_at) for claim in self.claims if claim.resets_at])
         amount = max([part.amount_nanousd for part in parts], default=0)
         page.keep(Granted(self.call_id, amount, page.owner, page.now, parts))
         return Hold(self.call_id, amount, self.claims, _least_left(page, self.claims, amount))
@@ -154,7 +154,7 @@ class Settle:
 
     @property
     def accounts(self) -> Iterable[Key]:
-        return [key_of(account) for account in self.settlement.accounts]
+        return _keys(self.settlement.accounts)
 
     def apply(self, page: Page) -> Receipt:
         settlement = self.settlement
@@ -264,6 +264,14 @@ def _again(granted: Granted, claims: Sequence[Claim]) -> Hold:
 def key_of(account: Account) -> Key:
     """See ``Key``."""
     return (account.scope, account.window)
+
+
+def _keys(accounts: Iterable[Account]) -> list[Key]:
+    """Keys that a table can hold: SQLite's text functions end at a NUL, and two accounts could become one."""
+    keys = [key_of(account) for account in accounts]
+    if any("\0" in scope or "\0" in window for scope, window in keys):
+        raise ValueError("the name of an account holds a NUL")
+    return keys
 
 
 def _check(nanousd: int) -> None:

@@ -90,16 +90,15 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Answer all that was asked, give the lease back, close the file. A second time changes nothing."""
-        writer, reading = self._writer, self._reading
-        if writer is None or reading is None:
+        writer, reading, reader = self._writer, self._reading, self._reader
+        if writer is None or reading is None or reader is None:
             return
         self._hand_over()
-        self._writer = self._reading = None
+        self._writer = self._reading = self._reader = None
         writer.stop()
         await asyncio.to_thread(writer.join)
         await asyncio.to_thread(reading.shutdown)
-        if self._reader is not None:
-            self._reader.close()
+        reader.close()
         if self._folder is not None:
             self._folder.cleanup()
 

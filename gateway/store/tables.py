@@ -67,7 +67,7 @@ _PUT_ACCOUNTS = (
     'INSERT INTO accounts (scope, "window", spent, held, ends_at) VALUES ',
     " ON CONFLICT DO UPDATE SET spent = excluded.spent, held = excluded.held, ends_at = max(ends_at, excluded.ends_at)",
 )
-_PUT_HOLDS = ("INSERT INTO holds (call_id, amount, owner, granted_at, parts) VALUES ", "")
+_PUT_HOLDS = ("INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts) VALUES ", "")
 _PUT_RECORDS = (
     "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record) VALUES ",
     (

@@ -94,18 +94,20 @@ def _charge_lapsed(connection: sqlite3.Connection, now: float) -> list[Granted]:
 
 def _delete_records(connection: sqlite3.Connection, before: str) -> int:
     """The oldest records go; what they charged stays in the accounts, as ``archived``."""
-    old = (before, STEP_ROWS)
     oldest = "SELECT rowid FROM records WHERE started_at < ? ORDER BY started_at, call_id LIMIT ?"
     if connection.execute(oldest, (before, 1)).fetchone() is None:
         return 0
     connection.execute(
-        'INSERT INTO accounts (scope, "window", spent, held, archived)'  # noqa: S608 - both parts are written above
-        " SELECT json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]'), 0, 0, sum(r.cost)"
+        "UPDATE accounts SET archived = archived + old.cost FROM ("  # noqa: S608 - both parts are written in this file
+        " SELECT json_extract(a.value, '$[0]') AS scope, json_extract(a.value, '$[1]') AS \"window\", sum(r.cost) AS cost"
         f" FROM records AS r, json_each(r.accounts) AS a WHERE r.rowid IN ({oldest}) GROUP BY 1, 2"
-        " ON CONFLICT DO UPDATE SET archived = archived + excluded.archived",
-        old,
+        ') AS old WHERE accounts.scope = old.scope AND accounts."window" = old."window"',
+        (before, STEP_ROWS),
     )
-    return connection.execute(f"DELETE FROM records WHERE rowid IN ({oldest})", old).rowcount  # noqa: S608 - as above
+    return connection.execute(
+        f"DELETE FROM records WHERE rowid IN ({oldest})",  # noqa: S608 - as above
+        (before, STEP_ROWS),
+    ).rowcount
 
 
 def _delete_accounts(connection: sqlite3.Connection, ended_before: float) -> int:

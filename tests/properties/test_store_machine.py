@@ -135,6 +135,7 @@ class Books(RuleBasedStateMachine):
         self.batch = []
 
     def outcome(self, operation, page):
+        held_before = operation.call_id in page.holds
         try:
             answer = operation.apply(page)
         except Failure:
@@ -143,7 +144,7 @@ class Books(RuleBasedStateMachine):
             return "exceeded" if answer.kind is Kind.BUDGET_EXCEEDED else "held"
         if isinstance(answer, Receipt):
             return "again" if answer.again else "booked"
-        if isinstance(answer, Hold) and answer.call_id not in self.napkin.held:
+        if isinstance(answer, Hold) and not held_before:
             for claim in answer.claims:
                 spent, held = page.balances[(claim.account.scope, claim.account.window)]
                 assert claim.limit_nanousd is None or spent + held <= claim.limit_nanousd

@@ -52,15 +52,23 @@ def test_an_amount_that_no_call_has_is_an_error(amount):
     assert books == page()
 
 
-def test_an_account_that_is_full_to_the_brim_fails_closed():
+@pytest.mark.parametrize("full", [(MAX_BALANCE_NANOUSD, 0), (0, MAX_BALANCE_NANOUSD)])
+def test_an_account_that_is_full_to_the_brim_fails_closed(full):
     """SQLite would go on in floating point; none of the moves is made."""
-    books = page(b=(MAX_BALANCE_NANOUSD, 0))
-    for operation in (Reserve("c", (Claim(A, 1), Claim(B, 1, None))), settle("d", 1, A, B)):
-        operation.apply(page())
-        with pytest.raises(Failure) as failure:
-            operation.apply(books)
-        assert failure.value.kind is Kind.STORE_UNAVAILABLE or books.balances[("b", "day")][1] == 1
-    assert books.balances.get(("a", "day"), (0, 0))[0] == 0
+    books = page(b=full)
+    operation = settle("d", 1, A, B) if full[0] else Reserve("c", (Claim(A, 1), Claim(B, 1)))
+    with pytest.raises(Failure) as failure:
+        operation.apply(books)
+    assert failure.value.kind is Kind.STORE_UNAVAILABLE
+    assert books == page(b=full)
+
+
+def test_a_name_that_a_table_cannot_hold_is_an_error():
+    """Text ends at a NUL in SQLite: two accounts could become one."""
+    account = Account("a\0b", "day")
+    for operation in (Reserve("c", (Claim(account, 1),)), settle("c", 1, account)):
+        with pytest.raises(ValueError, match="NUL"):
+            list(operation.accounts)
 
 
 def test_a_settlement_charges_an_account_once():

@@ -118,7 +118,7 @@ def test_an_account_goes_when_nothing_stands_behind_it_any_more(connection):
     late = Tenure("one#1", "one", 1e9, 1000.0)
     step(connection, late, ACCOUNT_KEPT_S + 101.0)
     assert queries.balances(connection, [A])[0].held_nanousd == 7
-    carry_out(connection, "one#1", 0.0, settle("d", 0, ACCOUNT_KEPT_S + 0.0))
+    carry_out(connection, "one#1", 0.0, settle("d", 3, ACCOUNT_KEPT_S + 0.0))
     step(connection, late, ACCOUNT_KEPT_S + 101.0)
     assert connection.execute("SELECT count(*) FROM accounts").fetchone() == (1,), "the record of d still names it"
     step(connection, late, ACCOUNT_KEPT_S + 1001.0)

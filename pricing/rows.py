@@ -1,0 +1,221 @@
+"""Price rows: the form that they have in a file, everything that can be wrong with one, and the rates that one comes to.
+
+A file is ``{"rows": [...]}``. A row has
+
+- ``id`` (stands in records), ``provider``, ``names`` (model names; one that ends in ``*`` covers what begins like it),
+- ``rates``: unit of Usage -> dollars as a decimal string, for a million tokens, or for one search,
+- ``long``: ``[{"above": input tokens, "rates": {...}}]``, rates that hold for a whole call with more input than that,
+- ``tiers``: service tier -> ``{"rates": {...}, "long": [...]}``; a unit that a tier does not name costs what it costs without,
+- ``valid_from``, ``valid_to``: dates in UTC, the second one exclusive; ``context_tokens``, ``max_output_tokens``,
+- ``source``, ``source_date``: where the rates are published, and when they were seen there.
+
+``id``, ``provider``, ``names`` and a rate for ``input`` are required. Knows no file and no look-up. Law: a unit without a rate
+of its own gets one by rule; only a rate of "0" is free.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from pricing.match import MAX_CHARS
+from pricing.price import Rates, Tariff
+from pricing.usage import UNITS
+
+KEYS = (
+    "id", "provider", "names", "rates", "long", "tiers", "valid_from", "valid_to", "context_tokens", "max_output_tokens",
+    "source", "source_date",
+)  # fmt: skip
+FOREVER = 1 << 53
+SEARCH_FEMTO = 35 * 10**12
+"""$0.035: the dearest list price of one search (Google's grounding), for rows that do not name theirs."""
+Curve = dict[int, int]
+"""One unit's rate by context: femto-dollars from more than so many input tokens; -1 is where it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that was found right. It holds from ``starts`` until before ``ends`` (Unix seconds)."""
+
+    provider: str
+    names: tuple[str, ...]
+    starts: int
+    ends: int
+    tariff: Tariff
+
+    def holds(self, at: int) -> bool:
+        """Whether it is in force at a moment."""
+        return self.starts <= at < self.ends
+
+
+def make(raw: Mapping[str, Any], version: str) -> Row:
+    """The row that ``raw``, in which ``problems`` finds none, describes. ``version`` is that of the book it stands in."""
+    names = tuple(name.strip().lower() for name in raw["names"])
+    is_claude = raw["provider"] == "anthropic" or names[0].startswith("claude")
+    standard = _curves(raw)
+    tiers = {name.lower(): _curves(tier) for name, tier in raw.get("tiers", {}).items()}
+    steps = {name: _steps({**standard, **own}, is_claude) for name, own in {"": {}, **tiers}.items()}
+    tariff = Tariff(
+        row=raw["id"],
+        book=version,
+        steps=steps,
+        source=raw.get("source", ""),
+        source_date=str(raw.get("source_date", "")),
+        context_tokens=raw.get("context_tokens"),
+        max_output_tokens=raw.get("max_output_tokens"),
+    )
+    return Row(raw["provider"], names, _moment(raw.get("valid_from"), 0), _moment(raw.get("valid_to"), FOREVER), tariff)
+
+
+# -- rates ----------------------------------------------------------------------------------------------------------------
+
+
+def _curves(block: Mapping[str, Any]) -> dict[str, Curve]:
+    """Unit -> its rates by context, as far as the block (a row or a tier) names them."""
+    curves = {unit: {-1: _femto(unit, text)} for unit, text in block["rates"].items()}
+    for step in block.get("long", []):
+        for unit, text in step["rates"].items():
+            curves[unit][step["above"]] = _femto(unit, text)
+    return curves
+
+
+def _steps(curves: dict[str, Curve], is_claude: bool) -> tuple[Rates, ...]:
+    """The curves cut at every threshold that any of them has, by rising context."""
+    cuts = sorted({above for curve in curves.values() for above in curve})
+    return tuple(
+        Rates(_complete({unit: curve[max(each for each in curve if each <= above)] for unit, curve in curves.items()}, is_claude), above)
+        for above in cuts
+    )  # fmt: skip
+
+
+def _complete(known: dict[str, int], is_claude: bool) -> tuple[int, ...]:
+    """A rate for every unit. No discount is assumed: cached input costs what input costs, and audio and images what text of
+    their side costs. Anthropic asks 1.25 times the input rate for a cache write, and 2 times for one that lasts an hour."""
+    text_in = known["input"]
+    text_out = known.get("output", text_in)
+    write = known.get("cache_write", -(-text_in * 125 // 100) if is_claude else text_in)
+    rates = {
+        "cached_input": text_in,
+        "cache_write": write,
+        "cache_write_1h": text_in * 2 if is_claude else write,
+        "audio_in": text_in,
+        "image_in": text_in,
+        "output": text_out,
+        "reasoning": text_out,
+        "audio_out": text_out,
+        "image_out": text_out,
+        "searches": SEARCH_FEMTO,
+        **known,
+    }
+    return tuple(rates[unit] for unit in UNITS)
+
+
+def _femto(unit: str, text: str) -> int:
+    """Decimal dollars to femto-dollars for one, exactly. ValueError when that is not a whole number of them."""
+    try:
+        femto = Decimal(text) * (10**15 if unit == "searches" else 10**9)
+    except InvalidOperation:
+        raise ValueError(f"{text[:40]!r} is no decimal number") from None
+    if not femto.is_finite() or femto < 0 or femto >= 10**18 or femto != femto.to_integral_value():
+        raise ValueError(f"{text[:40]!r} is not between 0 and a million dollars with at most nine places")
+    return int(femto)
+
+
+def _moment(day: date | str | None, otherwise: int) -> int:
+    """Midnight UTC of a date, in Unix seconds."""
+    if not day:
+        return otherwise
+    parsed = date.fromisoformat(str(day))
+    return int(datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC).timestamp())
+
+
+# -- what can be wrong ----------------------------------------------------------------------------------------------------
+
+
+def problems(raw: Any) -> Iterator[str]:
+    """Everything that is wrong with one row, in words for the person who wrote it."""
+    if not isinstance(raw, dict):
+        yield "is not an object"
+        return
+    for key in raw:
+        if key not in KEYS:
+            near = difflib.get_close_matches(str(key), KEYS, n=1)
+            yield f"{str(key)[:40]!r} is no key of a row" + (f"; is {near[0]!r} meant?" if near else "")
+    for key in ("id", "provider"):
+        if not isinstance(raw.get(key), str) or not raw[key].strip():
+            yield f"{key}: a name is needed"
+    yield from _name_problems(raw.get("names"))
+    yield from _block_problems(raw, "")
+    if isinstance(raw.get("rates"), dict) and "input" not in raw["rates"]:
+        yield 'rates: one for input is needed ("0" if it is free)'
+    yield from _tier_problems(raw.get("tiers", {}))
+    yield from _date_problems(raw)
+    for key in ("context_tokens", "max_output_tokens"):
+        if key in raw and (type(raw[key]) is not int or raw[key] < 1):
+            yield f"{key}: a number of tokens is needed"
+
+
+def _name_problems(names: Any) -> Iterator[str]:
+    if not isinstance(names, list) or not names:
+        yield "names: a list of model names is needed"
+        return
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or len(name) > MAX_CHARS or "*" in name[:-1]:
+            yield f"names: {str(name)[:40]!r} is no model name (a * may stand at its end)"
+
+
+def _tier_problems(tiers: Any) -> Iterator[str]:
+    if not isinstance(tiers, dict):
+        yield "tiers: an object is needed"
+        return
+    for name, tier in tiers.items():
+        yield from _block_problems(tier, f"tiers.{name}.")
+
+
+def _block_problems(block: Any, where: str) -> Iterator[str]:
+    """``rates`` and ``long`` of a row or of a tier."""
+    rates, long = (block.get("rates"), block.get("long", [])) if isinstance(block, dict) else (None, [])
+    yield from _rate_problems(rates, f"{where}rates")
+    if not isinstance(long, list):
+        yield f"{where}long: a list is needed"
+        return
+    for index, step in enumerate(long):
+        here = f"{where}long.{index}"
+        if not isinstance(step, dict) or type(step.get("above")) is not int or step["above"] < 1:
+            yield f"{here}.above: a number of input tokens is needed"
+            continue
+        yield from _rate_problems(step.get("rates"), f"{here}.rates")
+        for unit in step["rates"] if isinstance(step.get("rates"), dict) and isinstance(rates, dict) else ():
+            if unit not in rates:
+                yield f"{here}.rates.{unit}: has no rate for a short context"
+
+
+def _rate_problems(rates: Any, where: str) -> Iterator[str]:
+    if not isinstance(rates, dict):
+        yield f"{where}: an object of unit and rate is needed"
+        return
+    for unit, text in rates.items():
+        if unit not in UNITS:
+            yield f"{where}.{str(unit)[:40]}: no such unit; there are {', '.join(UNITS)}"
+        elif not isinstance(text, str):
+            yield f'{where}.{unit}: dollars as a decimal number in quotes are needed, such as "2.50"'
+        else:
+            try:
+                _femto(unit, text)
+            except ValueError as error:
+                yield f"{where}.{unit}: {error}"
+
+
+def _date_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    moments = []
+    for key, otherwise in (("valid_from", 0), ("valid_to", FOREVER)):
+        try:
+            moments.append(_moment(raw.get(key), otherwise))
+        except ValueError:
+            yield f"{key}: a date such as 2026-11-20 is needed"
+    if len(moments) == 2 and moments[0] >= moments[1]:
+        yield "valid_to: must be later than valid_from"
