@@ -6,10 +6,10 @@ makes claims on accounts; the store grants all of them or none. Amounts are inte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from gateway.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Account:
     """One scope in one window: ``team:search`` in ``day:2026-11-20``. Two numbers live under it: spent and held."""
 
@@ -20,7 +20,7 @@ class Account:
         return f"{self.scope}/{self.window}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """So much of one account, asked for by one call.
 
@@ -37,7 +37,7 @@ class Claim:
     resets_at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hold:
     """Claims that were granted. The amount stays set aside until it is settled, released, or its lease lapses."""
 
@@ -48,7 +48,7 @@ class Hold:
     """What the tightest limit still has beyond this hold when it was granted; None when nothing is limited."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Balance:
     """What the store knows of one account."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.accounts import Claim, Hold
 from gateway.errors import Refusal
+from gateway.value import value
 from pricing.money import Cost
 from pricing.usage import Usage
 
@@ -21,7 +22,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields as received: order, duplicates and case kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """What arrived, never changed afterwards. ``body`` is None when it is streamed through and not kept.
 
@@ -40,7 +41,7 @@ class Request:
     """Monotonic nanoseconds when everything that is read before sending had arrived."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask:
     """What is asked for, as far as the dialect could read it.
 
@@ -60,7 +61,7 @@ class Ask:
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Caller:
     """Who asks. All values are clean: printable, bounded, safe in a log line or a label."""
 
@@ -74,7 +75,7 @@ class Caller:
     key_name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ending:
     """How the exchange with the upstream went. Times are monotonic nanoseconds; 0 = did not happen.
 
@@ -94,7 +95,7 @@ class Ending:
     response_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Metered:
     """What was used, and who says so: ``source`` is provider, counted, estimated, or "" when nothing is billed.
 
@@ -109,7 +110,7 @@ class Metered:
     raw: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Receipt:
     """The books are right: what the store booked for this call."""
 
@@ -141,7 +142,7 @@ class Call:
     receipt: Receipt | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """One finished call, flat. Log line, stored row, admin API and metrics all read this, so they cannot disagree."""
 

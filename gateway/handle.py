@@ -87,7 +87,9 @@ class Handle:
                 self._close(arrival, call, watch.dialect)
             finally:
                 del self.active[call.call_id]
-                await self._settler.submit(Finished(call, watch))
+                finished = Finished(call, watch)
+                if not self._settler.submit(finished):
+                    await self._settler.settle([finished])
 
     # -- before the request leaves ------------------------------------------------------------------------------------
 
@@ -99,7 +101,7 @@ class Handle:
         if isinstance(caller, Refusal):
             return caller
         call.caller = caller
-        body = await arrival.body() if dialect.metered else None
+        body = await arrival.body() if dialect.metered or arrival.is_here else None
         call.ask = dialect.ask(body or b"")
         call.request = _request(arrival, place, call.ask.model, body, watch.snapshot)
         claims = self._claims(call, watch, caller)

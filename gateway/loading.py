@@ -16,7 +16,6 @@ from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -25,17 +24,17 @@ from gateway.settings import (
     DEFAULT_UPSTREAMS,
     PROVIDERS,
     READERS,
+    SECRET,
+    WRITERS,
     Budget,
     Kind,
     Secret,
     Settings,
     Wrong,
-    duration_text,
     near,
     read_secret,
     read_text,
 )
-from pricing.money import format_usd
 
 MAX_FILE_BYTES = 1 << 20
 """The parser reads about 150 KB a second; a config of ten thousand budgets is a megabyte."""
@@ -43,7 +42,7 @@ MAX_NODES = 100_000
 """An alias that holds aliases that hold aliases grows beyond memory; a config does not have so many values."""
 MAX_PROBLEMS = 100
 YAML = "tag:yaml.org,2002:"
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_NAME = re.compile(r"[a-z0-9-]{1,63}")
 _WRITTEN = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*(?::-[^{}\n]*)?)\}")
 _PARSED = re.compile(r"\$\ue000([^:\ue001]+)(?::-([^\ue001]*))?\ue001")
 """A variable while the parser looks at it: within ``{a: ${B}}`` YAML would end the value at the first brace."""
@@ -113,13 +112,10 @@ class _Reader:
     def _problem(self, at: _At, text: str) -> None:
         self._faulty.add(at.path)
         self.problems.append((at.line, f"{self._name}:{at.line}: {at.path + ': ' if at.path else ''}{text}"))
-        if len(self.problems) == MAX_PROBLEMS:
-            raise _Enough
 
     def _compose(self, path: Path) -> yaml.Node | None:
         """The file as a tree; None after a problem."""
-        line, fault = 1, "holds no keys; write {} for the defaults"
-        text = ""
+        line, fault, raw, text = 1, "holds no keys; write {} for the defaults", b"", ""
         try:
             raw = path.read_bytes()
             if len(raw) > MAX_FILE_BYTES:
@@ -132,9 +128,9 @@ class _Reader:
             fault = str(wrong)
         except UnicodeDecodeError as error:
             line, fault = raw.count(b"\n", 0, error.start) + 1, "is not UTF-8"
-        except (OSError, ValueError) as error:
-            fault = f"cannot be read: {getattr(error, 'strerror', None) or 'not a path'}"
-        except (yaml.YAMLError, RecursionError) as error:
+        except OSError as error:
+            fault = f"cannot be read: {error.strerror}"
+        except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
             line, fault = _yaml_fault(error, text)
         self._problem(_At("", line), fault)
         return None
@@ -172,6 +168,7 @@ class _Reader:
             elif name not in known:
                 guess = near(name, [*known, *secrets])
                 self._problem(at_key, f"there is no such key{guess or '; known are ' + ', '.join(known)}")
+                self._count(at_key)
                 missing -= {each for each in missing if guess.endswith(f" {each}?")}
             elif not _is_null(child):
                 each = known[name]
@@ -199,7 +196,7 @@ class _Reader:
                 name = _printable(key_node.value.translate(_BRACES))
                 if name in entries:
                     self._problem(at.key(name, key_node), "stands twice")
-                entries[name] = (at.key(name, key_node), child)
+                entries.setdefault(name, (at.key(name, key_node), child))
         for each in merged:
             self._count(at)
             entries = self._entries(each, at) | entries
@@ -236,6 +233,7 @@ class _Reader:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             self._problem(at, f"the file holds more than {MAX_NODES} values")
+        if self._nodes > MAX_NODES or len(self.problems) >= MAX_PROBLEMS:
             raise _Enough
 
     # -- values -------------------------------------------------------------------------------------------------------
@@ -264,7 +262,7 @@ class _Reader:
             text = Path(self._text(node)).read_text(encoding="utf-8").strip()
             if not text:
                 raise Wrong("the file is empty")
-            return read_secret(Kind("secret", most=MAX_FILE_BYTES), text)
+            return read_secret(SECRET, text)
         except Wrong as wrong:
             self._problem(at, str(wrong))
         except (OSError, ValueError):
@@ -290,7 +288,7 @@ class _Reader:
         for index, route in enumerate(settings.routes):
             at = self._place(f"routes[{index}].to")
             for name in route.to:
-                if name not in settings.upstreams and not self._is_faulty("upstreams", at.path):
+                if name not in settings.upstreams and "upstreams" not in self._faulty:
                     self._problem(at, f"there is no upstream of that name{near(name, settings.upstreams)}")
         names: set[str] = set()
         for index, budget in enumerate(settings.budgets):
@@ -308,26 +306,12 @@ class _Reader:
     def _place(self, path: str) -> _At:
         return _At(path, self._lines.get(path, 1))
 
-    def _is_faulty(self, *paths: str) -> bool:
-        """Whether something was wrong at or below one of these: a second problem would only be an echo of the first."""
-        return any(each == path or each.startswith((f"{path}.", f"{path}[")) for each in self._faulty for path in paths)
+    def _is_faulty(self, path: str) -> bool:
+        """Whether something was wrong at or below it: a second problem would only be an echo of the first."""
+        return any(each == path or each.startswith(f"{path}.") for each in self._faulty)
 
 
 # -- values that name something outside the file -------------------------------------------------------------------------
-
-
-def _read_url(kind: Kind, text: str) -> str:
-    text = read_text(kind, text)
-    try:
-        parts = urlsplit(text)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound or not text.isascii() or " " in text:
-        raise Wrong("must be http://... or https://...")
-    if "?" in text or "#" in text or "@" in parts.netloc:
-        raise Wrong("takes no query, fragment or credentials")
-    return text
 
 
 def _read_zone(kind: Kind, text: str) -> str:
@@ -347,17 +331,9 @@ def _read_file(kind: Kind, text: str) -> str:
     return text
 
 
-def _read_store(kind: Kind, text: str) -> str:
-    if not read_text(kind, text).removeprefix("sqlite:///") or not text.startswith("sqlite:///"):
-        raise Wrong("must be sqlite:///FILE")
-    return text
-
-
 OUTSIDE: dict[str, Callable[[Kind, str], Any]] = {
-    "url": _read_url,
     "zone": _read_zone,
     "file": _read_file,
-    "store": _read_store,
 }
 
 
@@ -380,7 +356,7 @@ def _yaml_fault(error: Exception, text: str) -> tuple[int, str]:
         return (mark.line + 1 if mark else 1), f"is not YAML: {_printable(words)}"
     if isinstance(error, yaml.reader.ReaderError):
         return text.count("\n", 0, error.position) + 1, "is not YAML: it holds a control character"
-    return 1, "is not YAML: it nests too deep"
+    return 1, f"is not YAML: {'it nests too deep' if isinstance(error, RecursionError) else 'a number is too large'}"
 
 
 def _printable(text: str) -> str:
@@ -434,6 +410,4 @@ def _shown(kind: Kind, value: Any, secret: Callable[[Secret], str]) -> Any:
         return [_shown(kind.of, each, secret) for each in value]
     if kind.name == "secret":
         return secret(value)
-    if kind.name == "money":
-        return format_usd(value)
-    return duration_text(value) if kind.name == "duration" else value
+    return WRITERS[kind.name](value) if kind.name in WRITERS else value

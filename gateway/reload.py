@@ -1,7 +1,9 @@
 """Reload: watch the config file, read it whole, apply it, or keep the old one and say why.
 
-The file is looked at once a second, by content: a text editor's rename and a Kubernetes symlink swap are changes like any
-other. SIGHUP asks for the same at once. What needs a restart (addresses, store) is refused, not half applied.
+The file is looked at once a second, by content: an editor's rename and a Kubernetes symlink swap are changes like any other,
+a touch is none. SIGHUP asks for the same at once; files that the config names (secrets, prices) are read again with it.
+Laws: what is wrong in any part changes nothing; what needs a restart (``restart`` in ``settings``) is refused, not half
+applied; one line in the log tells how it went.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gateway.loading import Problems, load, version
 from gateway.settings import Settings
@@ -23,14 +27,27 @@ LOOK_SECONDS = 1.0
 
 
 class Reloader:
-    """Applies changes of one file. ``apply`` gets the new settings; when it raises, the old ones stay."""
+    """Applies changes of one file. ``current`` is what runs: the file, with what the command line changed in it.
 
-    def __init__(self, path: Path, current: Settings, apply: Callable[[Settings], Awaitable[None]]) -> None:
+    ``apply`` gets the new settings; when it raises, the old ones stay.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        current: Settings,
+        apply: Callable[[Settings], Awaitable[None]],
+        *,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
         self._path = path
         self._current = current
         self._apply = apply
+        self._environ = environ
         self._seen = _digest(path)
+        self._written = self._as_written()
         self._asked = asyncio.Event()
+        self._ending = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -38,60 +55,83 @@ class Reloader:
         self._task = asyncio.create_task(self._watch(), name="reload")
 
     async def stop(self) -> None:
-        """Stop watching; a reload that is under way is finished first or not applied at all."""
+        """Stop watching. A reload that is under way is finished first: half of one is worse than either."""
+        self._ending = True
+        self._asked.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task
+            self._task = None
 
     def trigger(self) -> None:
         """Reload now, changed or not (SIGHUP)."""
         self._asked.set()
 
+    async def reload(self) -> bool:
+        """Read and apply; False when the old settings stay."""
+        try:
+            settings = await asyncio.to_thread(load, self._path, self._environ)
+            _refuse_restart(self._written, settings)
+            running = _with_fixed(self._current, settings)
+            await self._apply(running)
+        except Problems as problems:
+            log.error("config not reloaded, the old one stays: %s", "; ".join(problems.found))
+            return False
+        except Exception as error:
+            log.exception("config not reloaded, the old one stays: %s", error)  # noqa: TRY401 - it is the reason
+            return False
+        self._current, self._written = running, settings
+        log.info("config reloaded: version %s", version(running))
+        return True
+
     async def _watch(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), LOOK_SECONDS)
+            if self._ending:
+                return
             asked = self._asked.is_set()
             self._asked.clear()
-            digest = _digest(self._path)
-            if asked or (digest != self._seen and digest is not None):
+            digest = await asyncio.to_thread(_digest, self._path)
+            if asked or digest not in (None, self._seen):
                 self._seen = digest
                 await self.reload()
 
-    async def reload(self) -> bool:
-        """Read and apply; False when the old settings stay."""
+    def _as_written(self) -> Settings:
+        """What the file says, without the command line's part: a key needs a restart when the file's own value changes."""
         try:
-            settings = load(self._path, os.environ)
-            _refuse_restart(self._current, settings)
-            await self._apply(settings)
-        except Problems as problems:
-            for problem in problems.found:
-                log.error("config not reloaded, the old one stays: %s", problem)
-            return False
-        except Exception as error:
-            log.exception("config not reloaded, the old one stays: %s", type(error).__name__)
-            return False
-        self._current = settings
-        log.info("config reloaded: version %s", version(settings))
-        return True
+            return load(self._path, self._environ)
+        except Problems:
+            return self._current
 
 
 def _refuse_restart(old: Settings, new: Settings) -> None:
-    """Raise Problems for keys that only a restart can change."""
-    fixed = {
-        "front.host": (old.front.host, new.front.host),
-        "front.port": (old.front.port, new.front.port),
-        "admin": (old.admin, new.admin),
-        "store": (old.store, new.store),
-        "observability": (old.observability, new.observability),
-        "retention": (old.retention, new.retention),
-    }
-    changed = [
-        f"{name}: a change of this needs a restart" for name, (before, after) in fixed.items() if before != after
-    ]
+    """Raise Problems for changed keys that only a restart can change."""
+    changed = [f"{key}: a change of this needs a restart" for key in _changed(old, new, "", fixed=False)]
     if changed:
         raise Problems(changed)
+
+
+def _changed(old: Any, new: Any, path: str, *, fixed: bool) -> Iterator[str]:
+    for each in fields(old):
+        before, after = getattr(old, each.name), getattr(new, each.name)
+        is_fixed = fixed or each.metadata["restart"]
+        if is_dataclass(before):
+            yield from _changed(before, after, f"{path}{each.name}.", fixed=is_fixed)
+        elif is_fixed and before != after:
+            yield path + each.name
+
+
+def _with_fixed(running: Any, new: Any, *, fixed: bool = False) -> Any:
+    """The new settings, with what cannot change as it runs."""
+    kept = {}
+    for each in fields(running):
+        before, after = getattr(running, each.name), getattr(new, each.name)
+        is_fixed = fixed or each.metadata["restart"]
+        if is_dataclass(before):
+            kept[each.name] = _with_fixed(before, after, fixed=is_fixed)
+        elif is_fixed:
+            kept[each.name] = before
+    return replace(new, **kept)
 
 
 def _digest(path: Path) -> str | None:

@@ -7,14 +7,25 @@ nothing. Durations are seconds (float), money is integer nano-dollars, secrets h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
+
+from pricing.money import format_usd, parse_usd
 
 LARGEST_LIMIT_NANOUSD = 9_000_000 * 10**9
 """Balances stay below 2^53 nano-dollars, so that every store counts them exactly."""
+CALLER_LABELS = ("team", "agent", "call_type")
 YEAR_S = 366 * 86_400
+SECONDS = {"d": Decimal(86_400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
+TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
+_MONEY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)0*")
 
 
 class Secret:
@@ -41,12 +52,10 @@ class Secret:
     def __repr__(self) -> str:
         return "***" if self._text else ""
 
-    __str__ = __repr__
-
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a value may be. ``name`` picks the reader in ``loading``; the rest are its limits.
+    """What a value may be. ``name`` picks its reader; the rest are its limits.
 
     ``least`` and ``most`` bound the value itself (whole), seconds (duration), nano-dollars (money), characters (texts) or
     entries (list).
@@ -98,6 +107,140 @@ def list_of(kind: Kind, least: int = 0, most: int = 10_000) -> Kind:
     return Kind("list", of=kind, least=least, most=most)
 
 
+# -- readers: the text of a value -> the value, or Wrong ------------------------------------------------------------------
+
+
+class Wrong(Exception):  # noqa: N818 - the word of the house for it
+    """One value that cannot be taken, in words without the value. Who walks the file knows where it stands."""
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """The suggestion at the end of a complaint; "" when nothing is like it."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _within(kind: Kind, value: Decimal, unit: str = "") -> Decimal:
+    if not kind.least <= value <= kind.most:
+        raise Wrong(f"must be from {kind.least} to {kind.most}{unit}")
+    return value
+
+
+def _read_whole(kind: Kind, text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,15}", text):
+        raise Wrong("must be a whole number")
+    return int(_within(kind, Decimal(text)))
+
+
+def _read_flag(kind: Kind, text: str) -> bool:
+    if text.lower() not in TRUTH:
+        raise Wrong("must be true or false")
+    return TRUTH[text.lower()]
+
+
+def _read_choice(kind: Kind, text: str) -> str:
+    if text not in kind.choices:
+        raise Wrong(f"must be one of {', '.join(kind.choices)}{near(text, kind.choices)}")
+    return text
+
+
+def _read_duration(kind: Kind, text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise Wrong("must be a duration such as 500ms, 30s, 10m, 24h or 30d")
+    return float(_within(kind, Decimal(match[1]) * SECONDS[match[2] or "s"], " seconds"))
+
+
+def _duration_text(seconds: float) -> str:
+    """The way back, in the largest unit that leaves no fraction: 600.0 -> ``10m``."""
+    exact = Decimal(repr(seconds))
+    for unit, length in SECONDS.items():
+        if exact and exact % length == 0:
+            return f"{int(exact / length)}{unit}"
+    return f"{exact:f}s" if exact else "0s"
+
+
+def _read_money(kind: Kind, text: str) -> int:
+    match = _MONEY.fullmatch(text)
+    if match is None:
+        raise Wrong("must be an amount of dollars such as 10 or 2.50, with at most nine places")
+    amount = parse_usd(match[1])
+    if not kind.least <= amount <= kind.most:
+        raise Wrong(f"must be above 0 and at most {kind.most // 10**9} dollars")
+    return amount
+
+
+def read_text(kind: Kind, text: str) -> str:
+    """A line of text."""
+    if not text.isprintable():
+        raise Wrong("holds characters that cannot be printed")
+    if len(text) < kind.least:
+        raise Wrong("must not be empty")
+    if len(text) > kind.most:
+        raise Wrong(f"must have at most {kind.most} characters")
+    return text
+
+
+def read_secret(kind: Kind, text: str) -> Secret:
+    """A secret: it travels in a header field, so that it is ASCII."""
+    if not text.isascii():
+        raise Wrong("must be printable ASCII")
+    return Secret(read_text(kind, text))
+
+
+def _read_path(kind: Kind, text: str) -> str:
+    if text and text != "/v1" and not text.startswith("/v1/"):
+        raise Wrong("must begin with /v1: what is below /NAME goes to the upstream of that name")
+    return read_text(kind, text)
+
+
+def _read_scope(kind: Kind, text: str) -> str:
+    scope, _, name = read_text(kind, text).partition(":")
+    if text != "global" and (scope not in ("team", "user") or not name or name != name.strip()):
+        raise Wrong("must be global, team:NAME, team:*, user:NAME or user:*")
+    if "*" in name and name != "*":
+        raise Wrong("takes * alone, not as a part of a name")
+    return text
+
+
+def _read_url(kind: Kind, text: str) -> str:
+    text = read_text(kind, text)
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not text.isascii() or " " in text:
+        raise Wrong("must be http://... or https://...")
+    if "?" in text or "#" in text or "@" in parts.netloc:
+        raise Wrong("takes no query, fragment or credentials")
+    return text
+
+
+def _read_store(kind: Kind, text: str) -> str:
+    if not read_text(kind, text).removeprefix("sqlite:///") or not text.startswith("sqlite:///"):
+        raise Wrong("must be sqlite:///FILE")
+    return text
+
+
+READERS: dict[str, Callable[[Kind, str], Any]] = {
+    "whole": _read_whole,
+    "flag": _read_flag,
+    "choice": _read_choice,
+    "duration": _read_duration,
+    "money": _read_money,
+    "text": read_text,
+    "secret": read_secret,
+    "path": _read_path,
+    "scope": _read_scope,
+    "url": _read_url,
+    "store": _read_store,
+}
+"""By the name of the kind; what names a thing outside the file (zone, file) has its reader in ``loading``."""
+WRITERS: dict[str, Callable[[Any], str]] = {"money": format_usd, "duration": _duration_text}
+"""The way back, where a value is not its own text."""
+
+
 def key(default: Any, kind: Kind, says: str, *, yaml: str = "", required: bool = False, restart: bool = False) -> Any:
     """A field of a block. ``yaml`` is its name in the file where that differs; ``required`` keys have no sensible default;
     ``restart`` marks what a running gateway cannot change, for a block with everything in it.
@@ -118,9 +261,7 @@ class Front:
     max_header_kb: int = key(32, whole(1, 1024), "Longest request line and longest header field, in KiB.", restart=True)
     max_headers: int = key(256, whole(8, 10_000), "Most header fields of a request.", restart=True)
     response_headers: bool = key(True, FLAG, "Whether x-tollgate-* fields are added to responses.")
-    shutdown_grace: float = key(
-        30.0, duration(), "How long running calls may take to finish after SIGTERM.", restart=True
-    )
+    shutdown_grace: float = key(30.0, duration(), "How long calls may take to finish after SIGTERM.", restart=True)
     keepalive_timeout: float = key(75.0, duration(1), "How long an idle connection of an app is kept.", restart=True)
 
 
@@ -137,16 +278,10 @@ class Admin:
 class Store:
     """Where the books are kept."""
 
-    url: str = key(
-        "sqlite:///tollgate.db", STORE_URL, "sqlite:///FILE beside the process, sqlite:////ABSOLUTE/FILE elsewhere."
-    )
-    lease: float = key(
-        60.0, duration(1), "After this time without a sign of life a process's holds are charged as lost."
-    )
+    url: str = key("sqlite:///tollgate.db", STORE_URL, "sqlite:///FILE, or sqlite:////ABSOLUTE/FILE.")
+    lease: float = key(60.0, duration(1), "Holds of a process that is silent for so long are charged as lost.")
     durability: str = key(
-        "normal",
-        one_of("normal", "full"),
-        "normal survives kill -9, full also a power cut (slower: one fsync a batch).",
+        "normal", one_of("normal", "full"), "normal survives kill -9, full a power cut (one fsync a batch)."
     )
 
 
@@ -169,7 +304,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a route speaks of; both empty = everything."""
+    """What a route speaks of; neither = everything."""
 
     model: str = key("", TEXT, 'A pattern for the model: "claude-*".')
     path: str = key("", PATH, "A path and what is below it: /v1.")
@@ -189,13 +324,9 @@ class Budget:
 
     scope: str = key("", SCOPE, "global, team:NAME, team:* (every team its own), user:NAME or user:*.", required=True)
     limit_nanousd: int = key(0, MONEY, "Dollars, as a decimal number.", yaml="limit_usd", required=True)
-    window: str = key(
-        "day", one_of("hour", "day", "week", "month", "total"), "Calendar window after which it starts again."
-    )
+    window: str = key("day", one_of("hour", "day", "week", "month", "total"), "After which it starts again.")
     mode: str = key(
-        "hard",
-        one_of("hard", "strict"),
-        "hard sets the expected cost of a call aside, strict the most that it can cost.",
+        "hard", one_of("hard", "strict"), "hard sets aside what a call likely costs, strict the most it can."
     )
     timezone: str = key("UTC", ZONE, "IANA time zone of the calendar.")
     name: str = key("", TEXT, "Its name in errors and metrics. Default: scope/window.")
@@ -206,15 +337,11 @@ class Metering:
     """How usage is come by."""
 
     on_disconnect: str = key(
-        "cancel", one_of("cancel", "drain"), "When a client leaves: cancel upstream and count, or read on to the usage."
+        "cancel", one_of("cancel", "drain"), "A client left: cancel and count, or read to the usage."
     )
     drain_max_mb: int = key(64, whole(1, 4096), "drain: most bytes of an answer, in MiB.")
     drain_timeout: float = key(600.0, duration(1), "drain: longest time after the client left.")
-    unpriced: str = key(
-        "estimate",
-        one_of("estimate", "refuse"),
-        "A model without a price: charge its family's dearest rate, or refuse.",
-    )
+    unpriced: str = key("estimate", one_of("estimate", "refuse"), "No price: charge the family's dearest, or refuse.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +363,7 @@ class Logging:
 class Metrics:
     """Prometheus metrics."""
 
-    labels: tuple[str, ...] = key(
-        ("team", "agent", "call_type"), list_of(one_of("team", "agent", "call_type")), "Labels from the caller."
-    )
+    labels: tuple[str, ...] = key(CALLER_LABELS, list_of(one_of(*CALLER_LABELS)), "Labels from the caller.")
     max_label_values: int = key(200, whole(1, 100_000), "Most values of a label; further ones become other.")
 
 

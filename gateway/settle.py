@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -66,13 +67,13 @@ class Settler:
         """Begin to work."""
         self._task = asyncio.create_task(self._run(), name="settle")
 
-    async def submit(self, finished: Finished) -> None:
-        """Hand a finished call over. Returns at once, unless the queue is full."""
+    def submit(self, finished: Finished) -> bool:
+        """Hand a finished call over. False when the queue is full: then the caller has to ``settle`` it itself."""
         if len(self._queue) >= QUEUE_CALLS:
-            await self._settle([finished])
-            return
+            return False
         self._queue.append(finished)
         self._wake.set()
+        return True
 
     async def close(self) -> None:
         """Settle all that was handed over, then stop."""
@@ -95,7 +96,7 @@ class Settler:
                 continue
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_CALLS))]
             try:
-                await self._settle(batch)
+                await self.settle(batch)
             except Exception:
                 log.exception("a bug while settling %d calls", len(batch))
 
@@ -109,7 +110,8 @@ class Settler:
         except TimeoutError:
             return
 
-    async def _settle(self, batch: Sequence[Finished]) -> None:
+    async def settle(self, batch: Sequence[Finished]) -> None:
+        """Account, book and tell a batch of calls."""
         records = []
         settlements = []
         for finished in batch:
@@ -117,18 +119,18 @@ class Settler:
             record = record_of(finished.call)
             records.append(record)
             settlements.append(_settlement(finished.call, record))
-        await asyncio.gather(
-            *(self._book(settlement, call) for settlement, call in zip(settlements, batch, strict=True))
-        )
+        answers = await self._store.settle_all(settlements)
+        for finished, settlement, answer in zip(batch, settlements, answers, strict=True):
+            if isinstance(answer, Failure):
+                self._owe(settlement, answer)
+            else:
+                finished.call.receipt = answer
         self._take_all(records)
 
-    async def _book(self, settlement: Settlement, finished: Finished) -> None:
-        try:
-            finished.call.receipt = await self._store.settle(settlement)
-        except Failure as failure:
-            if not self._owed:
-                log.error("the store cannot take settlements, they are kept and tried again: %s", failure.message)
-            self._owed.append(settlement)
+    def _owe(self, settlement: Settlement, failure: Failure) -> None:
+        if not self._owed:
+            log.error("the store cannot take settlements, they are kept and tried again: %s", failure.message)
+        self._owed.append(settlement)
 
     async def _pay_owed(self) -> None:
         while self._owed:
@@ -238,7 +240,12 @@ def _ms(nanoseconds: int) -> float:
     return round(nanoseconds / 1e6, 3)
 
 
+@lru_cache(maxsize=4)
+def _second(unix_second: int) -> str:
+    return datetime.fromtimestamp(unix_second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def timestamp(unix_seconds: float) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(unix_seconds, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    second = int(unix_seconds)
+    return f"{_second(second)}.{int((unix_seconds - second) * 1000):03d}Z"

@@ -18,19 +18,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pricing.match import ALIASES, MAX_CHARS, candidates
+from pricing.match import ALIASES, MAX_CHARS, candidates, owners
 from pricing.price import Rates, Tariff
 from pricing.rows import Row, make, problems
 
 REMEMBERED = 4096
 """Look-ups that are kept. Names come from callers: when there are more, all are forgotten and found again (20 us each)."""
 DAY = 86_400
+SELF_HOSTED = "self-hosted"
+"""The provider of models that cost what their operator says, and never what their maker asks."""
 OTHER_THAN_TEXT = re.compile(
     r"\b(?:audio|dall|embed\w*|image\w*|live|moderation|native|omni|orpheus|realtime|research|robotics|search|sora|transcribe"
     r"|translate|tts|veo|voice|whisper)\b"
 )
 """Words in the ids of models that an unknown name is hardly one of: their units cost ten times what text does."""
-OUTLIERS = re.compile(r"openai/(?:[\w.]+-pro|gpt-4-32k|gpt-4\.5-preview)\b")
+OUTLIERS = re.compile(r"openai/(?:[\w.-]+-pro|gpt-4-32k|gpt-4\.5-preview)\b")
 """Text models that cost 5 to 60 times what their family does: OpenAI's ``-pro`` (many runs for one answer), and two withdrawn
 ones. To hold that much for a new or misspelt name would spend a budget on a guess. (Google's ``-pro`` is an ordinary model.)"""
 
@@ -51,9 +53,9 @@ class _Shelf:
         for prefixes in self._prefixes.values():
             prefixes.sort(key=lambda each: -len(each[0]))
 
-    def find(self, provider: str, model: str, at: int) -> Tariff | None:
+    def find(self, provider: str, model: str, at: int, *, resold: bool) -> Tariff | None:
         """By name; else by the longest prefix."""
-        tried = list(candidates(provider, model))
+        tried = list(candidates(provider, model, resold=resold))
         for key in tried:
             for row in self._exact.get(key, ()):
                 if row.holds(at):
@@ -75,13 +77,15 @@ class Book:
     def __init__(self, version: str, *shelves: Iterable[Row]) -> None:
         self.version = version
         self._shelves = tuple(_Shelf(rows) for rows in shelves)
+        self._own_prices = frozenset((SELF_HOSTED, *self.providers))
         self._found: dict[tuple[str, str, int], Tariff | None] = {}
         self._dearest: dict[tuple[str, int], Tariff] = {}
 
     @classmethod
     def load(cls, overrides: Path | None = None, parse: Callable[[str], Any] = json.loads) -> Book:
         """The book of the package, behind an overlay. ``parse`` reads the overlay's text; any form that comes to the same
-        document will do. ValueError lists every problem of the overlay, each with its row; OSError when it cannot be read."""
+        document will do. ValueError lists every problem of the overlay, each with its row; OSError when it cannot be read.
+        """
         files = [_builtin()]
         if overrides is not None:
             files.insert(0, _checked(overrides.read_text(encoding="utf-8"), parse))
@@ -103,7 +107,8 @@ class Book:
 
     def dearest(self, provider: str, at: int) -> Tariff:
         """What stands in for a model without a row: unit by unit the dearest standard rate, long context included, of the
-        text models of that provider, or of everybody where it has none. Marked as unpriced."""
+        text models of that provider, or of everybody where it has none. Marked as unpriced.
+        """
         key = (ALIASES.get(provider, provider), at // DAY)
         tariff = self._dearest.get(key)
         if tariff is None:
@@ -121,7 +126,8 @@ class Book:
         provider, model, day = key
         if len(model) > MAX_CHARS:
             return None
-        found = (shelf.find(provider, model, day * DAY) for shelf in self._shelves)
+        resold = self._own_prices.isdisjoint(owners(provider))
+        found = (shelf.find(provider, model, day * DAY, resold=resold) for shelf in self._shelves)
         tariff = next((each for each in found if each is not None), None)
         if len(self._found) >= REMEMBERED:
             self._found.clear()
@@ -150,7 +156,7 @@ def _checked(text: str, parse: Callable[[str], Any]) -> list[dict[str, Any]]:
     except Exception:  # whatever the parser raises on a text that is none of its form
         rows = None
     if not isinstance(rows, list):
-        raise ValueError('not a price file: {"rows": [...]} is needed')
+        raise ValueError('not a price file: {"rows": [...]} is needed')  # noqa: TRY004 - one kind of error for a file
     found = [f"row {number} ({_label(raw)}): {each}" for number, raw in enumerate(rows, 1) for each in problems(raw)]
     found = found or list(_clashes(rows))
     if found:

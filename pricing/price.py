@@ -49,7 +49,8 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Tariff:
     """The rates of one model at one moment. ``steps`` holds, for each service tier ("" = standard), the rates by rising
-    context. ``unpriced`` marks the declared estimate that stands in for a model without a row."""
+    context. ``unpriced`` marks the declared estimate that stands in for a model without a row.
+    """
 
     row: str
     book: str
@@ -83,7 +84,7 @@ class Tariff:
         return self.rate_femto("output")
 
     def rate_femto(self, unit: str) -> int:
-        """The standard rate of one unit, short context. KeyError-free for every name in ``UNITS``, ValueError otherwise."""
+        """The standard rate of one unit, short context. ValueError for a name that is not in ``UNITS``."""
         return self.steps[""][0].femto[UNITS.index(unit)]
 
     def rates(self, input_tokens: int, service_tier: str) -> tuple[Rates, str]:

@@ -16,14 +16,15 @@ of its own gets one by rule; only a rate of "0" is free.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from pricing.match import MAX_CHARS
-from pricing.price import Rates, Tariff
+from pricing.price import STANDARD_TIERS, Rates, Tariff
 from pricing.usage import UNITS
 
 KEYS = (
@@ -33,6 +34,7 @@ KEYS = (
 FOREVER = 1 << 53
 SEARCH_FEMTO = 35 * 10**12
 """$0.035: the dearest list price of one search (Google's grounding), for rows that do not name theirs."""
+_DOLLARS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 Curve = dict[int, int]
 """One unit's rate by context: femto-dollars from more than so many input tokens; -1 is where it begins."""
 
@@ -63,7 +65,7 @@ def make(raw: Mapping[str, Any], version: str) -> Row:
         row=raw["id"],
         book=version,
         steps=steps,
-        source=raw.get("source", ""),
+        source=str(raw.get("source", "")),
         source_date=str(raw.get("source_date", "")),
         context_tokens=raw.get("context_tokens"),
         max_output_tokens=raw.get("max_output_tokens"),
@@ -83,18 +85,21 @@ def _curves(block: Mapping[str, Any]) -> dict[str, Curve]:
     return curves
 
 
-def _steps(curves: dict[str, Curve], is_claude: bool) -> tuple[Rates, ...]:
+def _steps(curves: Mapping[str, Curve], is_claude: bool) -> tuple[Rates, ...]:
     """The curves cut at every threshold that any of them has, by rising context."""
     cuts = sorted({above for curve in curves.values() for above in curve})
-    return tuple(
-        Rates(_complete({unit: curve[max(each for each in curve if each <= above)] for unit, curve in curves.items()}, is_claude), above)
-        for above in cuts
-    )  # fmt: skip
+    return tuple(Rates(_complete(_cut(curves, above), is_claude), above) for above in cuts)
+
+
+def _cut(curves: Mapping[str, Curve], above: int) -> dict[str, int]:
+    """Unit -> its rate just above a threshold."""
+    return {unit: curve[max(each for each in curve if each <= above)] for unit, curve in curves.items()}
 
 
 def _complete(known: dict[str, int], is_claude: bool) -> tuple[int, ...]:
     """A rate for every unit. No discount is assumed: cached input costs what input costs, and audio and images what text of
-    their side costs. Anthropic asks 1.25 times the input rate for a cache write, and 2 times for one that lasts an hour."""
+    their side costs. Anthropic asks 1.25 times the input rate for a cache write, and 2 times for one that lasts an hour.
+    """
     text_in = known["input"]
     text_out = known.get("output", text_in)
     write = known.get("cache_write", -(-text_in * 125 // 100) if is_claude else text_in)
@@ -115,14 +120,10 @@ def _complete(known: dict[str, int], is_claude: bool) -> tuple[int, ...]:
 
 
 def _femto(unit: str, text: str) -> int:
-    """Decimal dollars to femto-dollars for one, exactly. ValueError when that is not a whole number of them."""
-    try:
-        femto = Decimal(text) * (10**15 if unit == "searches" else 10**9)
-    except InvalidOperation:
-        raise ValueError(f"{text[:40]!r} is no decimal number") from None
-    if not femto.is_finite() or femto < 0 or femto >= 10**18 or femto != femto.to_integral_value():
-        raise ValueError(f"{text[:40]!r} is not between 0 and a million dollars with at most nine places")
-    return int(femto)
+    """Decimal dollars to femto-dollars for one, exactly: nine places for a million tokens are whole ones."""
+    if not _DOLLARS.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is no decimal number of dollars with at most nine places")
+    return int(Decimal(text) * (10**15 if unit == "searches" else 10**9))
 
 
 def _moment(day: date | str | None, otherwise: int) -> int:
@@ -173,25 +174,34 @@ def _tier_problems(tiers: Any) -> Iterator[str]:
         yield "tiers: an object is needed"
         return
     for name, tier in tiers.items():
+        if name.lower() in STANDARD_TIERS:
+            yield f"tiers.{name}: is a provider's word for the standard rates"
         yield from _block_problems(tier, f"tiers.{name}.")
 
 
 def _block_problems(block: Any, where: str) -> Iterator[str]:
     """``rates`` and ``long`` of a row or of a tier."""
-    rates, long = (block.get("rates"), block.get("long", [])) if isinstance(block, dict) else (None, [])
+    if not isinstance(block, dict):
+        yield f"{where}rates: an object of unit and rate is needed"
+        return
+    rates, long = block.get("rates"), block.get("long", [])
     yield from _rate_problems(rates, f"{where}rates")
     if not isinstance(long, list):
         yield f"{where}long: a list is needed"
         return
+    named = rates if isinstance(rates, dict) else {}
     for index, step in enumerate(long):
-        here = f"{where}long.{index}"
-        if not isinstance(step, dict) or type(step.get("above")) is not int or step["above"] < 1:
-            yield f"{here}.above: a number of input tokens is needed"
-            continue
-        yield from _rate_problems(step.get("rates"), f"{here}.rates")
-        for unit in step["rates"] if isinstance(step.get("rates"), dict) and isinstance(rates, dict) else ():
-            if unit not in rates:
-                yield f"{here}.rates.{unit}: has no rate for a short context"
+        yield from _step_problems(step, f"{where}long.{index}", named)
+
+
+def _step_problems(step: Any, where: str, short: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(step, dict) or type(step.get("above")) is not int or step["above"] < 1:
+        yield f"{where}.above: a number of input tokens is needed"
+        return
+    yield from _rate_problems(step.get("rates"), f"{where}.rates")
+    for unit in step["rates"] if isinstance(step.get("rates"), dict) else ():
+        if unit in UNITS and unit not in short:
+            yield f"{where}.rates.{unit}: has no rate for a short context"
 
 
 def _rate_problems(rates: Any, where: str) -> Iterator[str]:

@@ -1,16 +1,7 @@
-"""Fixtures that every folder of tests may use."""
+"""What holds for every test: values are frozen for real (in service they are frozen for the type checker only)."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
 
-import pytest
-
-from tests.harness.scripted import ScriptedUpstream
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """A scripted upstream on a free port; what it answers is its test's business."""
-    async with ScriptedUpstream() as server:
-        yield server
+os.environ["TOLLGATE_FROZEN"] = "1"  # read by gateway.value when the first value is defined, hence before any import

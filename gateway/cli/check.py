@@ -13,6 +13,16 @@ import yaml
 from gateway.loading import Problems, canonical, load, version
 
 DEFAULT_FILE = Path("tollgate.yaml")
+FLOAT = "tag:yaml.org,2002:float"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes an amount of dollars as a person would, without quotes; it is text to us, so that it never is a float."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way to be told
+        first: [(tag, pattern) for tag, pattern in known if tag != FLOAT]
+        for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
 
 
 def find_config(option: Path | None) -> Path | None:
@@ -47,4 +57,4 @@ def check(config: Path | None, as_json: bool) -> None:
         )
         return
     click.echo(f"# {path or 'built-in defaults'}: valid, version {version(settings)}")
-    click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())
+    click.echo(yaml.dump(shown, Dumper=_Dumper, sort_keys=False, allow_unicode=True).rstrip())

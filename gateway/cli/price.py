@@ -1,113 +1,161 @@
-"""``tollgate price``: what one usage costs, line by line, with the rates, their source and the book's version."""
+"""``tollgate price``: what one usage costs, line by line, with the rates' source and the version of the price book."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pricing.book import Book
-from pricing.match import candidates
-from pricing.money import format_usd
-from pricing.price import Tariff
+from pricing.money import Cost, format_usd
+from pricing.price import Line, Tariff, bill
 from pricing.price import price as price_usage
-from pricing.usage import UNITS, Usage
+from pricing.usage import Usage
 
-PROVIDERS_BY_PREFIX = (("claude", "anthropic"), ("gemini", "google"))
+MAKERS = ("openai", "anthropic", "google")
+"""Whose price is meant first where nobody is named and several sell a model."""
 
 
 @click.command()
 @click.argument("model")
-@click.option("--input", "input_", type=click.IntRange(0), default=0, help="Input tokens, cached ones included.")
-@click.option("--cached", type=click.IntRange(0), default=0, help="How many of them were read from a cache.")
-@click.option("--output", type=click.IntRange(0), default=0, help="Output tokens, reasoning included.")
-@click.option("--provider", default="", help="Who bills; guessed from the model's name if left out.")
-@click.option(
-    "--at", type=click.DateTime(["%Y-%m-%d"]), default=None, help="Prices of this day (UTC) instead of today's."
-)
+@click.option("--input", "input_", type=click.IntRange(0), default=0, metavar="N", help="Input tokens, all of them.")
+@click.option("--cached", type=click.IntRange(0), default=0, metavar="N", help="How many of them came from a cache.")
+@click.option("--cache-write", type=click.IntRange(0), default=0, metavar="N", help="How many were written to one.")
+@click.option("--output", type=click.IntRange(0), default=0, metavar="N", help="Output tokens, reasoning included.")
+@click.option("--searches", type=click.IntRange(0), default=0, metavar="N", help="Web searches.")
+@click.option("--provider", default="", help="Who bills. Default: whoever makes or sells the model.")
+@click.option("--at", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="Day of the call, UTC. Default: today.")
 @click.option("--tier", default="", help="Service tier: batch, flex, priority, ...")
-@click.option("--overrides", type=click.Path(exists=True, path_type=Path), help="A file of price rows that go first.")
+@click.option(
+    "--overrides", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Price rows that go first."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def price(
-    model: str,
-    input_: int,
-    cached: int,
-    output: int,
-    provider: str,
-    at: datetime | None,
-    tier: str,
-    overrides: Path | None,
-    as_json: bool,
+    model: str, provider: str, at: datetime | None, tier: str, overrides: Path | None, as_json: bool, **counts: int
 ) -> None:
-    """Price one usage of MODEL and show where the rates come from."""
-    if cached > input_:
-        raise click.UsageError("--cached is a part of --input and cannot be more")
-    try:
-        book = Book.load(overrides)
-    except ValueError as error:
-        raise click.ClickException(f"{overrides}: {error}") from None
-    moment = int((at.replace(tzinfo=UTC) if at else datetime.now(UTC)).timestamp())
-    provider = provider or _provider(model)
-    tariff = book.tariff(provider, model, moment)
-    if tariff is None:
-        click.echo(f"{provider} has no price for {model!r} in book {book.version}.", err=True)
-        near = book.near(model)
-        if near:
-            click.echo(f"Near: {', '.join(near)}", err=True)
+    """Price one usage of MODEL and show how.
+
+    Exit status 1 when the price book does not know the model.
+    """
+    usage = _usage(**counts)
+    book = _book(overrides)
+    moment = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
+    sellers = _sellers(book, model, provider, int(moment.timestamp()))
+    if not sellers:
+        _unknown(book, model, provider, moment, as_json)
         sys.exit(1)
-    usage = Usage(input=input_ - cached, cached_input=cached, output=output)
-    explained = _explain(usage, tariff, tier)
-    click.echo(json.dumps(explained, indent=2) if as_json else _table(model, explained))
+    seller, tariff = sellers[0]
+    cost, lines = price_usage(usage, tariff, tier), bill(usage, tariff, tier)
+    if as_json:
+        click.echo(json.dumps(_document(model, seller, moment, tariff, cost, lines), indent=2))
+        return
+    click.echo(f"{model}: ${format_usd(cost.nanousd)} at {seller} on {moment:%Y-%m-%d}\n")
+    click.echo(_table(lines, cost))
+    click.echo(_notes(tariff, cost, [name for name, _ in sellers[1:]]))
 
 
-def _provider(model: str) -> str:
-    name = next(iter(candidates(model)))[1]
-    return next((owner for prefix, owner in PROVIDERS_BY_PREFIX if name.startswith(prefix)), "openai")
+def _usage(input_: int, cached: int, cache_write: int, output: int, searches: int) -> Usage:
+    """Fields that do not overlap, from counts that do."""
+    fresh = input_ - cached - cache_write
+    if fresh < 0:
+        raise click.UsageError("--cached and --cache-write are parts of --input and cannot be more")
+    return Usage(input=fresh, cached_input=cached, cache_write=cache_write, output=output, searches=searches)
 
 
-def _explain(usage: Usage, tariff: Tariff, tier: str) -> dict[str, object]:
-    rates, _ = tariff.rates(usage.input_tokens, tier)
-    cost = price_usage(usage, tariff, tier)
-    lines = [
-        {
-            "unit": unit,
-            "count": count,
-            "usd_per_million": format(Decimal(rate) / 10**9, "f"),
-            "usd": format((Decimal(count * rate) / 10**15).normalize(), "f"),
-        }
-        for unit, rate in zip(UNITS, rates.femto, strict=True)
-        if (count := getattr(usage, unit))
+def _book(overrides: Path | None) -> Book:
+    try:
+        return Book.load(overrides)
+    except ValueError as problems:
+        click.echo(f"{overrides}:\n{problems}", err=True)
+        sys.exit(2)
+
+
+def _sellers(book: Book, model: str, provider: str, at: int) -> list[tuple[str, Tariff]]:
+    """(provider, tariff) of the one that was named, or of everybody who has the model, makers first."""
+    names = [provider] if provider else [*MAKERS, *(name for name in book.providers if name not in MAKERS)]
+    found = ((name, book.tariff(name, model, at)) for name in names)
+    return [(name, tariff) for name, tariff in found if tariff is not None]
+
+
+def _unknown(book: Book, model: str, provider: str, moment: datetime, as_json: bool) -> None:
+    near = book.near(model, provider)
+    if as_json:
+        click.echo(json.dumps({"model": model, "provider": provider, "error": "no price", "near": near}, indent=2))
+        return
+    where = f" at {provider}" if provider else ""
+    click.echo(f"The price book has no price for {model!r}{where} on {moment:%Y-%m-%d}.", err=True)
+    if near:
+        click.echo(f"Names that look like it: {', '.join(near)}", err=True)
+
+
+# -- shown ----------------------------------------------------------------------------------------------------------------
+
+
+def _dollars(femto: int) -> str:
+    """Femto-dollars as dollars, exactly, at least two places."""
+    whole, part = divmod(femto, 10**15)
+    return f"{whole}.{f'{part:015d}'.rstrip('0'):0<2}"
+
+
+def _rate(line: Line) -> tuple[str, str]:
+    """(dollars, for how much)."""
+    return (_dollars(line.rate_femto), "1") if line.unit == "searches" else (_dollars(line.rate_femto * 10**6), "1M")
+
+
+def _table(lines: Sequence[Line], cost: Cost) -> str:
+    """Columns that line up, amounts at the decimal point."""
+    head = ("unit", "count", "$ per", "", "$")
+    body = [(line.unit, f"{line.count:,}", *_rate(line), _dollars(line.femto)) for line in lines]
+    foot = ("total", "", "", "", format_usd(cost.nanousd))
+    places = max(len(row[4].partition(".")[2]) for row in [*body, foot])
+    amounts = [row[4] + " " * (places - len(row[4].partition(".")[2])) for row in [*body, foot]]
+    rows = [(*row[:4], amount) for row, amount in zip([*body, foot], amounts, strict=True)]
+    width = [max(len(row[column]) for row in [head, *rows]) for column in range(5)]
+    text = [
+        f"  {row[0]:<{width[0]}}  {row[1]:>{width[1]}}  {row[2]:>{width[2]}} {row[3]:<{width[3]}}  {row[4]:>{width[4]}}".rstrip()
+        for row in [head, *rows]
+    ]
+    rule = "  " + "-" * (sum(width) + 7)
+    return "\n".join([text[0], rule, *text[1:-1], *([rule] if body else []), text[-1]])
+
+
+def _notes(tariff: Tariff, cost: Cost, others: Sequence[str]) -> str:
+    """Where the rates come from, and what the marks behind a row mean."""
+    lines = ["", f"row     {', '.join(cost.rows)}", f"source  {tariff.source or 'not named'}"]
+    lines[-1] += f", seen {tariff.source_date}" if tariff.source_date else ""
+    lines.append(f"book    {cost.book}")
+    marks = cost.rows[0].split("#")[1:]
+    if "unknown-tier" in marks:
+        lines.append("note    the row has no rates for this service tier; these are the standard ones")
+    if "long" in marks:
+        lines.append("note    long context: its rates hold for the whole call")
+    if others:
+        lines.append(f"note    also sold by {', '.join(others)}; --provider chooses")
+    return "\n".join(lines)
+
+
+def _document(
+    model: str, provider: str, moment: datetime, tariff: Tariff, cost: Cost, lines: Sequence[Line]
+) -> dict[str, Any]:
+    """The same for a script. Dollars are decimal strings; ``per`` says for how many of the unit a rate is."""
+    shown = [
+        {"unit": line.unit, "count": line.count, "rate_usd": rate, "per": per, "usd": _dollars(line.femto)}
+        for line, (rate, per) in ((line, _rate(line)) for line in lines)
     ]
     return {
+        "model": model,
+        "provider": provider,
+        "at": moment.isoformat(timespec="seconds"),
         "cost_usd": format_usd(cost.nanousd),
         "cost_nanousd": cost.nanousd,
-        "lines": lines,
-        "rows": list(cost.rows),
+        "lines": shown,
+        "rows": cost.rows,
         "source": tariff.source,
-        "checked": tariff.checked,
+        "source_date": tariff.source_date,
         "pricebook": cost.book,
     }
-
-
-def _table(model: str, explained: dict[str, object]) -> str:
-    lines = explained["lines"]
-    rows = [("", "tokens", "$ per million", "$")]
-    if isinstance(lines, list):
-        rows += [(each["unit"], f"{each['count']:,}", each["usd_per_million"], each["usd"]) for each in lines]
-    rows.append(("total", "", "", str(explained["cost_usd"])))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    text = [f"{model}: ${explained['cost_usd']}", ""]
-    text += [
-        "  ".join([row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in (1, 2, 3))]).rstrip()
-        for row in rows
-    ]
-    checked = f", checked {explained['checked']}" if explained["checked"] else ""
-    marks = explained["rows"]
-    shown = ", ".join(marks) if isinstance(marks, list) else ""
-    return "\n".join(
-        [*text, "", f"row     {shown}", f"source  {explained['source']}{checked}", f"book    {explained['pricebook']}"]
-    )

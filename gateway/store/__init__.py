@@ -14,18 +14,19 @@ Failures of the store are ``Failure(STORE_UNAVAILABLE)``. The store's clock is t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.accounts import Account, Balance, Claim, Hold
     from gateway.call import Receipt
-    from gateway.errors import Refusal
+    from gateway.errors import Failure, Refusal
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settlement:
     """What is booked for a finished call. ``record`` is the Record as JSON; ``accounts`` those of its claims."""
 
@@ -52,6 +53,9 @@ class Store(Protocol):
 
     async def settle(self, settlement: Settlement) -> Receipt:
         """Book the cost, drop the hold, keep the record."""
+
+    async def settle_all(self, settlements: Sequence[Settlement]) -> list[Receipt | Failure]:
+        """The same for several calls at once; one that fails does not keep the others back."""
 
     async def release(self, call_id: str) -> None:
         """Drop the hold, charge nothing."""

@@ -228,6 +228,11 @@ class Arrival:
         if self.relay is not None:
             self.relay.front_lost(drain_s=self._drain_s)
 
+    @property
+    def is_here(self) -> bool:
+        """The whole body has arrived already, as small ones do: it can leave in one write, and a second time if need be."""
+        return self.has_body and self._content.is_eof()
+
     async def body(self) -> bytes:
         """The whole body; Failure when it is too large, broken, or the client left."""
         if not self.has_body:

@@ -1,4 +1,7 @@
-"""Gateways in front of a scripted upstream."""
+"""Gateways in front of a scripted upstream.
+
+The tests of a module share one event loop, one upstream and, unless they need a config of their own, one gateway.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,31 @@ from tests.harness.scripted import ScriptedUpstream
 Serve = Callable[..., Awaitable[Any]]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def standing_upstream() -> AsyncIterator[ScriptedUpstream]:
+    """One upstream for all tests of a module."""
+    async with ScriptedUpstream() as server:
+        yield server
+
+
 @pytest.fixture
+def upstream(standing_upstream: ScriptedUpstream) -> ScriptedUpstream:
+    """It, having forgotten the test before."""
+    standing_upstream.forget()
+    return standing_upstream
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(standing_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
+    """A gateway with nothing but upstreams in its config; it builds its vocabulary once a module (0.3 s), not once a test."""
+    folder = tmp_path_factory.mktemp("standing")
+    async with in_process(folder, config_for(folder, standing_upstream, front={"shutdown_grace": "200ms"})) as serving:
+        yield serving
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def serve(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Serve]:
-    """Starts a gateway before ``upstream``; keyword arguments are blocks of its config (``up``: keys of the upstreams)."""
+    """Starts a gateway of a test's own; keyword arguments are blocks of its config (``up``: keys of the upstreams)."""
     async with AsyncExitStack() as stack:
 
         async def start(place: ScriptedUpstream | str = upstream, **blocks: Any) -> Any:
@@ -30,30 +55,7 @@ async def serve(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Ser
         yield start
 
 
-@pytest.fixture
-async def gateway(serve: Serve) -> Any:
-    """A gateway with nothing but upstreams in its config."""
-    return await serve()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_upstream() -> AsyncIterator[ScriptedUpstream]:
-    """One upstream for a module of many short tests, each of which sets what it answers."""
-    async with ScriptedUpstream() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_gateway(
-    shared_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Any]:
-    """A gateway before ``shared_upstream``: it builds its vocabulary once (0.3 s) instead of once a test."""
-    folder = tmp_path_factory.mktemp("shared")
-    async with in_process(folder, config_for(folder, shared_upstream, front={"shutdown_grace": "200ms"})) as gateway:
-        yield gateway
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def spawn(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[GatewayProcess]]]:
     """The same as ``serve``, as a process of its own; killed when the test is over."""
     processes: list[GatewayProcess] = []
@@ -83,7 +85,7 @@ def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def tls_upstream(authority: trustme.CA) -> AsyncIterator[ScriptedUpstream]:
     """A scripted upstream behind TLS."""
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -11,6 +11,8 @@ from tests.harness.messages import chunked, request, response
 from tests.harness.scripted import ScriptedUpstream
 from tests.harness.sinful import Sin, proxy
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 REQUEST = request(
     "POST", "/v1/a%2Fb//..?q=&q", ("X-Case", "1"), ("x-case", "2"), ("X-Tollgate-Team", "a"), body=b'{"b": 1, "a": 2}'
 )

@@ -148,12 +148,24 @@ async def _is_ready(session: aiohttp.ClientSession, admin_url: str) -> bool:
         return False
 
 
-async def record_of(admin_url: str, call_id: str) -> dict[str, Any]:
+async def record_of(admin_url: str, call_id: bytes | str | None) -> dict[str, Any]:
     """The record of a call, as soon as its books are right (that happens after the answer)."""
+    name = call_id.decode() if isinstance(call_id, bytes) else call_id
     async with asyncio.timeout(15), aiohttp.ClientSession() as session:
         while True:
-            async with session.get(f"{admin_url}/api/v1/calls/{call_id}") as response:
-                if response.status == 200:
-                    record: dict[str, Any] = await response.json()
+            async with session.get(f"{admin_url}/api/v1/calls/{name}") as response:
+                record: dict[str, Any] = await response.json()
+                if record.get("state") == "finished":
                     return record
+            await asyncio.sleep(0.01)
+
+
+async def records(admin_url: str, count: int = 1) -> list[dict[str, Any]]:
+    """All records, newest first, as soon as there are so many."""
+    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"{admin_url}/api/v1/calls?limit=500") as response:
+                found: list[dict[str, Any]] = (await response.json())["calls"]
+                if len(found) >= count:
+                    return found
             await asyncio.sleep(0.01)

@@ -179,7 +179,11 @@ async def pieces_of(incoming: Incoming, head: Head, body: Body) -> AsyncIterator
     """The body piece by piece: chunks as they were framed, else as much as each read brought. Fills ``body.trailers``."""
     if body.framing == "chunked":
         while (size := int((await incoming.through(b"\r\n")).partition(b";")[0], 16)) > 0:
-            yield await incoming.exactly(size)
+            try:
+                yield await incoming.exactly(size)
+            except CutOff as cut:
+                yield cut.left
+                raise CutOff(cut.how, b"") from None
             if await incoming.exactly(2) != b"\r\n":
                 raise ValueError("a chunk does not end where its size says")
         body.trailers = await _trailers(incoming)

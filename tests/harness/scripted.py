@@ -85,11 +85,8 @@ class ScriptedUpstream:
     """
 
     def __init__(self, answer: Answer = (), *, tls: ssl.SSLContext | None = None) -> None:
+        self.forget()
         self.answer = answer
-        self.greeting: Script = ()
-        self.read_body = True
-        self.keep_content = True
-        self.seen: list[Seen] = []
         self.wires: list[Wire] = []
         self.port = 0
         self._tls = tls
@@ -115,6 +112,14 @@ class ScriptedUpstream:
         for wire in self.wires:
             wire.writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def forget(self) -> None:
+        """As new, but for the connections that are open."""
+        self.answer: Answer = ()
+        self.greeting: Script = ()
+        self.read_body = True
+        self.keep_content = True
+        self.seen: list[Seen] = []
 
     @property
     def url(self) -> str:
@@ -158,6 +163,9 @@ class ScriptedUpstream:
             try:
                 if await self._play(wire, seen, script):
                     return
+            except ConnectionError:
+                seen.gone.set()
+                raise
             finally:
                 if watching is not None:
                     watching.cancel()

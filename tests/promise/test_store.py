@@ -262,6 +262,15 @@ async def test_asked_in_one_moment_is_done_in_order(opened):
         assert await balance(store) == (40 * CENT, 60 * CENT)
 
 
+async def test_a_hold_can_be_given_back_and_taken_again_in_one_moment(opened):
+    """What stands in the books from before is replaced, whatever comes together."""
+    async with opened() as store:
+        await store.reserve("a", [claim(amount=7)])
+        _, again = await asyncio.gather(store.release("a"), store.reserve("a", [claim(amount=9)]))
+        assert isinstance(again, Hold)
+        assert (await balance(store), await store.holds(), await store.check()) == ((0, 9), 1, 0)
+
+
 async def test_records_are_listed_newest_first(opened):
     """With a cursor, and for one correlation id."""
     async with opened() as store:

@@ -1,188 +1,195 @@
-"""book, match, price: the right row at the right moment, the sum of its parts, and never nothing for something."""
+"""The book: its version, its overlay, what it remembers, and what stands in for a model without a price."""
 
 import json
-from datetime import UTC, datetime
-from decimal import Decimal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pricing.book import Book, read_rows
+from pricing.book import REMEMBERED, Book
 from pricing.price import price
 from pricing.usage import UNITS, Usage
 
 BOOK = Book.load()
-NOW = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp())
-COUNTS = st.integers(0, 10**7)
-USAGES = st.builds(Usage, **dict.fromkeys(UNITS, COUNTS))
-ROW = {"id": "me/x", "provider": "me", "names": ["X"], "rates": {"input": "1", "output": "2"}}
+AT = 1795000000  # 2026-11-18
+DAY = 86_400
+MINE = {"id": "mine", "provider": "openai", "names": ["gpt-4o"], "rates": {"input": "1", "output": "2"}}
 
 
-def book_of(tmp_path, *rows):
-    path = tmp_path / "prices.json"
-    path.write_text(json.dumps({"rows": rows}))
-    return Book.load(path)
+def overlay(path, *rows):
+    path.joinpath("prices.json").write_text(json.dumps({"rows": rows}))
+    return Book.load(path / "prices.json")
 
 
-@pytest.mark.parametrize(
-    ("provider", "model", "input_usd", "cached_usd", "output_usd"),
-    [  # dollars per million, from the vendors' pricing pages as two public tables agree on them
-        ("openai", "gpt-4o", "2.5", "1.25", "10"),
-        ("openai", "gpt-4o-mini", "0.15", "0.075", "0.6"),
-        ("openai", "gpt-4.1", "2", "0.5", "8"),
-        ("openai", "gpt-5", "1.25", "0.125", "10"),
-        ("openai", "o3", "2", "0.5", "8"),
-        ("openai", "o4-mini", "1.1", "0.275", "4.4"),
-        ("openai", "text-embedding-3-small", "0.02", "0.02", "0"),
-        ("anthropic", "claude-opus-4-5", "5", "0.5", "25"),
-        ("anthropic", "claude-sonnet-4-5", "3", "0.3", "15"),
-        ("anthropic", "claude-haiku-4-5", "1", "0.1", "5"),
-        ("google", "gemini-2.5-pro", "1.25", "0.125", "10"),
-        ("google", "gemini-2.5-flash", "0.3", "0.03", "2.5"),
-    ],
-)
-def test_the_book_has_the_vendors_rates(provider, model, input_usd, cached_usd, output_usd):
-    """A dozen rows, by hand."""
-    tariff = BOOK.tariff(provider, model, NOW)
-    rates = [Decimal(tariff.rate_femto(unit)) / 10**9 for unit in ("input", "cached_input", "output")]
-    assert rates == [Decimal(input_usd), Decimal(cached_usd), Decimal(output_usd)]
+def row_of(book, provider, model, at=AT):
+    tariff = book.tariff(provider, model, at)
+    return tariff and tariff.row
+
+
+def test_the_version_is_the_content(tmp_path):
+    """16 hex digits; with an overlay its own behind them; the same rows give the same."""
+    assert len(BOOK.version) == 16
+    int(BOOK.version, 16)
+    one, same, other = (
+        overlay(tmp_path, MINE),
+        overlay(tmp_path, dict(reversed(MINE.items()))),
+        overlay(tmp_path, MINE | {"id": "x"}),
+    )
+    assert one.version == same.version != other.version
+    assert one.version.startswith(f"{BOOK.version}+")
+    assert one.tariff("openai", "gpt-4o", AT).book == one.version
+
+
+def test_an_override_goes_first_for_dated_releases_too(tmp_path):
+    """A provider answers with the release's name: a negotiated price would otherwise never apply."""
+    book = overlay(tmp_path, MINE)
+    assert {row_of(book, "openai", model) for model in ("gpt-4o", "gpt-4o-2024-08-06", "openai/gpt-4o")} == {"mine"}
+    assert row_of(book, "openai", "gpt-4o-mini") == "openai/gpt-4o-mini"
+    assert row_of(book, "azure", "gpt-4o") == "mine"
+
+
+def test_an_override_of_azure_leaves_openai_alone(tmp_path):
+    """Azure bills by OpenAI's list only where it has no rows of its own."""
+    book = overlay(tmp_path, MINE | {"provider": "azure"})
+    assert (row_of(book, "azure", "gpt-4o"), row_of(book, "openai", "gpt-4o")) == ("mine", "openai/gpt-4o")
 
 
 @pytest.mark.parametrize(
     ("provider", "model", "row"),
     [
-        ("openai", "gpt-4o-2024-08-06", "openai/gpt-4o"),
         ("openai", "GPT-4o-mini", "openai/gpt-4o-mini"),
-        ("openai", "openai/gpt-4o-mini", "openai/gpt-4o-mini"),
         ("openai", "gpt-5-2025-08-07", "openai/gpt-5"),
         ("anthropic", "claude-sonnet-4-5-20250929", "anthropic/claude-sonnet-4-5"),
         ("anthropic", "claude-sonnet-4-5@20250929", "anthropic/claude-sonnet-4-5"),
-        ("google", "models/gemini-2.5-pro", "google/gemini-2.5-pro"),
-        ("gemini", "gemini-2.5-pro", "google/gemini-2.5-pro"),
+        ("gemini", "models/gemini-2.5-pro", "google/gemini-2.5-pro"),
+        ("groq", "openai/gpt-oss-120b", "groq/openai/gpt-oss-120b"),
         ("elsewhere", "anthropic/claude-haiku-4-5", "anthropic/claude-haiku-4-5"),
+        ("", "openai/gpt-4o", "openai/gpt-4o"),
         ("openai", "ft:gpt-4o-mini-2024-07-18:acme::abc", "openai/ft:gpt-4o-mini"),
+        ("openai", "ft:gpt-4.1:acme::abc", None),
+        ("self-hosted", "openai/gpt-4o", None),
+        ("anthropic", "openai/gpt-4o", None),
     ],
 )
 def test_names_resolve_by_rule(provider, model, row):
-    """Releases, prefixes, case, fine-tunes."""
-    tariff = BOOK.tariff(provider, model, NOW)
-    assert tariff is not None
-    assert tariff.row.split("@")[0].startswith(row)
+    """Releases, prefixes, case, fine-tunes; only a provider without prices of its own passes on another's."""
+    assert row_of(BOOK, provider, model) == row
 
 
 @pytest.mark.parametrize(
-    "model", ["", "gpt-5-unknown", "gpt-4o-ultra", "gpt", "x" * 10_000, "ft:unknown:a", "/", "a/b/c", "\n"]
+    "model", ["", "gpt-5-unknown", "gpt-4o-ultra", "gpt", "x" * 10_000, "ft:unknown:a", "/", "a/b/c", "\n", "models/"]
 )
 def test_a_name_that_only_looks_known_is_unknown(model):
     """It may be a dearer model: nothing is guessed."""
-    assert BOOK.tariff("openai", model, NOW) is None
+    assert row_of(BOOK, "openai", model) is None
 
 
-def test_the_stand_in_for_an_unknown_model_is_the_dearest_of_its_family():
-    """Never zero, marked as unpriced, at least as dear as any general model of the provider."""
-    for provider in ("openai", "anthropic", "google", "somebody"):
-        tariff = BOOK.dearest(provider, NOW)
-        assert tariff.unpriced
-        assert price(Usage(input=1), tariff).unpriced
-        assert all(rate > 0 for unit, rate in zip(UNITS, tariff.steps[""][0].femto, strict=True) if unit != "searches")
-    assert BOOK.dearest("anthropic", NOW).rate_femto("input") >= BOOK.tariff(
-        "anthropic", "claude-opus-4-5", NOW
-    ).rate_femto("input")
+def test_an_override_that_starts_later_is_not_missed(tmp_path):
+    """Whatever was looked up and remembered the day before."""
+    book = overlay(tmp_path, MINE | {"valid_from": "2026-11-19", "valid_to": "2026-11-20"})
+    seen = [row_of(book, "openai", "gpt-4o", AT + day * DAY) for day in (0, 1, 2, 1)]
+    assert seen == ["openai/gpt-4o", "mine", "openai/gpt-4o", "mine"]
 
 
-@given(USAGES)
-def test_the_bill_is_the_sum_of_its_fields(usage):
-    """Each field priced alone, added up exactly, rounded once."""
-    tariff = BOOK.tariff("openai", "gpt-4o", NOW)
-    total = sum(getattr(usage, unit) * tariff.rate_femto(unit) for unit in UNITS)
-    assert price(usage, tariff).nanousd == (2 * total + 10**6) // (2 * 10**6)
-
-
-@given(
-    USAGES,
-    st.sampled_from(["claude-sonnet-4-5", "gpt-5.4", "gemini-2.5-pro"]),
-    st.sampled_from(["", "batch", "flex", "wat"]),
-)
-def test_no_price_is_above_the_provable_bound(usage, model, tier):
-    """All input at the dearest input rate and all output at the dearest output rate bound every tier and context."""
-    provider = {"c": "anthropic", "g": "openai"}[model[0]] if not model.startswith("gemini") else "google"
-    tariff = BOOK.tariff(provider, model, NOW)
-    text = Usage(
-        usage.input,
-        usage.cached_input,
-        usage.cache_write,
-        usage.cache_write_1h,
-        output=usage.output,
-        reasoning=usage.reasoning,
-    )
-    bound = text.input_tokens * tariff.dearest_input_femto + text.output_tokens * tariff.dearest_output_femto
-    assert price(text, tariff, tier).nanousd <= -(-bound // 10**6)
-
-
-def test_long_context_changes_the_rate_of_the_whole_call():
-    """Above 200,000 input tokens the provider bills all of them at the second rate."""
-    tariff = BOOK.tariff("google", "gemini-2.5-pro", NOW)
-    assert price(Usage(input=200_000), tariff).nanousd == 250_000_000
-    assert price(Usage(input=200_001), tariff).nanousd == 200_001 * 2_500
-    assert price(Usage(input=1, cached_input=200_000, output=1000), tariff).rows == ("google/gemini-2.5-pro#long",)
-
-
-def test_a_tier_has_its_own_rates_and_an_unknown_one_says_so():
-    """batch halves gpt-4o-mini; a tier that no row knows is charged the standard rate, marked."""
-    tariff = BOOK.tariff("openai", "gpt-4o-mini", NOW)
-    usage = Usage(input=1_000_000)
-    assert price(usage, tariff, "batch").nanousd == 75_000_000
-    assert price(usage, tariff, "default") == price(usage, tariff)
-    unknown = price(usage, tariff, "warp")
-    assert (unknown.nanousd, unknown.rows) == (150_000_000, ("openai/gpt-4o-mini#unknown-tier",))
-
-
-def test_rows_are_valid_in_their_dates_only(tmp_path):
-    """The first day counts, the last does not."""
+def test_the_longest_prefix_wins_and_a_name_beats_it(tmp_path):
+    """``*`` is an operator's word; the book's own rows never match by prefix."""
     rows = [
-        ROW | {"id": "old", "valid_to": "2026-01-01"},
-        ROW | {"id": "new", "valid_from": "2026-01-01", "rates": {"input": "3"}},
+        {"id": name, "provider": "self-hosted", "names": [name], "rates": {"input": "0"}}
+        for name in ("*", "llama-*", "llama-3")
     ]
-    book = book_of(tmp_path, *rows)
-    switch = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
-    assert [book.tariff("me", "x", at).row for at in (switch - 1, switch, switch - 1)] == ["old", "new", "old"]
+    book = overlay(tmp_path, *rows)
+    found = [row_of(book, "self-hosted", model) for model in ("qwen", "llama-4", "llama-3", "llama-3-2024-01-01")]
+    assert found == ["*", "llama-*", "llama-3", "llama-3"]
+    assert price(Usage(input=10, output=10), book.tariff("self-hosted", "qwen", AT)).nanousd == 0
 
 
-def test_overrides_go_first_and_change_the_version(tmp_path):
-    """A negotiated price wins over the list; a record that names the version can be told apart."""
-    mine = ROW | {"id": "deal", "provider": "openai", "names": ["gpt-4o"], "rates": {"input": "0", "output": "0"}}
-    book = book_of(tmp_path, mine)
-    assert price(Usage(input=10**6, reasoning=5), book.tariff("openai", "gpt-4o", NOW)).nanousd == 0
-    assert book.version.startswith(BOOK.version + "+")
-    assert book.tariff("openai", "gpt-4o-mini", NOW).row == "openai/gpt-4o-mini"
+def test_all_problems_of_an_overlay_are_told_with_their_row(tmp_path):
+    """One line each; the first row is row 1."""
+    with pytest.raises(ValueError) as error:
+        overlay(
+            tmp_path, MINE | {"rates": {"input": 1, "outptu": "2"}}, MINE, MINE | {"id": "bad", "valid_to": "never"}
+        )
+    assert [line.partition(": ")[0] for line in str(error.value).splitlines()] == [
+        "row 1 (mine)",
+        "row 1 (mine)",
+        "row 3 (bad)",
+    ]
 
 
-@pytest.mark.parametrize(
-    ("row", "problem"),
-    [
-        ({}, "id is missing"),
-        (ROW | {"rates": {"input": 1}}, "decimal number in quotes"),
-        (ROW | {"rates": {"output": "1"}}, "a rate for input is needed"),
-        (ROW | {"rates": {"input": "1", "tokens": "1"}}, "unknown units: tokens"),
-        (ROW | {"rates": {"input": "-1"}}, "not a whole number"),
-        (ROW | {"valid_from": "someday"}, "Invalid isoformat"),
-        (ROW | {"long": [{"rates": {}}]}, "not of the form"),
-    ],
-)
-def test_a_bad_override_is_refused_with_its_row(row, problem):
-    """All problems, each with the number of its row."""
-    with pytest.raises(ValueError, match=problem) as error:
-        read_rows(json.dumps({"rows": [ROW, row]}))
-    assert "row 2" in str(error.value)
+def test_two_prices_at_the_same_time_are_a_problem(tmp_path):
+    """Which of them holds would be a matter of order; rows that follow each other are not."""
+    overlay(tmp_path, MINE | {"valid_to": "2026-11-19"}, MINE | {"id": "next", "valid_from": "2026-11-19"})
+    with pytest.raises(ValueError, match=r"row 2 \(again\): names: 'gpt-4o' has a price in row 1"):
+        overlay(tmp_path, MINE, MINE | {"id": "again", "names": ["GPT-4o"]})
 
 
-def test_the_version_is_the_content():
-    """Two loads agree."""
-    assert Book.load().version == BOOK.version
+@pytest.mark.parametrize("text", ["", "rows: []", "[]", "5", '{"rows": 5}', "null"])
+def test_a_file_of_another_form_is_refused(tmp_path, text):
+    """In words, not with a trace."""
+    path = tmp_path / "prices.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="not a price file"):
+        Book.load(path)
 
 
-def test_every_row_of_the_package_has_a_source():
-    """Provenance is a column."""
-    for _, _, _, tariff in BOOK._every:
-        assert tariff.source.startswith("https://")
+def test_an_overlay_may_be_in_any_form_that_its_parser_reads(tmp_path):
+    """The library itself knows JSON only."""
+    path = tmp_path / "prices.txt"
+    path.write_text("mine")
+    assert row_of(Book.load(path, lambda text: {"rows": [MINE | {"id": text}]}), "openai", "gpt-4o") == "mine"
+
+
+def test_what_is_remembered_is_bounded():
+    """Names come from callers."""
+    book = Book.load()
+    for number in range(REMEMBERED + 10):
+        book.tariff("openai", f"made-up-{number}", AT)
+        book.dearest(f"nobody-{number}", AT) if number < 10 else None
+    book.tariff("openai", "x" * 10_000_000, AT)
+    assert len(book._found) <= REMEMBERED
+    assert max(len(model) for _, model, _ in book._found) < 300
+    assert row_of(book, "openai", "gpt-4o") == "openai/gpt-4o"
+
+
+def test_an_unpriced_model_costs_the_dearest_of_its_family():
+    """Unit by unit, marked, and never nothing."""
+    estimate = BOOK.dearest("anthropic", AT)
+    assert (estimate.unpriced, estimate.rows, estimate.book) == (True, ("anthropic/unpriced",), BOOK.version)
+    assert (estimate.likely_input_femto, estimate.likely_output_femto) == (15 * 10**9, 75 * 10**9), "claude-opus-4"
+    assert price(Usage(output=1), estimate).unpriced
+
+
+@pytest.mark.parametrize("provider", [*BOOK.providers, "self-hosted", "", "nobody"])
+def test_no_estimate_is_free_in_any_unit(provider):
+    """Unknown is never free."""
+    estimate = BOOK.dearest(provider, AT)
+    assert all(estimate.rate_femto(unit) > 0 for unit in UNITS)
+
+
+@pytest.mark.parametrize("provider", BOOK.providers)
+def test_an_estimate_is_not_below_an_ordinary_model_of_the_family(provider):
+    """Gemini's -pro is one; OpenAI's -pro and what speaks or paints is not."""
+    ordinary = {"openai": "gpt-6-astra", "google": "gemini-3.1-pro-preview", "anthropic": "claude-opus-5-5", "xai": "grok-4.7", "groq": "llama-3.3-70b-versatile"}  # fmt: skip
+    tariff, estimate = BOOK.tariff(provider, ordinary[provider], AT), BOOK.dearest(provider, AT)
+    (most,) = (rates[-1] for tier, rates in tariff.steps.items() if tier == "")
+    assert all(estimate.rate_femto(unit) >= rate for unit, rate in zip(UNITS, most.femto, strict=True))
+
+
+def test_outliers_do_not_make_the_estimate():
+    """o1-pro costs 600 dollars for a million: nobody's budget should go on a misspelt name."""
+    assert BOOK.tariff("openai", "o1-pro", AT).likely_output_femto == 600 * 10**9
+    assert BOOK.dearest("openai", AT).likely_output_femto < 150 * 10**9
+    assert BOOK.dearest("openai", AT).rate_femto("audio_out") < 150 * 10**9
+
+
+def test_a_stranger_is_priced_by_everybodys_dearest():
+    """An upstream that nobody knows may resell anything."""
+    everybody = BOOK.dearest("nobody", AT)
+    for provider in BOOK.providers:
+        assert all(everybody.rate_femto(unit) >= BOOK.dearest(provider, AT).rate_femto(unit) for unit in UNITS)
+
+
+def test_near_names_are_for_a_person():
+    """A misspelt name finds the right one."""
+    assert "gpt-4o-mini" in BOOK.near("gpt4o-mini")
+    assert BOOK.near("gpt-4o", "anthropic") == [] or all(
+        name.startswith("claude") for name in BOOK.near("gpt-4o", "anthropic")
+    )

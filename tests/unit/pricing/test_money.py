@@ -1,4 +1,4 @@
-"""money: exact both ways, rounded once."""
+"""Integers all the way, and one rounding."""
 
 from fractions import Fraction
 
@@ -6,35 +6,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricing.money import format_usd, parse_usd, round_femto
+from pricing.money import FEMTO_PER_NANO, NANO, format_usd, parse_usd, round_femto
+
+
+@given(st.integers(0, 10**30))
+def test_rounding_is_half_up(femto):
+    """Half a nano-dollar and more counts as one; the integer is never further off than that."""
+    exact = Fraction(femto, FEMTO_PER_NANO)
+    assert -Fraction(1, 2) < round_femto(femto) - exact <= Fraction(1, 2)
+
+
+def test_exactly_half_is_rounded_up():
+    """Not to even: 2.5 nano-dollars are 3."""
+    assert [round_femto(femto) for femto in (499_999, 500_000, 1_500_000, 2_500_000)] == [0, 1, 2, 3]
 
 
 @given(st.integers(-(10**18), 10**18))
-def test_what_is_written_is_read_back(nanousd):
-    """format_usd and parse_usd are inverse."""
+def test_what_is_shown_can_be_read_back(nanousd):
+    """Dollars in text lose nothing."""
     assert parse_usd(format_usd(nanousd)) == nanousd
 
 
-@pytest.mark.parametrize(
-    ("nanousd", "text"),
-    [(0, "0.00"), (10**9, "1.00"), (12_500_000, "0.0125"), (1, "0.000000001"), (-5 * 10**8, "-0.50")],
-)
-def test_dollars_have_two_places_or_more(nanousd, text):
-    """No trailing zeros beyond cents, no exponent."""
-    assert format_usd(nanousd) == text
+def test_dollars_show_two_places_at_least():
+    """As people write them."""
+    assert [format_usd(each) for each in (0, NANO, 12_500_000, -NANO // 2)] == ["0.00", "1.00", "0.0125", "-0.50"]
 
 
-@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "0.0000000001", "1,5", "--1"])
-def test_what_is_no_exact_amount_is_refused(text):
-    """Finer than a nano-dollar is no amount either."""
+@pytest.mark.parametrize("text", ["", "ten", "nan", "inf", "0.0000000001", "1,5", "--1"])
+def test_an_amount_that_is_none_is_refused(text):
+    """Also one that is finer than a nano-dollar: nothing is rounded when a limit is set."""
     with pytest.raises(ValueError, match="not a"):
         parse_usd(text)
-
-
-@given(st.integers(0, 10**24))
-def test_rounding_is_half_up(femto):
-    """To the nearest nano-dollar, a half goes up."""
-    exact = Fraction(femto, 10**6)
-    assert abs(round_femto(femto) - exact) <= Fraction(1, 2)
-    assert round_femto(500_000) == 1
-    assert round_femto(499_999) == 0

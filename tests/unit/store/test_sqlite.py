@@ -55,6 +55,7 @@ async def test_what_cannot_be_opened_is_a_failure_without_a_path(tmp_path):
 
 async def test_a_later_versions_file_is_a_failure(store, tmp_path):
     """And the connection to it is closed again."""
+    await store.reserve("first", [])  # the upkeep of the start is over when this is answered
     store._writer._connection.execute("PRAGMA user_version=99")
     with pytest.raises(Failure, match="later version"):
         await store_at(tmp_path / "books.db", owner="two").open()
@@ -115,6 +116,7 @@ async def test_a_busy_loop_does_not_starve_the_writer(store):
 
 async def test_a_slow_disk_does_not_stop_the_loop(store, monkeypatch):
     """While a batch waits for a lock the loop makes way ever more seldom, and goes on in between."""
+    await store.reserve("first", [])  # the upkeep of the start is over when this is answered
     monkeypatch.setattr(sqlite, "MAKE_WAY_SELDOM_S", 0.004)
     writing = store._writer._connection
     blocker = sqlite.connect(store._path, "normal", write=True)

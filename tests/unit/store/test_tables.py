@@ -137,3 +137,12 @@ def test_the_end_of_a_window_is_kept(connection):
     carry_out(connection, Reserve("c", (Claim(account, 1, resets_at=5),)))
     carry_out(connection, Settle(Settlement("c", 1, "completed", (account,), b"{}", "")))
     assert connection.execute("SELECT ends_at FROM accounts").fetchall() == [(5,)]
+
+
+def test_a_hold_given_back_and_taken_again_in_one_batch_is_the_new_one(connection):
+    """The row from before is replaced."""
+    account = Account("a", "day")
+    carry_out(connection, Reserve("c", (Claim(account, 7),)))
+    carry_out(connection, Release("c"), Reserve("c", (Claim(account, 9),)))
+    assert connection.execute("SELECT amount FROM holds").fetchall() == [(9,)]
+    assert queries.differences(connection) == 0
