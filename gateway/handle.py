@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.admission.bounds import bound
@@ -36,7 +37,7 @@ log = logging.getLogger("gateway.handle")
 MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
 """Methods that can make a provider do billable work; asking for a list of models is not held against a budget."""
 FREE = frozenset(("count_tokens", "moderations"))
-"""Operations that no provider bills: an exhausted budget does not stand in their way."""
+"""Operations (``dialects.table.FREE``) that no provider bills: an exhausted budget does not stand in their way."""
 REASONS = {status: phrase.encode() for status, phrase in (
     (400, "Bad Request"), (403, "Forbidden"), (404, "Not Found"), (413, "Content Too Large"), (429, "Too Many Requests"),
     (431, "Request Header Fields Too Large"), (500, "Internal Server Error"), (502, "Bad Gateway"),
@@ -114,14 +115,16 @@ class Handle:
         request, ask, snapshot = call.request, call.ask, watch.snapshot
         if request is None or ask is None or request.method not in MAY_SPEND or ask.operation in FREE:
             return ()
-        likely = most = 0
-        if ask.metered:
+        if not ask.metered:
+            claims = snapshot.ledger.claims(caller, call.started_at, 0, 0)
+        else:
             tariff = snapshot.tariff(request.provider, ask.model, call.started_at)
             if tariff.unpriced and snapshot.refuse_unpriced:
                 return _unpriced(ask.model)
             amounts = bound(ask, tariff)
-            likely, most = amounts.likely_nanousd, amounts.most_nanousd
-        claims = snapshot.ledger.claims(caller, call.started_at, likely, most)
+            claims = snapshot.ledger.claims(caller, call.started_at, amounts.likely_nanousd, amounts.most_nanousd)
+            if not amounts.most_nanousd:
+                claims = tuple([replace(claim, limit_nanousd=None) for claim in claims])  # free: counted, not limited
         if ask.fault and any(claim.limit_nanousd is not None for claim in claims):
             return Refusal(
                 Kind.MALFORMED_BODY,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.call import Call, Metered, Record
-from gateway.errors import Failure
+from gateway.call import Call, Metered, Receipt, Record
+from gateway.errors import Failure, Kind
 from gateway.store import Settlement
 from pricing.money import Cost
 from pricing.usage import Usage
@@ -83,7 +83,7 @@ class Settler:
             await self._task
         await self._pay_owed()
         for settlement in self._owed:
-            log.error("not booked: call %s, %d nano-dollars", settlement.call_id, settlement.cost_nanousd)
+            _say_lost(settlement)
 
     async def _run(self) -> None:
         while True:
@@ -119,26 +119,39 @@ class Settler:
             record = record_of(finished.call)
             records.append(record)
             settlements.append(_settlement(finished.call, record))
-        answers = await self._store.settle_all(settlements)
-        for finished, settlement, answer in zip(batch, settlements, answers, strict=True):
-            if isinstance(answer, Failure):
-                self._owe(settlement, answer)
-            else:
+        try:
+            answers = await self._book(settlements)
+        finally:
+            self._take_all(records)
+        for finished, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Receipt):
                 finished.call.receipt = answer
-        self._take_all(records)
 
-    def _owe(self, settlement: Settlement, failure: Failure) -> None:
-        if not self._owed:
-            log.error("the store cannot take settlements, they are kept and tried again: %s", failure.message)
-        self._owed.append(settlement)
+    async def _book(self, settlements: Sequence[Settlement]) -> Sequence[Receipt | Failure]:
+        """What the store is too ill to take is owed; what it could never take is told with its amount."""
+        answers = await self._store.settle_all(settlements)
+        for settlement, answer in zip(settlements, answers, strict=True):
+            if isinstance(answer, Receipt):
+                continue
+            if answer.kind is not Kind.STORE_UNAVAILABLE:
+                _say_lost(settlement)
+                continue
+            if not self._owed:
+                log.error("the store cannot take settlements, they are kept and tried again: %s", answer.message)
+            self._owed.append(settlement)
+        return answers
 
     async def _pay_owed(self) -> None:
+        """Ask again, a batch at a time, until all is booked or a whole batch fails."""
         while self._owed:
-            try:
-                await self._store.settle(self._owed[0])
-            except Failure:
+            batch = [self._owed.popleft() for _ in range(min(len(self._owed), BATCH_CALLS))]
+            answers = await self._book(batch)
+            if all(isinstance(answer, Failure) and answer.kind is Kind.STORE_UNAVAILABLE for answer in answers):
                 return
-            self._owed.popleft()
+
+
+def _say_lost(settlement: Settlement) -> None:
+    log.error("not booked: call %s, %d nano-dollars", settlement.call_id, settlement.cost_nanousd)
 
 
 async def _account(finished: Finished) -> None:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 class _Opaque:
     """Four of the five questions, answered with nothing."""
 
-    __slots__ = ()
-    operation = "unmetered"
+    __slots__ = ("operation",)
     metered = False
+
+    def __init__(self, operation: str = "unmetered") -> None:
+        self.operation = operation
 
     def ask(self, body: bytes) -> Ask:
         """Nothing but the size."""

@@ -32,7 +32,19 @@ METERED: dict[str, Dialect] = {
 }
 """The same for each protocol: Anthropic and Gemini serve OpenAI's form as well, local servers serve Anthropic's."""
 
-EXACT: dict[str, Dialect] = METERED | {f"/v1{path}": dialect for path, dialect in METERED.items()}
+FREE: dict[str, Dialect] = {
+    "/moderations": OpaqueOpenAI("moderations"),
+    "/messages/count_tokens": OpaqueAnthropic("count_tokens"),
+    "/responses/input_tokens": OpaqueOpenAI("count_tokens"),
+}
+"""What no provider bills: an exhausted budget does not stand in its way."""
+
+EXACT: dict[str, Dialect] = (
+    FREE
+    | {f"/v1{path}": dialect for path, dialect in FREE.items()}
+    | METERED
+    | {f"/v1{path}": dialect for path, dialect in METERED.items()}
+)
 
 ENDINGS: dict[str, Dialect] = {path: METERED[path] for path in METERED if path != "/messages"} | {
     "/v1/messages": METERED["/messages"]

@@ -8,6 +8,7 @@ never waits for writers. What an operation means is in ``books``, how it is writ
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sqlite3
 import tempfile
@@ -26,6 +27,8 @@ from gateway.store.faults import as_failure, patiently
 from gateway.store.tables import connect, prepare
 from gateway.store.upkeep import Tenure, begin_tenure
 from gateway.store.writer import Answer, Asked, Writer
+
+log = logging.getLogger("gateway.store")
 
 T = TypeVar("T")
 Waiting = asyncio.Future[Any]
@@ -131,6 +134,8 @@ class SqliteStore:
 
     async def settle_all(self, settlements: Sequence[Settlement]) -> list[Receipt | Failure]:
         """The same for several calls, without a task for each."""
+        if self._writer is None:
+            return [_closed() for _ in settlements]
         waiting = [self._ask(Settle(settlement)) for settlement in settlements]
         found: list[Receipt | Failure] = []
         for each in waiting:
@@ -138,6 +143,9 @@ class SqliteStore:
                 found.append(await each)
             except Failure as failure:
                 found.append(failure)
+            except Exception:
+                log.exception("a settlement cannot be booked")
+                found.append(Failure(Kind.INTERNAL, Whose.OURS, "A settlement cannot be booked."))
         return found
 
     async def release(self, call_id: str) -> None:

@@ -45,10 +45,8 @@ def test_an_unusual_spelling_is_not_a_free_one(path: str) -> None:
     [
         ("GET", "/chat/completions"),
         ("DELETE", "/responses"),
-        ("POST", "/v1/messages/count_tokens"),
         ("POST", "/v1/threads/thread_1/messages"),
         ("POST", "/responses/resp_1/cancel"),
-        ("POST", "/responses/input_tokens"),
         ("POST", "/files"),
         ("POST", "/"),
         ("POST", ""),
@@ -59,6 +57,20 @@ def test_anything_else_is_opaque(method: str, path: str) -> None:
     """Forwarded, recorded, unmetered."""
     dialect = dialect_for("openai", method, path)
     assert (dialect.operation, dialect.metered) == ("unmetered", False)
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("/v1/messages/count_tokens", "count_tokens"),
+        ("/responses/input_tokens", "count_tokens"),
+        ("/v1/moderations", "moderations"),
+    ],
+)
+def test_what_no_provider_bills_has_a_name_of_its_own(path: str, operation: str) -> None:
+    """So that no budget stands in its way."""
+    dialect = dialect_for("openai", "POST", path)
+    assert (dialect.operation, dialect.metered) == (operation, False)
 
 
 def test_an_opaque_dialect_speaks_its_protocol() -> None:
