@@ -126,7 +126,6 @@ class Gateway:
             pool.close()
         await self._admin.stop()
         await self._store.close()
-        log.info("stopped")
 
     def hurry(self) -> None:
         """Asked a second time to stop: do not wait for running calls any longer."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
 from pathlib import Path
 
 from gateway.app import Gateway
+from gateway.errors import Failure
 from gateway.settings import Settings
+
+log = logging.getLogger("gateway.workers")
 
 
 def serve(settings: Settings, config_path: Path | None) -> int:
@@ -27,7 +31,7 @@ async def _serve(settings: Settings, config_path: Path | None) -> int:
     loop = asyncio.get_running_loop()
     try:
         await gateway.start()
-    except OSError as error:
+    except (OSError, Failure) as error:
         print(f"tollgate: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
         await gateway.stop(grace_s=0)
         return 1
@@ -46,4 +50,5 @@ async def _serve(settings: Settings, config_path: Path | None) -> int:
     gc.set_threshold(20_000, 20, 50)  # calls leave few cycles; looking for them 30 times a second cost 4 % of a call
     await stop.wait()
     await gateway.stop(grace_s=settings.front.shutdown_grace)
+    log.info("stopped")
     return 0

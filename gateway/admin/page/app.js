@@ -20,7 +20,10 @@ function askToken() {
   });
 }
 
-const usd = (nano) => "$" + (nano / 1e9).toFixed(nano && nano < 1e7 ? 6 : nano < 1e9 ? 4 : 2);
+const usd = (nano) => !nano ? "$0" : "$" + (nano / 1e9).toFixed(nano < 1e3 ? 9 : nano < 1e7 ? 6 : nano < 1e9 ? 4 : 2);
+// an error of the provider's has its status as its kind: said once is enough
+const answered = (call) => call.outcome === "completed" ? String(call.status)
+  : call.status + " " + (call.error_type && call.error_type !== String(call.status) ? call.error_type : call.outcome);
 const ms = (value) => value === null || value === undefined ? "–" : value < 1000 ? value.toFixed(0) + " ms" : (value / 1000).toFixed(2) + " s";
 const sum = (usage, names) => names.reduce((total, name) => total + (usage[name] || 0), 0);
 const READ = ["input", "cached_input", "cache_write", "cache_write_1h", "audio_in", "image_in"];
@@ -39,7 +42,7 @@ function showCalls(calls) {
     cell(row, new Date(call.started_at).toLocaleTimeString());
     cell(row, call.team || "–");
     cell(row, call.model_requested || call.operation || "–");
-    cell(row, call.outcome === "completed" ? String(call.status) : call.status + " " + (call.error_type || call.outcome), call.status < 400 && call.status ? "good" : "bad");
+    cell(row, answered(call), call.status < 400 && call.status ? "good" : "bad");
     cell(row, String(sum(call.usage, READ)), "n");
     cell(row, String(sum(call.usage, WRITTEN)), "n");
     cell(row, usd(call.cost_nanousd), "n");

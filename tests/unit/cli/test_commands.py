@@ -1,6 +1,7 @@
 """The command line: what each command prints, and its exit status."""
 
 import json
+import socket
 
 import pytest
 from click.testing import CliRunner
@@ -57,6 +58,26 @@ def test_serve_refuses_a_bad_config_like_check(run, tmp_path):
     result = run("serve", "--config", "bad.yaml")
     assert result.exit_code == 2
     assert "did you mean front?" in result.output
+
+
+def test_serve_says_in_a_sentence_why_it_cannot_start(run, tmp_path):
+    """A store in a folder that is not there, a port that is taken: one line, exit status 1, no stack."""
+    path = tmp_path / "t.yaml"
+    path.write_text(f'store: {{url: "sqlite:///{tmp_path}/nowhere/books.db"}}\nadmin: {{port: 0}}\n')
+    result = run("serve", "--config", str(path), "--port", "0")
+    assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
+    assert (
+        result.stderr
+        == "tollgate: cannot start: The store cannot be opened: the folder does not exist or may not be used.\n"
+    )
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", str(port), "--admin-port", "0")
+    assert result.exit_code == 1
+    assert "cannot start" in result.stderr
+    assert str(port) in result.stderr
 
 
 def test_price_shows_lines_source_and_book(run):
