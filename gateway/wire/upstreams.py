@@ -112,9 +112,10 @@ class Connection(asyncio.Protocol):
         self._tunnel = tunnel
 
     def abort(self) -> None:
-        """Drop the connection now; what was not sent is lost."""
-        self.closed = True
-        self.transport.abort()
+        """Drop the connection now; what was not sent is lost. A second time changes nothing."""
+        if not self.closed:
+            self.closed = True
+            self.transport.abort()
 
     def is_stale(self) -> bool:
         """Whether an idle connection is of no use any more: closed, or something (at best a FIN) waits to be read.

@@ -110,7 +110,8 @@ class ScriptedUpstream:
         for task in list(self._tasks):
             task.cancel()
         for wire in self.wires:
-            wire.writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # Python 3.11.2: a TLS transport that was closed twice has no protocol
+                wire.writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def forget(self) -> None:
