@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.call import Ask
 from gateway.dialects import prompts
-from gateway.dialects.values import Json, add_text, as_list, as_object, count, name, note_model, output_bound, parse
+from gateway.dialects.values import (
+    Json,
+    add_text,
+    as_list,
+    as_object,
+    asked,
+    count,
+    name,
+    note_model,
+    output_bound,
+    parse,
+)
 from gateway.dialects.voices import AnthropicVoice
 from pricing.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.call import Ask
     from gateway.dialects import Reading
 
 APART = frozenset({"compaction", "advisor_message"})
@@ -40,16 +51,9 @@ class AnthropicMessages(AnthropicVoice):
     def ask(self, body: bytes) -> Ask:
         """``speed: fast`` is a tier of its own price, so it is told as one."""
         root, fault = parse(body)
-        return Ask(
-            operation=self.operation,
-            metered=True,
-            model=name(root.get("model")),
-            stream=root.get("stream") is True,
-            max_output_tokens=output_bound(root.get("max_tokens")),
-            input_bytes=len(body),
-            service_tier="fast" if root.get("speed") == "fast" else name(root.get("service_tier")),
-            fault=fault,
-        )
+        tier = "fast" if root.get("speed") == "fast" else ""
+        most = output_bound(root.get("max_tokens"))
+        return asked(self.operation, body, root, fault, max_output_tokens=most, service_tier=tier)
 
     def read(self, document: bytes, reading: Reading) -> None:
         """One event, or the whole message."""

@@ -8,31 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from gateway.call import Ask
 from gateway.dialects import prompts
-from gateway.dialects.openai_usage import split
-from gateway.dialects.values import (
-    Json,
-    add_text,
-    as_list,
-    as_object,
-    choices,
-    name,
-    note_model,
-    output_bound,
-    parse,
-)
+from gateway.dialects.openai_usage import choices_of, split
+from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, output_bound, parse
 from gateway.dialects.voices import OpenAIVoice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.call import Ask
     from gateway.dialects import Reading
     from pricing.usage import Usage
 
-DONE = b"[DONE]"
 IMAGE_TOKENS = 1105
 """A large image in high detail (OpenAI, "Images and vision": 2048 x 4096 pixels). The pixels are not looked at."""
 TOOLS_TOKENS = 12
@@ -49,40 +36,14 @@ class OpenAIChat(OpenAIVoice):
     def ask(self, body: bytes) -> Ask:
         """The larger of ``max_completion_tokens`` and ``max_tokens`` is the bound; ``n`` is the number of choices."""
         root, fault = parse(body)
-        return Ask(
-            operation=self.operation,
-            metered=True,
-            model=name(root.get("model")),
-            stream=root.get("stream") is True,
-            choices=choices(root.get("n")),
-            max_output_tokens=output_bound(root.get("max_completion_tokens"), root.get("max_tokens")),
-            input_bytes=len(body),
-            service_tier=name(root.get("service_tier")),
-            fault=fault,
-        )
+        most = output_bound(root.get("max_completion_tokens"), root.get("max_tokens"))
+        return asked(self.operation, body, root, fault, choices=choices(root.get("n")), max_output_tokens=most)
 
     def read(self, document: bytes, reading: Reading) -> None:
-        """One chunk or the whole body; a chunk with usage and without choices is the last one."""
-        if document == DONE:
-            reading.finished = True
-            return
-        try:
-            root = orjson.loads(document)
-        except ValueError:
-            return
-        if type(root) is not dict:
-            return
-        note_model(reading, root)
-        usage = root.get("usage")
-        if type(usage) is dict:
-            reading.usage = usage
-        answers = root.get("choices")
-        if type(answers) is list and answers:
-            for answer in answers:
-                if type(answer) is dict:
-                    self._read_choice(answer, reading)
-        elif type(usage) is dict:
-            reading.finished = True
+        """One chunk or the whole body."""
+        for answer in choices_of(document, reading):
+            if type(answer) is dict:
+                self._read_choice(answer, reading)
 
     def _read_choice(self, answer: Json, reading: Reading) -> None:
         """A later chunk of another choice takes ``finished`` back, so that n answers count as whole only at the end."""

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from gateway.call import Ask
 from gateway.dialects import prompts
-from gateway.dialects.openai_usage import split
-from gateway.dialects.values import MAX_CHOICES, Json, add_text, choices, name, note_model, output_bound, parse
+from gateway.dialects.openai_usage import choices_of, split
+from gateway.dialects.values import MAX_CHOICES, Json, add_text, asked, choices, output_bound, parse
 from gateway.dialects.voices import OpenAIVoice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.call import Ask
     from gateway.dialects import Reading
     from pricing.usage import Usage
-
-DONE = b"[DONE]"
 
 
 class OpenAICompletions(OpenAIVoice):
@@ -36,41 +32,15 @@ class OpenAICompletions(OpenAIVoice):
         """``choices`` is prompts x the larger of ``n`` and ``best_of``."""
         root, fault = parse(body)
         answers = choices(root.get("n"), root.get("best_of")) * _prompts(root.get("prompt"))
-        return Ask(
-            operation=self.operation,
-            metered=True,
-            model=name(root.get("model")),
-            stream=root.get("stream") is True,
-            choices=min(answers, MAX_CHOICES),
-            max_output_tokens=output_bound(root.get("max_tokens"), root.get("max_completion_tokens")),
-            input_bytes=len(body),
-            service_tier=name(root.get("service_tier")),
-            fault=fault,
-        )
+        most = output_bound(root.get("max_tokens"), root.get("max_completion_tokens"))
+        return asked(self.operation, body, root, fault, choices=min(answers, MAX_CHOICES), max_output_tokens=most)
 
     def read(self, document: bytes, reading: Reading) -> None:
         """One chunk or the whole body: both hold their text in ``choices[].text``."""
-        if document == DONE:
-            reading.finished = True
-            return
-        try:
-            root = orjson.loads(document)
-        except ValueError:
-            return
-        if type(root) is not dict:
-            return
-        note_model(reading, root)
-        usage = root.get("usage")
-        if type(usage) is dict:
-            reading.usage = usage
-        answers = root.get("choices")
-        if type(answers) is list and answers:
-            for answer in answers:
-                if type(answer) is dict:
-                    add_text(reading, answer.get("text"))
-                    reading.finished = answer.get("finish_reason") is not None
-        elif type(usage) is dict:
-            reading.finished = True
+        for answer in choices_of(document, reading):
+            if type(answer) is dict:
+                add_text(reading, answer.get("text"))
+                reading.finished = answer.get("finish_reason") is not None
 
     def usage(self, raw: Json) -> Usage | None:
         """As in chat."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.call import Ask
 from gateway.dialects import prompts
-from gateway.dialects.values import Json, as_object, count, name, note_model, parse
+from gateway.dialects.values import Json, as_object, asked, count, note_model, parse
 from gateway.dialects.voices import OpenAIVoice
 from pricing.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.call import Ask
     from gateway.dialects import Reading
 
 TAIL_BYTES = 2048
@@ -32,15 +32,7 @@ class OpenAIEmbeddings(OpenAIVoice):
     def ask(self, body: bytes) -> Ask:
         """The output bound is 0: nothing is written, so nothing is set aside for it."""
         root, fault = parse(body)
-        return Ask(
-            operation=self.operation,
-            metered=True,
-            model=name(root.get("model")),
-            max_output_tokens=0,
-            input_bytes=len(body),
-            service_tier=name(root.get("service_tier")),
-            fault=fault,
-        )
+        return asked(self.operation, body, root, fault, max_output_tokens=0)
 
     def read(self, document: bytes, reading: Reading) -> None:
         """The body: its tail if that is enough, else all of it."""

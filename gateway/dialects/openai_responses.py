@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.call import Ask
 from gateway.dialects import prompts
 from gateway.dialects.openai_usage import split
-from gateway.dialects.values import Json, add_text, as_list, as_object, name, note_model, output_bound, parse
+from gateway.dialects.values import Json, add_text, as_list, as_object, asked, name, note_model, output_bound, parse
 from gateway.dialects.voices import OpenAIVoice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.call import Ask
     from gateway.dialects import Reading
     from pricing.usage import Usage
 
@@ -44,16 +44,8 @@ class OpenAIResponses(OpenAIVoice):
     def ask(self, body: bytes) -> Ask:
         """One choice, bounded by ``max_output_tokens`` (reasoning included)."""
         root, fault = parse(body)
-        return Ask(
-            operation=self.operation,
-            metered=True,
-            model=name(root.get("model")),
-            stream=root.get("stream") is True,
-            max_output_tokens=output_bound(root.get("max_output_tokens")),
-            input_bytes=len(body),
-            service_tier=name(root.get("service_tier")),
-            fault=fault,
-        )
+        most = output_bound(root.get("max_output_tokens"))
+        return asked(self.operation, body, root, fault, max_output_tokens=most)
 
     def read(self, document: bytes, reading: Reading) -> None:
         """A delta, the opening of an item, an event that holds the response, or the response itself."""

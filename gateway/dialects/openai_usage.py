@@ -1,4 +1,5 @@
-"""OpenAI's usage objects taken apart: totals that include their details become fields that do not overlap.
+"""OpenAI's usage objects: where they stand in an answer with choices, and what they mean: totals that include their details
+become fields that do not overlap.
 
 Shared by the dialects of that family, which differ in two words only. Law: the fields of the result add up to the totals
 that the provider said, however inconsistent its details are.
@@ -8,11 +9,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.dialects.values import as_object, count
+import orjson
+
+from gateway.dialects.values import as_object, count, note_model
 from pricing.usage import Usage
 
 if TYPE_CHECKING:
+    from gateway.dialects import Reading
     from gateway.dialects.values import Json
+
+DONE = b"[DONE]"
+
+
+def choices_of(document: bytes, reading: Reading) -> list[Any]:
+    """The choices of a chunk or body, when its model and usage were noted. Usage without choices is the last chunk's."""
+    if document == DONE:
+        reading.finished = True
+        return []
+    try:
+        root = orjson.loads(document)
+    except ValueError:
+        return []
+    if type(root) is not dict:
+        return []
+    note_model(reading, root)
+    usage = root.get("usage")
+    if type(usage) is dict:
+        reading.usage = usage
+    answers = root.get("choices")
+    if type(answers) is list and answers:
+        return answers
+    if type(usage) is dict:
+        reading.finished = True
+    return []
 
 
 def split(raw: Json, read_key: str, written_key: str) -> Usage | None:

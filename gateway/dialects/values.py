@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from gateway.call import Ask
 from gateway.dialects import Reading
 
 MAX_NAME_CHARS = 256
@@ -32,6 +33,20 @@ def parse(body: bytes) -> tuple[Json, str]:
     if type(root) is not dict:
         return {}, "the body is not a JSON object"
     return root, ""
+
+
+def asked(operation: str, body: bytes, root: Json, fault: str, *, service_tier: str = "", **more: Any) -> Ask:
+    """An Ask with what all dialects call by the same name; ``more`` is what they do not."""
+    return Ask(
+        operation=operation,
+        metered=True,
+        model=name(root.get("model")),
+        stream=root.get("stream") is True,
+        input_bytes=len(body),
+        service_tier=service_tier or name(root.get("service_tier")),
+        fault=fault,
+        **more,
+    )
 
 
 def as_object(value: Any) -> Json:

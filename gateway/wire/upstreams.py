@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WRITE_HIGH_WATER = 64 * 1024
 """Bytes that may wait for the upstream to read before an upload is held back."""
+LAST_WORDS_S = 10.0
+"""How long an upstream may take to read what a client sent before it left an upgraded connection."""
 TCP_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3))
 """A peer that vanished is noticed after two minutes, although no time-out ends a long silent answer."""
 
@@ -116,6 +118,13 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self.closed = True
             self.transport.abort()
+
+    def finish(self) -> None:
+        """Close the connection once the upstream has read what was written, or when it has had its time for that."""
+        self.closed = True
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(LAST_WORDS_S, self.transport.abort)
 
     def is_stale(self) -> bool:
         """Whether an idle connection is of no use any more: closed, or something (at best a FIN) waits to be read.

@@ -79,7 +79,7 @@ class _Joined(Tunnel):
             self._arrival.on_leaving(None)
             self._front.join(None)
             relay.ended_ns = time.monotonic_ns()
-            self._up.abort()
+            self._up.finish()
 
     # -- from the client ----------------------------------------------------------------------------------------------
 
