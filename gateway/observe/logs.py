@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from gateway.call import Record
+from gateway.observe.output import Output
 from pricing.money import format_usd
 
 SECRETS = re.compile(r"(?i)\b(?:bearer\s+\S+|(?:sk|pk|rk|key|token)-[\w-]{6,}|AIza[\w-]{20,})")
@@ -23,23 +24,20 @@ MASK = "***"
 
 
 class CallLog:
-    """A sink that writes one line a call. ``dropped`` counts lines that could not be written."""
+    """A sink that writes one line a call."""
 
     name = "log"
 
     def __init__(self, form: str, stream: BinaryIO | None = None) -> None:
         self._line = _json_line if form == "json" else _console_line
-        self._stream = stream or sys.stdout.buffer
-        self.dropped = 0
+        self._output = Output(stream or sys.stdout.buffer)
 
     def take(self, records: Sequence[Record]) -> None:
-        """Write a batch in one go."""
-        try:
-            self._stream.write(b"".join(self._line(record) for record in records))
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.dropped += len(records)
-            raise
+        """Write a batch in one go. OSError when lines were lost."""
+        before = self._output.dropped
+        self._output.write([self._line(record) for record in records])
+        if self._output.dropped > before:
+            raise BlockingIOError("nobody reads the log")
 
 
 def _json_line(record: Record) -> bytes:
