@@ -8,6 +8,7 @@ because sqlite3 gives up the GIL at each step of a statement, and under a busy e
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,6 +20,9 @@ from gateway.store.books import Booked, Granted, Key, Operation, Page, Part
 
 MIN_SQLITE = (3, 37, 0)
 """STRICT tables (2021-11-27): a sum that leaves int64 is an error there, and no silent float."""
+
+MAX_LOG_PAGES = 16_384
+"""64 MB of write-ahead log: then the writer itself moves what is left of it, once, and the log starts at its beginning."""
 
 UPGRADES: tuple[str, ...] = (
     """
@@ -92,12 +96,19 @@ def connect(path: str, durability: str, *, write: bool) -> sqlite3.Connection:
         if write:
             connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'full' else 'NORMAL'}")
             connection.execute("PRAGMA journal_size_limit=67108864")
+            connection.execute(f"PRAGMA wal_autocheckpoint={MAX_LOG_PAGES}")
         else:
             connection.execute("PRAGMA query_only=1")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def move_log(connection: sqlite3.Connection) -> None:
+    """Move what the write-ahead log holds into the file, as far as that goes without making a writer wait."""
+    with contextlib.suppress(sqlite3.Error):  # another process does it, or the disk is full: the next time is soon
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def prepare(connection: sqlite3.Connection) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from gateway.accounts import Account, Claim, Hold
 from gateway.errors import Failure, Kind
 from gateway.store import Settlement, sqlite
 from gateway.store.sqlite import SqliteStore
+from gateway.store.tables import MAX_LOG_PAGES
 
 A = Account("a", "day")
 
@@ -160,3 +163,23 @@ def test_a_loop_that_is_gone_has_nobody_waiting(tmp_path):
     made._writer.join(30)
     made._reading.shutdown()
     made._reader.close()
+
+
+async def test_what_was_written_gets_into_the_file_without_the_writer(store, tmp_path, monkeypatch):
+    """The reading thread moves the log: no commit has to, until the log is 64 MB long."""
+    monkeypatch.setattr(sqlite, "CHECKPOINT_S", 0.02)
+    store._plan_checkpoint()
+    await store.settle(Settlement("c", 1, "completed", (A,), b"{}", "2026-11-21T00:00:00.000Z"))
+    async with asyncio.timeout(20):
+        while not in_the_file_alone(tmp_path / "books.db"):
+            await asyncio.sleep(0.02)
+    assert store._writer._connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (MAX_LOG_PAGES,)
+
+
+def in_the_file_alone(path: Path) -> int:
+    """Records that somebody sees who does not look at the log."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        try:
+            return connection.execute("SELECT count(*) FROM records").fetchone()[0]
+        except sqlite3.OperationalError:  # even the tables are in the log
+            return 0
