@@ -8,6 +8,7 @@ the request was written or the method is idempotent (RFC 9110 9.2.2) or carries 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,20 +106,34 @@ def _length(arrival: Arrival, body: bytes | None) -> int | None:
 
 
 async def _upload(arrival: Arrival, connection: Connection, relay: Relay) -> int:
-    """Pass a request body on piece by piece, at the pace of the slower side."""
+    """Pass a request body on piece by piece, at the pace of the slower side. Ends at once when the exchange is over before
+    the body is: the rest of it is of no use, and a client that sends slowly has to hear of it.
+    """
     sent_bytes = 0
+    over = asyncio.timeout(None)
+
+    def end(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the body has ended in this very turn
+            over.reschedule(0)
+
     try:
-        async for piece in arrival.pieces():
-            sent_bytes += len(piece)
-            connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if arrival.chunked else piece)
-            await connection.drain()
-            if relay.finished.done():  # answered before it was all read: the rest is of no use
-                return sent_bytes
+        async with over:
+            relay.finished.add_done_callback(end)
+            try:
+                async for piece in arrival.pieces():
+                    sent_bytes += len(piece)
+                    connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if arrival.chunked else piece)
+                    await connection.drain()
+            finally:
+                relay.finished.remove_done_callback(end)
         if arrival.chunked:
             connection.write(b"0\r\n\r\n")
         connection.sending = False
     except Failure as failure:
         relay.lost(failure)
+    except TimeoutError:
+        if not arrival.reply.started:
+            arrival.reply.close = True  # what is left of the body would be read as the next request
     return sent_bytes
 
 

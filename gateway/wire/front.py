@@ -43,6 +43,9 @@ class Joined(Protocol):
     def front_resumed(self) -> None:
         """It has room again."""
 
+    def cut(self, failure: Failure) -> None:
+        """The gateway ends it."""
+
 
 class _ToJoined:
     """What aiohttp calls a payload parser: it is fed everything that follows the handshake."""
@@ -92,6 +95,21 @@ class FrontConnection(RequestHandler):
         self._joined = other
         if other is not None:
             self.set_parser(_ToJoined(other))  # type: ignore[arg-type]  # aiohttp types it as its own reader
+
+    def cut(self, failure: Failure) -> None:
+        """End what is going on here, as far as it has come to a relay."""
+        if self._joined is not None:
+            self._joined.cut(failure)
+        elif self.arrival is not None and self.arrival.relay is not None:
+            self.arrival.relay.lost(failure)
+
+    def close_if_idle(self) -> None:
+        """Close a connection on which nothing is being asked. aiohttp's ``close`` alone would only turn it deaf."""
+        waiting = self._waiter
+        if (waiting is not None and not waiting.done()) or not self._request_count:
+            self.close()
+            if self.transport is not None:
+                self.transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         arrival = self.arrival
@@ -364,8 +382,7 @@ class Front:
         late = list(self._arrivals)
         for arrival in late:
             arrival.reply.close = True
-            if arrival.relay is not None:
-                arrival.relay.lost(Failure(Kind.SHUTTING_DOWN, Whose.OURS, "The gateway is shutting down."))
+            arrival.connection.cut(Failure(Kind.SHUTTING_DOWN, Whose.OURS, "The gateway is shutting down."))
         if self._server is not None:
             await self._server.shutdown(timeout=1.0)
         return len(late)
@@ -376,8 +393,8 @@ class Front:
 
     def _close_idle(self) -> None:
         for connection in self._server.connections if self._server is not None else []:
-            if isinstance(connection, FrontConnection) and connection.arrival is None:
-                connection.close()
+            if isinstance(connection, FrontConnection):
+                connection.close_if_idle()
 
 
 class _Server(web.Server):

@@ -121,10 +121,11 @@ class Connection(asyncio.Protocol):
 
     def finish(self) -> None:
         """Close the connection once the upstream has read what was written, or when it has had its time for that."""
-        self.closed = True
+        if self.closed:
+            return
         self.transport.close()
         if self.transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(LAST_WORDS_S, self.transport.abort)
+            asyncio.get_running_loop().call_later(LAST_WORDS_S, self.abort)
 
     def is_stale(self) -> bool:
         """Whether an idle connection is of no use any more: closed, or something (at best a FIN) waits to be read.

@@ -96,6 +96,11 @@ class _Joined(Tunnel):
         """It has room again."""
         self._up.resume()
 
+    def cut(self, failure: Failure) -> None:
+        """The gateway ends it."""
+        self._relay.failure = failure
+        self._finish()
+
     def _front_lost(self) -> None:
         self._finish()
 
