@@ -48,6 +48,8 @@ class Watch:
         stream = kind.startswith(b"text/event-stream")
         encoding = (first(headers, b"content-encoding") or b"").decode("latin-1").strip().lower()
         self._tap = Tap(self.dialect, stream, encoding)
+        if self.call.ask is not None and self.call.ask.stream and first(headers, b"content-length") is None:
+            return False  # Gemini's streams can be a JSON array
         return self.snapshot.response_headers and b"json" in kind
 
     def chunk(self, piece: bytes) -> None:

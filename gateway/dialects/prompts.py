@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LABELS = frozenset(
     {
         "annotations", "cache_control", "call_id", "detail", "encrypted_content", "file_id", "id", "index", "media_type",
-        "role", "signature", "status", "tool_call_id", "tool_use_id", "type",
+        "role", "signature", "status", "thoughtSignature", "thought_signature", "tool_call_id", "tool_use_id", "type",
     }
 )  # fmt: skip
 """Keys whose strings are no prompt text."""

@@ -10,6 +10,7 @@ from posixpath import normpath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from gateway.dialects.addressed import by_deployment, by_verb
 from gateway.dialects.anthropic_messages import AnthropicMessages
 from gateway.dialects.opaque import OpaqueAnthropic, OpaqueGemini, OpaqueOpenAI
 from gateway.dialects.openai_chat import OpenAIChat
@@ -58,7 +59,7 @@ def dialect_for(protocol: str, method: str, path: str) -> Dialect:
     An unknown protocol speaks like OpenAI. Never raises.
     """
     if method == "POST":
-        found = EXACT.get(path) or _closer(path)
+        found = EXACT.get(path) or by_verb(path) or _closer(path)
         if found is not None:
             return found
     return OPAQUE.get(protocol) or OPAQUE["openai"]
@@ -66,6 +67,8 @@ def dialect_for(protocol: str, method: str, path: str) -> Dialect:
 
 def _closer(path: str) -> Dialect | None:
     """The path as a lenient server reads it: decoded, without dot segments, doubled or last slashes, in lower case."""
-    plain = normpath("/" + unquote(path)).replace("//", "/").lower()
+    decoded = normpath("/" + unquote(path)).replace("//", "/")
+    plain = decoded.lower()
     segments = plain.rsplit("/", 2)
-    return EXACT.get(plain) or ENDINGS.get("/" + "/".join(segments[-2:])) or ENDINGS.get("/" + segments[-1])
+    found = EXACT.get(plain) or ENDINGS.get("/" + "/".join(segments[-2:])) or ENDINGS.get("/" + segments[-1])
+    return by_deployment(found, decoded) if found is not None else by_verb(decoded)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import gateway.metering
 from gateway.dialects import Dialect, Reading
+from gateway.dialects.addressed import GEMINI
 from gateway.dialects.table import EXACT, OPAQUE, dialect_for
 from gateway.errors import Kind, Refusal
 from gateway.metering.meter import meter
@@ -25,7 +26,7 @@ from gateway.metering.tokens import Counter
 CORPUS = Path(__file__).parent.parent / "corpus"
 VOCAB = Path(gateway.metering.__file__).parent / "vocab"
 COUNTER = Counter(lambda name: (VOCAB / f"{name}.xz").read_bytes())
-DIALECTS = [*{type(dialect): dialect for dialect in (*EXACT.values(), *OPAQUE.values())}.values()]
+DIALECTS = [*{type(dialect): dialect for dialect in (*EXACT.values(), *OPAQUE.values(), *GEMINI.values())}.values()]
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ def facts(reading: Reading) -> tuple[object, ...]:
 
 def test_the_corpus_is_there() -> None:
     """An empty folder would make every other test of it pass."""
-    assert len(CASES) >= 40
-    assert {case.name.split("/")[0] for case in CASES} >= {"openai_chat", "openai_responses", "anthropic_messages"}
+    assert len(CASES) >= 70
+    families = {case.name.split("/")[0] for case in CASES}
+    assert families >= {"openai_chat", "openai_responses", "anthropic_messages", "gemini_generate"}
 
 
 @each_case
@@ -94,7 +96,7 @@ def test_an_answer_comes_to_what_it_should(case: Case) -> None:
         "text": "".join(reading.text),
     }
     assert found == {key: case.expected.get(key, found[key]) for key in found}
-    assert ask.stream is (case.stream and ask.operation != "embeddings")
+    assert ask.stream is case.expected.get("stream", case.stream)
     assert ask.fault == ""
 
 
@@ -195,6 +197,19 @@ KEYS = [
     "response_format",
     "output_tokens_details",
     "object",
+    "contents",
+    "parts",
+    "candidates",
+    "finishReason",
+    "usageMetadata",
+    "promptTokenCount",
+    "candidatesTokenCount",
+    "promptTokensDetails",
+    "modality",
+    "tokenCount",
+    "generationConfig",
+    "maxOutputTokens",
+    "requests",
 ]
 WORDS = [
     "message", "message_start", "message_delta", "content_block_delta", "content_block_start", "response.completed",

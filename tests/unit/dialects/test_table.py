@@ -79,3 +79,35 @@ def test_an_opaque_dialect_speaks_its_protocol() -> None:
         dialect_for(protocol, "GET", "/x").credential("s")[0] for protocol in ("openai", "anthropic", "gemini", "?")
     ]
     assert names == [b"Authorization", b"x-api-key", b"x-goog-api-key", b"Authorization"]
+
+
+@pytest.mark.parametrize(
+    ("path", "operation", "model", "stream"),
+    [
+        ("/v1beta/models/gemini-2.5-flash:generateContent", "generate_content", "gemini-2.5-flash", False),
+        ("/v1beta/models/gemini-2.5-flash:streamGenerateContent", "generate_content", "gemini-2.5-flash", True),
+        ("/v1beta/models/gemini%2D2.5-flash:generateContent", "generate_content", "gemini-2.5-flash", False),
+        ("//v1beta/./models/gemini-2.5-flash:generateContent", "generate_content", "gemini-2.5-flash", False),
+        ("/v1beta/models/gemini-2.5-flash%3AgenerateContent", "generate_content", "gemini-2.5-flash", False),
+        ("/v1/projects/p/locations/l/publishers/google/models/g:generateContent", "generate_content", "g", False),
+        ("/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-4-6:streamRawPredict", "messages", "claude-opus-4-6", True),
+        ("/v1/projects/p/locations/l/publishers/mistralai/models/mistral-large:rawPredict", "chat", "mistral-large", False),
+        ("/v1beta/models/gemini-embedding-001:batchEmbedContents", "embeddings", "gemini-embedding-001", False),
+        ("/openai/deployments/my-gpt/chat/completions", "chat", "my-gpt", False),
+        ("/openai/deployments/my%20gpt/embeddings", "embeddings", "my gpt", False),
+    ],
+)  # fmt: skip
+def test_a_model_in_the_path_wins_over_one_in_the_body(path: str, operation: str, model: str, stream: bool) -> None:
+    """The provider goes by the path; a cheaper name in the body must not make the call look cheaper."""
+    ask = dialect_for("gemini", "POST", path).ask(b'{"model": "cheap"}')
+    assert (ask.operation, ask.model, ask.stream, ask.metered) == (operation, model, stream, True)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1beta/models/g:countTokens", "/v1beta/models/g:predict", "/v1beta/cachedContents", "/v1beta/models/g"]
+)
+def test_other_verbs_of_a_model_are_not_metered(path: str) -> None:
+    """Counting is free; what is not understood is forwarded and recorded."""
+    dialect = dialect_for("gemini", "POST", path)
+    assert not dialect.metered
+    assert dialect.operation == ("count_tokens" if path.endswith("countTokens") else "unmetered")

@@ -1,0 +1,158 @@
+"""The dialect of Gemini's ``generateContent``, streamed or not, on the Gemini API and on Vertex AI.
+
+Model and operation stand in the path, not in the body (``addressed.py`` reads them). Owns what is special in its counting:
+cached tokens are inside ``promptTokenCount``, thoughts are outside ``candidatesTokenCount``, what tools brought in stands in
+a count of its own, and chunks repeat the usage: the last one wins. Without ``alt=sse`` a stream is one JSON array.
+
+Source: ai.google.dev/api/generate-content, "UsageMetadata"; cloud.google.com/vertex-ai, "GenerateContentResponse".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.dialects import prompts
+from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, count, name, output_bound, parse
+from gateway.dialects.voices import GeminiVoice
+from pricing.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.call import Ask
+    from gateway.dialects import Reading
+
+TOTALS = ("promptTokenCount", "candidatesTokenCount", "responseTokenCount", "totalTokenCount")
+MEDIA_TOKENS = 258
+"""An image up to 384 pixels, or one tile of a larger one (ai.google.dev/gemini-api/docs/tokens). Sizes are not looked at."""
+TIERS = {"ON_DEMAND": "", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex", "PROVISIONED_THROUGHPUT": ""}
+"""Vertex's ``trafficType`` in the words of the price book."""
+
+
+class GeminiGenerate(GeminiVoice):
+    """See the module's docstring."""
+
+    __slots__ = ()
+    operation = "generate_content"
+    metered = True
+
+    def ask(self, body: bytes) -> Ask:
+        """Field names come in camel case or, as protobuf's own JSON allows, in snake case."""
+        root, fault = parse(body)
+        config = as_object(_either(root, "generationConfig", "generation_config"))
+        most = output_bound(_either(config, "maxOutputTokens", "max_output_tokens"))
+        answers = choices(_either(config, "candidateCount", "candidate_count"))
+        return asked(self.operation, body, root, fault, choices=answers, max_output_tokens=most)
+
+    def read(self, document: bytes, reading: Reading) -> None:
+        """One event, the whole body, or the array that a stream without ``alt=sse`` is."""
+        try:
+            root = orjson.loads(document)
+        except ValueError:
+            return
+        for chunk in root if type(root) is list else [root]:
+            if type(chunk) is dict:
+                _read_chunk(chunk, reading)
+
+    def usage(self, raw: Json) -> Usage | None:
+        """Cached tokens leave the prompt's count, media leave the text's, thoughts are added to the output."""
+        if all(count(raw.get(key)) is None for key in TOTALS):
+            return None
+        prompt = (count(raw.get("promptTokenCount")) or 0) + (count(raw.get("toolUsePromptTokenCount")) or 0)
+        cached = min(count(raw.get("cachedContentTokenCount")) or 0, prompt)
+        fresh = prompt - cached
+        audio, image = _media(raw, "promptTokensDetails"), _media(raw, "promptTokensDetails", "IMAGE")
+        audio -= min(audio, _media(raw, "cacheTokensDetails"))
+        image -= min(image, _media(raw, "cacheTokensDetails", "IMAGE"))
+        audio_in = min(audio, fresh)
+        image_in = min(image, fresh - audio_in)
+        thoughts, written = count(raw.get("thoughtsTokenCount")) or 0, _written(raw, prompt)
+        audio_out = min(_media(raw, "candidatesTokensDetails", "AUDIO", "responseTokensDetails"), written)
+        image_out = min(_media(raw, "candidatesTokensDetails", "IMAGE", "responseTokensDetails"), written - audio_out)
+        return Usage(
+            input=fresh - audio_in - image_in, cached_input=cached, audio_in=audio_in, image_in=image_in,
+            output=written - audio_out - image_out, reasoning=thoughts, audio_out=audio_out, image_out=image_out,
+        )  # fmt: skip
+
+    def prompt(self, body: bytes) -> Iterator[str]:
+        """Contents with calls and answers of functions, the system's instruction, tools and the answer's schema."""
+        root, _ = parse(body)
+        config = as_object(_either(root, "generationConfig", "generation_config"))
+        return prompts.together(
+            prompts.texts(_either(root, "systemInstruction", "system_instruction")),
+            prompts.texts(_without_media(root.get("contents"))),
+            prompts.definitions(root.get("tools")),
+            prompts.definitions(_either(config, "responseSchema", "response_schema")),
+        )
+
+    def framing(self, body: bytes) -> int:
+        """A flat number for each image, sound or file."""
+        root, _ = parse(body)
+        return MEDIA_TOKENS * sum(_is_media(part) for part in _parts(root.get("contents")))
+
+
+def _read_chunk(chunk: Json, reading: Reading) -> None:
+    inner = chunk.get("response")  # what Vertex's batches wrap it in
+    root = inner if type(inner) is dict and "candidates" not in chunk else chunk
+    reading.model = reading.model or name(root.get("modelVersion"))
+    usage = root.get("usageMetadata")
+    if type(usage) is dict:
+        reading.usage = {**(reading.usage or {}), **usage}
+        tier = TIERS.get(name(usage.get("trafficType")), name(usage.get("serviceTier")).lower())
+        reading.service_tier = tier or reading.service_tier
+    answers = [answer for answer in as_list(root.get("candidates")) if type(answer) is dict]
+    for answer in answers:
+        for part in as_list(as_object(answer.get("content")).get("parts")):
+            _add_part(reading, part)
+    if any(answer.get("finishReason") for answer in answers) or as_object(root.get("promptFeedback")).get(
+        "blockReason"
+    ):
+        reading.finished = True
+
+
+def _add_part(reading: Reading, part: Any) -> None:
+    """What the model wrote: text, thoughts, the calls of functions, code."""
+    if type(part) is not dict:
+        return
+    add_text(reading, part.get("text"))
+    call = as_object(part.get("functionCall"))
+    add_text(reading, call.get("name"))
+    if call.get("args"):
+        for text in prompts.definitions(call["args"]):
+            add_text(reading, text)
+    add_text(reading, as_object(part.get("executableCode")).get("code"))
+
+
+def _written(raw: Json, prompt: int) -> int:
+    """Candidates; where only the total is told, what it holds beyond prompt and thoughts."""
+    for key in ("candidatesTokenCount", "responseTokenCount"):
+        told = count(raw.get(key))
+        if told is not None:
+            return told
+    return max(0, (count(raw.get("totalTokenCount")) or 0) - prompt - (count(raw.get("thoughtsTokenCount")) or 0))
+
+
+def _media(raw: Json, key: str, modality: str = "AUDIO", otherwise: str = "") -> int:
+    """Tokens of one modality in a list of ``{modality, tokenCount}``."""
+    items = as_list(raw.get(key)) or as_list(raw.get(otherwise))
+    found = (item for item in items if type(item) is dict and item.get("modality") == modality)
+    return sum(count(item.get("tokenCount")) or 0 for item in found)
+
+
+def _either(root: Json, camel: str, snake: str) -> Any:
+    return root.get(camel, root.get(snake))
+
+
+def _parts(contents: Any) -> Iterator[Any]:
+    for content in contents if type(contents) is list else [contents]:
+        yield from as_list(as_object(content).get("parts"))
+
+
+def _is_media(part: Any) -> bool:
+    return type(part) is dict and any(key in part for key in ("inlineData", "inline_data", "fileData", "file_data"))
+
+
+def _without_media(contents: Any) -> list[Any]:
+    return [part for part in _parts(contents) if not _is_media(part)]
