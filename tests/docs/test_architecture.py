@@ -10,7 +10,7 @@ from gateway.call import Call
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "ARCHITECTURE.md").read_text()
-GUESSES = re.findall(r"^\| [^|]+ \| ((?:gateway|pricing)/[^|]+) \|$", TEXT, re.M)
+GUESSES = re.findall(r"^\| [^|]+ \| ((?:gateway|pricing)/[^|]+) \|$", TEXT, re.MULTILINE)
 
 
 def test_the_one_guess_table_is_there():
@@ -27,7 +27,7 @@ def test_every_guess_leads_to_a_file(places):
 
 def test_the_fields_of_the_call_are_the_fields_of_the_table():
     """One row a step, one field a row."""
-    rows = re.findall(r"^\| [^|]+\? \| `(\w+)`|^\| [a-z ,]+ \| `(\w+)`", TEXT, re.M)
+    rows = re.findall(r"^\| [^|]+\? \| `(\w+)`|^\| [a-z ,]+ \| `(\w+)`", TEXT, re.MULTILINE)
     told = {name for row in rows for name in row if name} | {"refusal"}
     steps = {field.name for field in fields(Call) if field.default is None}
     assert told == steps

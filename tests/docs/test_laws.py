@@ -64,7 +64,7 @@ def test_each_field_of_the_call_has_one_writer():
                 for each in target.elts if isinstance(target, ast.Tuple) else [target]:
                     if isinstance(each, ast.Attribute) and each.attr in STEPS and _is_call(each.value):
                         writers[each.attr].add(path.name)
-    allowed = dict.fromkeys(STEPS, {"handle.py"}) | {
+    allowed = {step: {"handle.py"} for step in STEPS} | {
         "usage": {"watch.py", "settle.py"},
         "cost": {"watch.py", "settle.py"},
         "receipt": {"settle.py"},
