@@ -24,8 +24,6 @@ BYTES_PER_TOKEN = 4
 """The declared estimate where nothing can be counted: English text has 4 to 5 bytes a token, JSON around it has more."""
 DEFERRED_TOKENS = 4_096
 """The declared estimate for an answer that is fetched later (``background`` responses) and has no bound of its own."""
-LONG_CHARS = 32_768
-"""From here on counting takes over a millisecond (measured 40-80 us per KB) and belongs in a thread."""
 
 
 def meter(
@@ -56,13 +54,6 @@ def meter(
         source = "estimated"
     usage = replace(told, output=max(told.output, written - told.reasoning))
     return _metered(usage, source, _method(fit) if source == "counted" else "bytes", ask, reading)
-
-
-def is_long(reading: Reading, body: bytes | None) -> bool:
-    """Whether ``meter`` may have to count so much text that it should run in a thread. Cheap; errs towards the thread."""
-    if reading.usage is not None and reading.finished:
-        return False
-    return len(body or b"") + reading.text_chars > LONG_CHARS
 
 
 def _reported(dialect: Dialect, reading: Reading) -> Usage | None:

@@ -26,13 +26,11 @@ MAX_INFLATED_BYTES = 64 << 20
 class Tap:
     """One answer. Made when the head of the response is known: an event stream or not, and its ``content-encoding``."""
 
-    __slots__ = ("_decoder", "_dialect", "_due", "_limit", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "chunks", "reading")  # fmt: skip
+    __slots__ = ("_decoder", "_dialect", "_due", "_limit", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "reading")  # fmt: skip
 
     def __init__(self, dialect: Dialect, stream: bool, encoding: str) -> None:
         self.bytes = 0
         """Bytes seen, as they came."""
-        self.chunks = 0
-        """Pieces seen."""
         self.reading = Reading()
         """What has been learned so far; it lags by up to 8 KB."""
         self._dialect = dialect
@@ -46,7 +44,6 @@ class Tap:
 
     def feed(self, chunk: bytes) -> None:
         """Note one piece. 0.15 us, but for one in 8 KB, which digests what came since."""
-        self.chunks += 1
         self.bytes += len(chunk)
         if self._decoder is None:
             return

@@ -15,7 +15,7 @@ from gateway.dialects.opaque import OpaqueOpenAI
 from gateway.dialects.openai_chat import OpenAIChat
 from gateway.dialects.openai_embeddings import OpenAIEmbeddings
 from gateway.dialects.openai_responses import OpenAIResponses
-from gateway.metering.meter import is_long, meter
+from gateway.metering.meter import meter
 from gateway.metering.tokens import Counter
 from pricing.usage import Usage
 
@@ -137,12 +137,3 @@ def test_a_failed_call_and_an_opaque_one_cost_nothing() -> None:
     reading = Reading(usage=USAGE, finished=True)
     assert run(reading, answered=False) == Metered(Usage())
     assert run(reading, dialect=OpaqueOpenAI()) == Metered(Usage())
-
-
-def test_long_texts_are_told_before_they_are_counted() -> None:
-    """Only where somebody has to count."""
-    assert is_long(Reading(text_chars=40_000), b"") is True
-    assert is_long(Reading(text_chars=20_000), b"x" * 20_000) is True
-    assert is_long(Reading(text_chars=20_000), None) is False
-    assert is_long(Reading(usage=USAGE, finished=True, text_chars=40_000), b"") is False
-    assert is_long(Reading(usage=USAGE, text_chars=40_000), b"") is True
