@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from gateway.call import Record
+from gateway.observe.names import READ, WRITTEN
 from gateway.observe.output import Output
 from pricing.money import format_usd
 
@@ -46,8 +47,7 @@ def _json_line(record: Record) -> bytes:
 
 def _console_line(record: Record) -> bytes:
     usage = record.usage
-    read = sum(usage.get(unit, 0) for unit in ("input", "cached_input", "cache_write", "cache_write_1h"))
-    written = usage.get("output", 0) + usage.get("reasoning", 0)
+    read, written = (sum(usage.get(unit, 0) for unit in units) for units in (READ, WRITTEN))
     text = (
         f"{record.started_at} {record.status:>3} {record.team or '-':<12.12} {record.model_requested or record.operation or '-':<28.28} "
         f"{read:>7} in {written:>6} out ${format_usd(record.cost_nanousd):<12} {record.latency_ms:>9.1f} ms  "
@@ -63,6 +63,11 @@ def escaped(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def _fit(text: str) -> str:
+    """Without keys, and without half characters (of a file name that is no UTF-8), which JSON cannot hold."""
+    return SECRETS.sub(MASK, text).encode(errors="backslashreplace").decode()
+
+
 class _Formatter(logging.Formatter):
     """The gateway's own messages."""
 
@@ -71,8 +76,8 @@ class _Formatter(logging.Formatter):
         self._form = form
 
     def format(self, record: logging.LogRecord) -> str:
-        text = SECRETS.sub(MASK, record.getMessage())
-        trace = SECRETS.sub(MASK, self.formatException(record.exc_info)) if record.exc_info else ""
+        text = _fit(record.getMessage())
+        trace = _fit(self.formatException(record.exc_info)) if record.exc_info else ""
         moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         if self._form == "json":
             line: dict[str, Any] = {

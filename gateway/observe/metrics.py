@@ -16,13 +16,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.call import Record
-from gateway.observe.names import CALLER_LABELS, COUNTERS, GAUGES, HISTOGRAMS, OF_A_CALL
+from gateway.observe.names import CALLER_LABELS, COUNTERS, GAUGES, HISTOGRAMS, OF_A_CALL, READ, WRITTEN
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asked for
 MAX_LABEL_CHARS = 64
 MAX_REMEMBERED = 10_000
 OTHER = "other"
-TOKEN_TYPES = ("input", "cached_input", "cache_write", "output", "reasoning")
+TYPE_OF = READ | WRITTEN
 
 Reading = Mapping[tuple[str, ...], float]
 """Values of a gauge by label values, read when somebody scrapes."""
@@ -36,7 +36,8 @@ class _Children:
     duration: Any
     ttft: Any
     tpot: Any
-    tokens: tuple[Any, ...]
+    tokens: Mapping[str, Any]
+    """By unit of usage; several units may be of one type."""
 
 
 class Metrics:
@@ -85,9 +86,9 @@ class Metrics:
         children.duration.observe(record.latency_ms / 1000)
         if record.cost_nanousd:
             children.cost.inc(record.cost_nanousd / 1e9)
-        for kind, child in zip(TOKEN_TYPES, children.tokens, strict=True):
-            count = record.usage.get(kind)
-            if count:
+        for unit, count in record.usage.items():
+            child = children.tokens.get(unit)
+            if child is not None:
                 child.inc(count)
         if record.usage_source:
             self._counters["llm_usage_source_total"].labels(record.usage_source).inc()
@@ -101,7 +102,7 @@ class Metrics:
         if record.ttft_ms is None:
             return
         children.ttft.observe(record.ttft_ms / 1000)
-        written = record.usage.get("output", 0) + record.usage.get("reasoning", 0)
+        written = sum(record.usage.get(unit, 0) for unit in WRITTEN)
         if record.stream and written > 1:
             children.tpot.observe((record.latency_ms - record.ttft_ms) / 1000 / (written - 1))
 
@@ -142,12 +143,13 @@ class Metrics:
     def _remember(self, base: tuple[str, ...]) -> _Children:
         if len(self._children) >= MAX_REMEMBERED:
             self._children.clear()
+        tokens = {kind: self._counters["llm_tokens_total"].labels(*base, kind) for kind in TYPE_OF.values()}
         found = _Children(
             cost=self._counters["llm_cost_usd_total"].labels(*base),
             duration=self._histograms["llm_request_duration_seconds"].labels(*base),
             ttft=self._histograms["llm_time_to_first_token_seconds"].labels(*base),
             tpot=self._histograms["llm_time_per_output_token_seconds"].labels(*base),
-            tokens=tuple(self._counters["llm_tokens_total"].labels(*base, kind) for kind in TOKEN_TYPES),
+            tokens={unit: tokens[kind] for unit, kind in TYPE_OF.items()},
         )
         self._children[base] = found
         return found

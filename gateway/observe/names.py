@@ -5,6 +5,17 @@ from __future__ import annotations
 CALLER_LABELS = ("team", "agent", "call_type")
 OF_A_CALL = ("caller", "provider", "model")
 
+READ = {
+    "input": "input",
+    "audio_in": "input",
+    "image_in": "input",
+    "cached_input": "cached_input",
+    "cache_write": "cache_write",
+    "cache_write_1h": "cache_write",
+}
+WRITTEN = {"output": "output", "audio_out": "output", "image_out": "output", "reasoning": "reasoning"}
+"""Units of usage that are tokens, and the ``type`` under which ``llm_tokens_total`` counts each."""
+
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """OTel GenAI semantic conventions 1.41: gen_ai.server.request.duration."""
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

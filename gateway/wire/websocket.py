@@ -70,9 +70,9 @@ class _Joined(Tunnel):
         self._up.tunnel(self)
         self._arrival.on_leaving(self._front_lost)
         self._arrival.reply.switch(relay.status, relay.reason, relay.headers)
+        self._front.join(self)  # before anything is written: a client that does not read must be able to say so
         if early:
             self.from_upstream(early)
-        self._front.join(self)
         try:
             await self._closed
         finally:

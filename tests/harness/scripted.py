@@ -110,7 +110,9 @@ class ScriptedUpstream:
         for task in list(self._tasks):
             task.cancel()
         for wire in self.wires:
-            with contextlib.suppress(AttributeError):  # Python 3.11.2: a TLS transport that was closed twice has no protocol
+            with contextlib.suppress(
+                AttributeError
+            ):  # Python 3.11.2: a TLS transport that was closed twice has no protocol
                 wire.writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 

@@ -1,109 +1,237 @@
-"""The log: one line a call with the names of the call record, the gateway's own messages beside it, no secret in either."""
+"""The log: one line a call with the names of the contract, and nothing in any line that a caller, a prompt or a key shaped."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from gateway.call import Call, Record
+from gateway.app import running
+from gateway.call import Record
+from gateway.loading import load
 from gateway.observe.logs import MASK, CallLog, setup
-from gateway.settle import record_of
+from gateway.simulator import Simulator
+from tests.harness.books import CALLS, CHAT, MESSAGES, MINI, post
+from tests.harness.gateways import config_for, record_of, records, write
+from tests.harness.messages import request
+from tests.harness.raw_client import ask
+from tests.unit.observe.test_metrics import RECORD
 
-RECORD = replace(
-    record_of(Call("c-1", 1_774_000_000.0, 0)), team="red", model_requested="gpt-4o-mini", status=200,
-    usage={"input": 10, "output": 5}, cost_nanousd=1_500_000, latency_ms=12.25, outcome="completed",
-)  # fmt: skip
-SPOKEN_OF = """call_id correlation_id trace_id started_at team user agent call_type tags key_name upstream provider protocol
-operation model_requested model_served stream status error_type attempts usage usage_source usage_raw cost_nanousd price_rows
-pricebook service_tier held_nanousd budgets latency_ms ttft_ms overhead_ms request_bytes response_bytes config_version outcome"""
-
-Listen = Callable[[str, str], io.StringIO]
+SECTION_11 = {
+    "call_id", "correlation_id", "trace_id", "started_at", "team", "user", "agent", "call_type", "tags", "key_name",
+    "upstream", "provider", "protocol", "operation", "model_requested", "model_served", "stream", "status", "error_type",
+    "attempts", "usage", "usage_source", "usage_raw", "cost_nanousd", "price_rows", "pricebook", "service_tier",
+    "held_nanousd", "budgets", "latency_ms", "ttft_ms", "overhead_ms", "request_bytes", "response_bytes",
+    "config_version", "outcome",
+}  # fmt: skip
+"""The call record of the contract, without what the gateway does not do yet (hashes of bodies, the cache)."""
+SECRETS = {
+    "OpenAI key": "sk-proj-Abc123_def456GHI",
+    "Anthropic key": "sk-ant-api03-Abc123-xyz",
+    "Google key": "AIza" + "Sy0123456789abcdefghijklmnopqrstuvw",
+    "bearer token": "Bearer eyJhbGciOiJIUzI1NiJ9.e30.abc",
+    "gateway key": "key-0123456789abcdef",
+}
+CANARY = "zqcanaryzq"
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 @pytest.fixture
-def listen() -> Iterator[Listen]:
-    """Sets the log up and gives what is then written; the loggers are as before when the test is over."""
+def own() -> Iterator[logging.Logger]:
+    """The package's logger, given back as it was."""
     logger = logging.getLogger("gateway")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-
-    def start(level: str, form: str) -> io.StringIO:
-        setup(level, form)
-        (handler,) = logger.handlers
-        assert isinstance(handler, logging.StreamHandler)
-        stream = io.StringIO()
-        handler.setStream(stream)
-        return stream
-
-    yield start
-    logger.handlers[:], logger.level, logger.propagate = before
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield logger
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
-def test_a_calls_line_is_its_record() -> None:
-    """Every name that the record of a call has, under the name that API and store use."""
+@pytest_asyncio.fixture
+async def provider() -> AsyncIterator[Simulator]:
+    async with Simulator() as simulator:
+        yield simulator
+
+
+def line_of(form: str, **changes: Any) -> str:
+    """The one line that a record becomes."""
     stream = io.BytesIO()
-    CallLog("json", stream).take([RECORD])
-    line = json.loads(stream.getvalue())
-    assert line.pop("event") == "call"
-    assert set(line) == {field.name for field in fields(Record)}
-    assert set(SPOKEN_OF.split()) <= set(line)
-    assert (line["call_id"], line["cost_nanousd"], line["usage"]) == ("c-1", 1_500_000, {"input": 10, "output": 5})
-
-
-def test_a_line_for_people_says_who_what_how_much_and_how_long() -> None:
-    """In columns."""
-    stream = io.BytesIO()
-    CallLog("console", stream).take([RECORD, replace(RECORD, status=429, outcome="refused", error_type="budget_held")])
-    first, second = stream.getvalue().decode().splitlines()
-    for part in ("200 red", "gpt-4o-mini", "10 in", "5 out", "$0.0015", "12.2 ms", "completed", "c-1"):
-        assert part in first
-    assert "refused budget_held" in second
-
-
-@pytest.mark.parametrize("form", ["json", "console"])
-@pytest.mark.parametrize(
-    "secret",
-    [
-        "sk-proj-abcdefghijkl",
-        "sk-ant-api03-abcdefgh",
-        "AIzaSyA1234567890abcdefghijklmn",
-        "Bearer abc.def",
-        "token-abcdef",
-    ],
-)
-def test_what_looks_like_a_key_is_masked(listen: Listen, form: str, secret: str) -> None:
-    """In messages and in stacks, whatever a library put there."""
-    written = listen("info", form)
-    try:
-        raise ValueError(f"cannot use {secret} here")
-    except ValueError:
-        logging.getLogger("gateway.test").exception("failed with %s", secret)
-    text = written.getvalue()
-    assert text.count(MASK) == 2
-    assert secret.rsplit(maxsplit=1)[-1] not in text
-
-
-@pytest.mark.parametrize("form", ["json", "console"])
-def test_a_message_cannot_begin_a_line_of_its_own(listen: Listen, form: str) -> None:
-    """Control characters are escaped."""
-    written = listen("info", form)
-    logging.getLogger("gateway.test").info("a team called %s", 'x\n{"event":"call"}\r\x1b[2J')
-    text = written.getvalue()
+    CallLog(form, stream).take([replace(RECORD, **changes)])
+    text = stream.getvalue().decode()
+    assert text.endswith("\n")
     assert text.count("\n") == 1
-    assert "\x1b" not in text
-    if form == "json":
-        assert json.loads(text)["logger"] == "gateway.test"
+    return text[:-1]
 
 
-def test_less_than_the_level_is_not_written(listen: Listen) -> None:
-    """And setting the log up twice writes nothing twice."""
-    listen("info", "json")
-    written = listen("warning", "json")
-    logging.getLogger("gateway.test").info("no")
-    logging.getLogger("gateway.test").warning("yes")
-    (line,) = written.getvalue().splitlines()
-    assert json.loads(line)["message"] == "yes"
+# -- calls -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_has_the_names_of_the_record() -> None:
+    """What section 11 of the contract names is there, under the name that API and store use, and nothing is left out."""
+    line = json.loads(line_of("json", tags={"k": "v"}, budgets=("b",), ttft_ms=None))
+    assert line.keys() >= SECTION_11
+    assert line.pop("event") == "call"
+    assert line.keys() == {field.name for field in fields(Record)}
+    assert (line["cost_nanousd"], line["usage"], line["ttft_ms"]) == (1234, dict(RECORD.usage), None)
+    assert (line["tags"], line["budgets"], line["stream"]) == ({"k": "v"}, ["b"], True)
+
+
+def test_a_line_for_people_says_the_same_in_short() -> None:
+    """Who, what, how much, how long, how it ended, and the id to look the rest up by."""
+    line = line_of(
+        "console", status=429, error_type="budget_exceeded", outcome="refused", usage={"audio_in": 3, "audio_out": 4}
+    )
+    words = line.split()
+    assert words[:3] == [RECORD.started_at, "429", "search"]
+    assert words[3:8] == ["gpt-4o", "3", "in", "4", "out"]
+    assert line.endswith("refused budget_exceeded  c1")
+    assert "$0.000001234" in line
+    assert "700.0 ms" in line
+
+
+@pytest.mark.parametrize(
+    "odd", ["a\nb", "a\r\nb", "a\x1b[31mb", "a\u2028b", "a\x00b", 'a"b', "a\\b", "\u202eab", "日本"]
+)
+@pytest.mark.parametrize("field", ["team", "user", "model_requested", "error_type", "correlation_id"])
+def test_no_value_begins_a_line_or_paints_a_terminal(field: str, odd: str) -> None:
+    """JSON gives the value back as it was; a line for people shows it without obeying it."""
+    assert json.loads(line_of("json", **{field: odd}))[field] == odd
+    assert line_of("console", **{field: odd}).isprintable()
+
+
+async def test_a_gateway_logs_one_line_a_call_and_nothing_of_what_was_said(
+    provider: Simulator, tmp_path: Path, own: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts, answers, keys, query strings and bodies of errors pass through; names and figures stay."""
+    stream = io.BytesIO()
+    config = config_for(tmp_path, provider.url, observability={"logging": {"level": "debug"}}, budgets=[
+        {"scope": "team:poor", "limit_usd": "0.00000001"}], up={"api_key": SECRETS["Anthropic key"]})  # fmt: skip
+    said = {"messages": [{"role": "user", "content": f"tell {CANARY} everything"}]}
+    keys = (("Authorization", f"Bearer {CANARY}"), ("X-Api-Key", CANARY), ("Cookie", CANARY), ("X-Odd", CANARY))
+    calls = [post(f"{target}?key={CANARY}", body, wish, *keys) for target, body, wish in CALLS.values()]
+    calls += [post(CHAT, MINI | said, wish, *keys) for wish in ("", "status=500", "cut=0", "cut=3")]
+    calls += [
+        post(MESSAGES, MINI | said | {"stream": True, "metadata": {CANARY: CANARY}}, "", *keys),
+        post(CHAT, MINI | said, "", *keys, ("X-Tollgate-Team", "poor")),
+        post(CHAT, MINI | said, "", *keys, ("X-Tollgate-Team", f"\u2603{CANARY}")),
+        request("POST", CHAT, *keys, body=f'{{"{CANARY}": '.encode()),
+        request("GET", f"/nowhere/{CANARY}", *keys),
+        request("GET", f"/v1/models/{CANARY}", *keys),
+    ]
+    path = write(tmp_path, config)
+    async with running(load(path, {}), path, call_log=stream) as gateway:
+        answers = [await ask(gateway.front_port, each) for each in calls]
+        found = await records(gateway.admin_url, len(calls))
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert sorted(line["call_id"] for line in lines) == sorted(record["call_id"] for record in found)
+    assert {answer.status for answer in answers} >= {200, 400, 404, 429, 500, 502}
+    assert [{name: value for name, value in record.items() if name in line} for record in found for line in lines
+            if line["call_id"] == record["call_id"]] == [
+        {name: value for name, value in line.items() if name != "event"} for record in found for line in lines
+        if line["call_id"] == record["call_id"]]  # fmt: skip
+    messages = capsys.readouterr().err
+    assert "serving on" in messages
+    for text in (stream.getvalue().decode(), messages):
+        assert CANARY not in text
+        assert SECRETS["Anthropic key"] not in text
+
+
+async def test_what_is_turned_off_is_silent_and_the_books_are_kept(
+    provider: Simulator, tmp_path: Path, own: logging.Logger
+) -> None:
+    """``observability.enabled: false``: no line and no count, but a record."""
+    stream = io.BytesIO()
+    path = write(tmp_path, config_for(tmp_path, provider.url, observability={"enabled": False}))
+    async with running(load(path, {}), path, call_log=stream) as gateway:
+        answer = await ask(gateway.front_port, post(CHAT, MINI))
+        record = await record_of(gateway.admin_url, answer.head.value(b"x-tollgate-call-id"))
+    assert record["cost_nanousd"] > 0
+    assert stream.getvalue() == b""
+
+
+# -- the gateway's own messages --------------------------------------------------------------------------------------------
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines on standard error."""
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_a_level_keeps_what_is_as_weighty(
+    own: logging.Logger, capsys: pytest.CaptureFixture[str], level: str, count: int
+) -> None:
+    """And says which it was."""
+    setup(level, "json")
+    logger = logging.getLogger("gateway.anything")
+    for each in ("debug", "info", "warning", "error"):
+        getattr(logger, each)("a message")
+    lines = [json.loads(line) for line in said(capsys)]
+    assert [line["level"] for line in lines] == ["debug", "info", "warning", "error"][-count:]
+    assert all(line.keys() == {"event", "time", "level", "logger", "message"} for line in lines)
+    assert all(re.fullmatch(TIME, line["time"]) for line in lines)
+    assert (lines[0]["event"], lines[0]["logger"], lines[0]["message"]) == ("log", "gateway.anything", "a message")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_message_begins_no_line_of_its_own(
+    own: logging.Logger, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """Control characters are escaped."""
+    setup("info", form)
+    logging.getLogger("gateway.test").info("a team called %s", 'x\n{"event":"call"}\r\x1b[2J')
+    [line] = said(capsys)
+    assert line.isprintable()
+    assert form == "console" or json.loads(line)["message"].endswith("\x1b[2J")
+
+
+def test_a_message_for_people_is_a_line(own: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """Time, level, where, what."""
+    setup("info", "console")
+    logging.getLogger("gateway.app").warning("three %s\nmice", "blind\x1b[31m")
+    [line] = said(capsys)
+    assert re.fullmatch(TIME + r" warning gateway\.app: three blind\\x1b\[31m\\nmice", line)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
+def test_what_looks_like_a_key_is_masked(
+    own: logging.Logger, capsys: pytest.CaptureFixture[str], form: str, secret: str
+) -> None:
+    """In messages and in the traces of exceptions; the words around it stay."""
+    setup("info", form)
+    logger = logging.getLogger("gateway.store")
+    try:
+        raise ValueError(f"cannot log in with {secret} here")
+    except ValueError:
+        logger.exception("before %s after", secret)
+    text = "\n".join(said(capsys))
+    assert secret not in text
+    assert secret.rsplit(maxsplit=1)[-1] not in text
+    assert f"before {MASK} after" in text
+    assert f"cannot log in with {MASK} here" in text
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_message_of_any_text_comes_out(own: logging.Logger, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """Half a character (a file name that is no UTF-8) loses no line and makes no noise."""
+    setup("info", form)
+    logging.getLogger("gateway.reload").error("cannot read %s", "caf\udce9.yaml")
+    [line] = said(capsys)
+    assert "cannot read caf" in line
+    assert "gateway.reload" in line
+
+
+def test_messages_do_not_come_twice(own: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """Set up a second time (a reload, a second gateway in one process) is set up once."""
+    for _ in range(3):
+        setup("info", "json")
+    logging.getLogger("gateway").info("once")
+    assert len(said(capsys)) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -233,17 +232,14 @@ def test_sums_are_right_whatever_the_labels(batches: list[list[Record]]) -> None
 
 def test_gauges_are_read_when_somebody_looks() -> None:
     """They show the present, not the moment of registration; a series that is gone is gone."""
-    readings: Iterator[dict[str, Any]] = iter(
-        [
-            {"llm_active_requests": {("openai",): 3.0}},
-            {"llm_active_requests": {("openai",): 1.0}, "llm_queue_depth": {}},
-        ]
-    )
-    first = {}
+    readings: dict[str, Any] = {}
     metrics = Metrics(ALL, 9)
-    metrics.watch(lambda: next(readings) if first.setdefault("asked", 0) else (first.update(asked=1) or {}))
-    assert value(metrics, "llm_active_requests", provider="openai") == 3
-    assert value(metrics, "llm_active_requests", provider="openai") == 1
+    metrics.watch(lambda: readings)
+    for now in (3.0, 1.0):
+        readings["llm_active_requests"] = {("openai",): now}
+        assert value(metrics, "llm_active_requests", provider="openai") == now
+    readings.clear()
+    assert "llm_active_requests" not in families(metrics)
 
 
 def test_promtool_accepts_the_exposition() -> None:
