@@ -54,6 +54,12 @@ class Wish:
     cut: int = -1
 
 
+WISHES: dict[str, type[int | float]] = {
+    "words": int, "delay": float, "pace": float, "status": int, "cached": int, "reasoning": int, "cut": int,
+}  # fmt: skip
+"""Those that are numbers."""
+
+
 @dataclass(slots=True)
 class Billed:
     """One call as the provider sees it. ``output`` grows while a stream is written."""
@@ -165,23 +171,40 @@ class Simulator:
 
 
 async def _read(request: web.Request) -> tuple[Json, Wish]:
-    """The request's object ({} when there is none) and what it wishes for."""
-    asked: Any = {}
+    """The request's object and what it wishes for; where there is no object, an error of the caller's."""
+    asked: Any = None
     with contextlib.suppress(orjson.JSONDecodeError):
         asked = orjson.loads(await request.read())
-    wish = Wish()
-    for part in request.headers.get("x-simulate", "").split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == "usage":
-            wish.usage = value != "none"
-        elif hasattr(wish, name):
-            setattr(wish, name, type(getattr(wish, name))(value))
+    wish = _wish(request.headers.get("x-simulate", ""))
     if not isinstance(asked, dict):
         asked, wish.status = {}, 400
     model = str(asked.get("model", ""))
-    if model.startswith("simulate-error-") and model[15:].isdigit():
-        wish.status = int(model[15:])
+    if model.startswith("simulate-error-"):
+        wish.status = int(_number(model[15:], int, "status") or wish.status)
     return asked, wish
+
+
+def _wish(text: str) -> Wish:
+    """The header, read; a part that makes no sense is left out."""
+    wish = Wish()
+    for part in text.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == "usage":
+            wish.usage = value != "none"
+        elif name in WISHES:
+            number = _number(value, WISHES[name], name)
+            if number is not None:
+                setattr(wish, name, number)
+    return wish
+
+
+def _number(text: str, kind: type[int | float], name: str) -> float | None:
+    try:
+        number = kind(text)
+    except ValueError:
+        return None
+    least, most = (200, 599) if name == "status" else (0, 1_000_000)
+    return number if least <= number <= most else None
 
 
 def _size(asked: Json) -> int:

@@ -145,19 +145,26 @@ class Api:
         return problem(404, "there is no such call")
 
     async def request(self, request: web.Request) -> web.Response:
-        """All calls of one correlation id, and their sums."""
-        found = await self._sources.recent(MAX_LIST, "", request.match_info["correlation_id"])
-        if not found:
+        """The calls of one correlation id (of very many, the newest), and the sums of all of them."""
+        correlation_id = request.match_info["correlation_id"]
+        newest = page = await self._sources.recent(MAX_LIST, "", correlation_id)
+        if not newest:
             return problem(404, "there are no calls with this correlation id")
-        cost = sum(record["cost_nanousd"] for record in found)
+        cost, count, models = 0, 0, set()
+        while page:
+            cost += sum(record["cost_nanousd"] for record in page)
+            count += len(page)
+            models |= {record["model_requested"] for record in page if record["model_requested"]}
+            full = len(page) == MAX_LIST
+            page = await self._sources.recent(MAX_LIST, page[-1]["call_id"], correlation_id) if full else []
         return answer(
             {
-                "correlation_id": request.match_info["correlation_id"],
-                "calls": [with_usd(record) for record in reversed(found)],
-                "count": len(found),
+                "correlation_id": correlation_id,
+                "calls": [with_usd(record) for record in reversed(newest)],
+                "count": count,
                 "cost_nanousd": cost,
                 "cost_usd": format_usd(cost),
-                "models": sorted({record["model_requested"] for record in found if record["model_requested"]}),
+                "models": sorted(models),
             }
         )
 

@@ -15,6 +15,7 @@ from importlib import resources
 from aiohttp import web
 
 from gateway.admin.api import Api, Sources, problem
+from gateway.errors import MEANINGS, Failure
 
 log = logging.getLogger("gateway.admin")
 
@@ -86,7 +87,12 @@ class AdminServer:
         try:
             return await handler(request)
         except web.HTTPException as refusal:
-            return problem(refusal.status, refusal.reason or "not possible")
+            told = problem(refusal.status, refusal.reason or "not possible")
+            if "Allow" in refusal.headers:  # RFC 9110 15.5.6: a 405 names the methods that there are
+                told.headers["Allow"] = refusal.headers["Allow"]
+            return told
+        except Failure as failure:
+            return problem(MEANINGS[failure.kind].status, failure.message)
         except Exception:
             log.exception("a bug in the admin API")
             return problem(500, "the gateway failed while answering")

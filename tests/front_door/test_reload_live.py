@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 import yaml
 
-from tests.harness.gateways import GatewayProcess
+from tests.harness.gateways import GatewayProcess, record_of
 from tests.harness.messages import chunked, request, response
 from tests.harness.raw_client import ask, connected
 from tests.harness.rows import CHAT
@@ -133,3 +134,71 @@ async def test_sighup_reads_again_what_the_file_names(upstream: ScriptedUpstream
     assert keys == [b"Bearer sk-old", b"Bearer sk-new"]
     assert "sk-old" not in gateway.log
     assert "sk-new" not in gateway.log
+
+
+async def test_no_call_suffers_while_the_config_changes_again_and_again(
+    upstream: ScriptedUpstream, spawn: Spawn, tmp_path: Path
+) -> None:
+    """Four clients call without a pause through a dozen reloads, good and bad: each call is answered, no connection is
+    dropped, and each record names the config that its call began with.
+    """
+    gateway = await spawn(up={"keepalive": "1s"})
+    upstream.answer = [response(200, body=b"served")]
+    ended = asyncio.Event()
+
+    async def call_on() -> int:
+        count = 0
+        async with connected(gateway.front_port) as client:
+            while not ended.is_set():
+                answer = await client.ask(request("POST", "/v1/chat/completions", body=CHAT))
+                assert (answer.status, answer.body.content) == (200, b"served")
+                count += 1
+                await asyncio.sleep(0.001)
+        return count
+
+    clients = [asyncio.create_task(call_on()) for _ in range(4)]
+    versions = {(await ready(gateway))["config_version"]}
+    for number in range(12):
+        reloads = gateway.log.count("reloaded")
+        rewrite(tmp_path, metering={"drain_max_mb": number + 1 if number % 3 else "broken"})
+        gateway.signal(signal.SIGHUP)
+
+        async def looked(before: int = reloads) -> bool:
+            return gateway.log.count("reloaded") > before
+
+        await until(looked)
+        versions.add((await ready(gateway))["config_version"])
+    ended.set()
+    made = sum(await asyncio.gather(*clients))
+
+    async def told() -> bool:
+        return gateway.log.count('{"event":"call"') >= made
+
+    await until(told)
+    found = [json.loads(line) for line in gateway.log.splitlines() if line.startswith('{"event":"call"')]
+    assert (len(versions), len(found)) == (9, made)
+    assert {record["config_version"] for record in found} <= versions
+    assert len({record["config_version"] for record in found}) > 1
+
+
+async def test_a_limit_that_is_raised_lets_go_on_who_was_refused(
+    upstream: ScriptedUpstream, spawn: Spawn, tmp_path: Path
+) -> None:
+    """What was spent stays spent, and what other calls hold stays held; only the limit is another one."""
+    gateway = await spawn(budgets=[{"scope": "global", "limit_usd": "0.001"}])
+    usage = b'{"model":"gpt-4o-mini","choices":[],"usage":{"prompt_tokens":5000,"completion_tokens":400,"total_tokens":5400}}'
+    upstream.answer = [response(200, ("Content-Type", "application/json"), body=usage)]
+    sent = request("POST", "/v1/chat/completions", body=CHAT.replace(b'"x":1e2', b'"max_tokens":50'))
+    answer = await ask(gateway.front_port, sent)
+    await record_of(gateway.admin_url, answer.head.value(b"x-tollgate-call-id"))
+    assert (answer.status, (await ask(gateway.front_port, sent)).status) == (200, 429)
+    rewrite(tmp_path, budgets=[{"scope": "global", "limit_usd": "0.01"}])
+
+    async def passes() -> bool:
+        return (await ask(gateway.front_port, sent)).status == 200
+
+    await until(passes)
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.admin_url}/api/v1/budgets") as told:
+        [budget] = (await told.json())["budgets"]
+    assert budget["limit_usd"] == "0.01"
+    assert budget["spent_nanousd"] + budget["held_nanousd"] > 5000 * 150 + 400 * 600
