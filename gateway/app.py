@@ -107,6 +107,7 @@ class Gateway:
         observability = self.settings.observability
         logs.setup(observability.logging.level, observability.logging.format)
         await self._store.open()
+        await self._keep_book(self.snapshot.book)
         self._settler.start()
         await self._admin.start()
         await self._front.listen(self.settings.front.host, self.settings.front.port)
@@ -139,7 +140,9 @@ class Gateway:
     async def apply(self, settings: Settings) -> None:
         """Take new settings over: calls that start from now on see all of them, running calls none."""
         old = self.snapshot
-        self.snapshot = await asyncio.to_thread(compile_snapshot, settings, old.pools, old.counter)
+        new = await asyncio.to_thread(compile_snapshot, settings, old.pools, old.counter)
+        await self._keep_book(new.book)
+        self.snapshot = new
         self.settings = settings
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
         kept = set(self.snapshot.pools.values())
@@ -148,6 +151,13 @@ class Gateway:
                 pool.retire()
                 self._retired.append(pool)
         self._retired = [pool for pool in self._retired if pool.busy]
+
+    async def _keep_book(self, book: Book) -> None:
+        """Beside the records that will name it, so that an audit can price them again."""
+        try:
+            await self._store.keep_book(book.version, book.packed)
+        except Failure as failure:
+            log.warning("the price book %s could not be kept for audits: %s", book.version, failure.message)
 
     # -- what is told -------------------------------------------------------------------------------------------------
 

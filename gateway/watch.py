@@ -15,7 +15,7 @@ from gateway.metering.meter import meter
 from gateway.metering.tap import Tap
 from gateway.wire.headers import first
 from pricing.money import Cost, format_usd
-from pricing.price import Tariff, price
+from pricing.price import price
 
 if TYPE_CHECKING:
     from gateway.call import Call, Headers
@@ -110,18 +110,9 @@ class Watch:
         if not usage.source:
             call.usage, call.cost = usage, Cost(0)
             return
-        tariff = self._tariff(usage.model_served or call.ask.model)
-        cost = price(usage.usage, tariff, usage.service_tier or call.ask.service_tier)
-        call.usage, call.cost = usage, cost
-
-    def _tariff(self, served: str) -> Tariff:
-        """What was served is what is billed; a name that the book does not know leaves the one that was asked for."""
-        call, book = self.call, self.snapshot.book
-        request, ask = call.request, call.ask
-        if request is None or ask is None:
-            raise ValueError("a call without a request has no tariff")
-        at = int(call.started_at)
-        return book.tariff(request.provider, served, at) or self.snapshot.tariff(request.provider, ask.model, at)
+        book = self.snapshot.book
+        tariff = book.charge(call.request.provider, usage.model_served, call.ask.model, int(call.started_at))
+        call.usage, call.cost = usage, price(usage.usage, tariff, usage.service_tier)
 
 
 def identity_headers(call: Call) -> Headers:

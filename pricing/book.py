@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import json
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
@@ -74,8 +75,10 @@ class _Shelf:
 class Book:
     """All rows of one version. A later shelf is asked when the ones before it do not know a model."""
 
-    def __init__(self, version: str, *shelves: Iterable[Row]) -> None:
+    def __init__(self, version: str, *shelves: Iterable[Row], packed: bytes = b"") -> None:
         self.version = version
+        self.packed = packed
+        """All rows, as ``unpack`` takes them: what has to be kept to price a call again in a year."""
         self._shelves = tuple(_Shelf(rows) for rows in shelves)
         self._own_prices = frozenset((SELF_HOSTED, *self.providers))
         self._found: dict[tuple[str, str, int], Tariff | None] = {}
@@ -89,8 +92,22 @@ class Book:
         files = [_builtin()]
         if overrides is not None:
             files.insert(0, _checked(overrides.read_text(encoding="utf-8"), parse))
+        return cls._of([_canonical(file) for file in files])
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Book:
+        """The book that was packed. ValueError for anything else."""
+        try:
+            return cls._of(zlib.decompress(packed).decode().split("\n"))
+        except (zlib.error, KeyError, TypeError) as error:
+            raise ValueError(f"not a packed price book: {type(error).__name__}") from None
+
+    @classmethod
+    def _of(cls, files: list[str]) -> Book:
+        """``files``: the canonical form of each shelf's rows."""
         version = "+".join(_digest(file) for file in reversed(files))
-        return cls(version, *([make(raw, version) for raw in file] for file in files))
+        packed = zlib.compress("\n".join(files).encode(), 9)
+        return cls(version, *([make(raw, version) for raw in json.loads(file)] for file in files), packed=packed)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -104,6 +121,13 @@ class Book:
             return self._found[key]
         except KeyError:
             return self._look_up(key)
+
+    def charge(self, provider: str, served: str, asked: str, at: int) -> Tariff:
+        """The rates of a finished call: those of the model that was served; where the book does not know its name, of the one
+        that was asked for; else the dearest of the provider's family.
+        """
+        found = self.tariff(provider, served, at) if served else None
+        return found or self.tariff(provider, asked, at) or self.dearest(provider, at)
 
     def dearest(self, provider: str, at: int) -> Tariff:
         """What stands in for a model without a row: unit by unit the dearest standard rate, long context included, of the
@@ -180,7 +204,11 @@ def _label(raw: Any) -> str:
     return str(raw.get("id", "without id"))[:80] if isinstance(raw, dict) else "without id"
 
 
-def _digest(rows: list[dict[str, Any]]) -> str:
-    """The first 16 hex digits of the hash of the rows' canonical form."""
-    canonical = json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=date.isoformat)
+def _canonical(rows: list[dict[str, Any]]) -> str:
+    """One line, the same for rows that say the same."""
+    return json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=date.isoformat)
+
+
+def _digest(canonical: str) -> str:
+    """The first 16 hex digits of its hash."""
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

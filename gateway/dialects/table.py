@@ -10,7 +10,7 @@ from posixpath import normpath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from gateway.dialects.addressed import by_deployment, by_verb
+from gateway.dialects.addressed import GEMINI, by_deployment, by_verb
 from gateway.dialects.anthropic_messages import AnthropicMessages
 from gateway.dialects.opaque import OpaqueAnthropic, OpaqueGemini, OpaqueOpenAI
 from gateway.dialects.openai_chat import OpenAIChat
@@ -51,6 +51,17 @@ ENDINGS: dict[str, Dialect] = {path: METERED[path] for path in METERED if path !
     "/v1/messages": METERED["/messages"]
 }
 """Ends of longer paths, such as ``/openai/deployments/x/chat/completions``. Not ``/messages``: threads have those too."""
+
+
+_BY_OPERATION = {dialect.operation: dialect for dialect in METERED.values()}
+_OF_GEMINI = {dialect.operation: dialect for dialect in GEMINI.values()}
+
+
+def by_operation(protocol: str, operation: str) -> Dialect | None:
+    """The dialect that a record names, for reading its usage again; None for what is not metered."""
+    if protocol == "gemini" and operation in _OF_GEMINI:
+        return _OF_GEMINI[operation]
+    return _BY_OPERATION.get(operation) or _OF_GEMINI.get(operation)
 
 
 def dialect_for(protocol: str, method: str, path: str) -> Dialect:

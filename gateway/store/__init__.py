@@ -69,5 +69,8 @@ class Store(Protocol):
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first; ``before`` is the call id after which the list goes on."""
 
+    async def keep_book(self, version: str, packed: bytes) -> None:
+        """Keep a price book beside the records that name its version. Again changes nothing."""
+
     async def holds(self) -> int:
         """How many calls hold something at the moment."""

@@ -11,17 +11,15 @@ import orjson
 from gateway.accounts import Account, Balance
 
 _DIFFERENCES = """
-    SELECT count(*) FROM (
-        SELECT scope, "window" FROM (
-            SELECT scope, "window", spent - archived AS spent, held AS held FROM accounts
-            UNION ALL
-            SELECT json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]'), -cost, 0
-            FROM records, json_each(records.accounts) AS a
-            UNION ALL
-            SELECT json_extract(p.value, '$[0]'), json_extract(p.value, '$[1]'), 0, -json_extract(p.value, '$[2]')
-            FROM holds, json_each(holds.parts) AS p
-        ) GROUP BY scope, "window" HAVING sum(spent) <> 0 OR sum(held) <> 0
-    )
+    SELECT scope, "window", sum(spent), sum(held) FROM (
+        SELECT scope, "window", spent - archived AS spent, held AS held FROM accounts
+        UNION ALL
+        SELECT json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]'), -cost, 0
+        FROM records, json_each(records.accounts) AS a
+        UNION ALL
+        SELECT json_extract(p.value, '$[0]'), json_extract(p.value, '$[1]'), 0, -json_extract(p.value, '$[2]')
+        FROM holds, json_each(holds.parts) AS p
+    ) GROUP BY scope, "window" HAVING sum(spent) <> 0 OR sum(held) <> 0
 """
 
 
@@ -64,11 +62,12 @@ def holds(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM holds").fetchone()[0])
 
 
-def differences(connection: sqlite3.Connection) -> int:
+def differences(connection: sqlite3.Connection) -> list[Balance]:
     """Accounts whose balance is not the sum of what stands behind it: records (and deleted ones) for spent, holds for
-    held. 0 is right; anything else is a bug or a damaged file.
+    held. The figures are what the account has beyond that sum. None is right; anything else is a bug or a damaged file.
     """
-    return int(connection.execute(_DIFFERENCES).fetchone()[0])
+    rows = connection.execute(_DIFFERENCES).fetchall()
+    return [Balance(Account(scope, window), spent, held) for scope, window, spent, held in rows]
 
 
 def _record(row: tuple[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement, queries
 from gateway.store.books import Operation, Release, Reserve, Settle
 from gateway.store.faults import as_failure, patiently
-from gateway.store.tables import connect, move_log, prepare
+from gateway.store.tables import connect, keep_book, move_log, prepare
 from gateway.store.upkeep import Tenure, begin_tenure
 from gateway.store.writer import Answer, Asked, Writer
 
@@ -66,7 +66,7 @@ class SqliteStore:
         owner: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path = path
+        self._path = self._file = path
         self._durability = durability
         self._clock = clock
         self._tenure = Tenure(f"{owner}#{secrets.token_hex(6)}", owner, lease_s, retention_s)
@@ -119,6 +119,7 @@ class SqliteStore:
         if path == ":memory:":
             self._folder = tempfile.TemporaryDirectory(prefix="tollgate-")
             path = str(Path(self._folder.name) / "books.db")
+        self._file = path
         connection = connect(path, self._durability, write=True)
         try:
             patiently(lambda: prepare(connection), OPEN_PATIENCE_S)
@@ -224,7 +225,20 @@ class SqliteStore:
 
     async def check(self) -> int:
         """Accounts whose balance is not the sum of its records and holds: 0 when the books are right."""
-        return await self._look(queries.differences)
+        return len(await self._look(queries.differences))
+
+    async def keep_book(self, version: str, packed: bytes) -> None:
+        """Keep a price book for audits."""
+        reading, loop = self._reading, self._loop
+        if reading is None or loop is None:
+            raise _closed()
+        path = self._file
+        try:
+            await loop.run_in_executor(
+                reading, lambda: patiently(lambda: keep_book(path, version, packed), OPEN_PATIENCE_S)
+            )
+        except sqlite3.Error as error:
+            raise as_failure(error) from None
 
     async def _look(self, question: Callable[[sqlite3.Connection], T]) -> T:
         reader, reading, loop = self._reader, self._reading, self._loop

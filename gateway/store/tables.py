@@ -47,6 +47,9 @@ UPGRADES: tuple[str, ...] = (
     CREATE INDEX records_by_start ON records (started_at, call_id);
     CREATE INDEX records_by_correlation ON records (correlation_id);
     """,
+    """
+    CREATE TABLE books (version TEXT PRIMARY KEY, packed BLOB NOT NULL) STRICT, WITHOUT ROWID
+    """,
 )
 """Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
 
@@ -137,6 +140,12 @@ def prepare(connection: sqlite3.Connection) -> None:
 def schema_version(connection: sqlite3.Connection) -> int:
     """``PRAGMA user_version``: how many of the UPGRADES the file has seen."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def keep_book(path: str, version: str, packed: bytes) -> None:
+    """Put a price book beside the records that name it. On a connection of its own: it happens once a version."""
+    with contextlib.closing(connect(path, "normal", write=True)) as connection:
+        connection.execute("INSERT OR IGNORE INTO books (version, packed) VALUES (?, ?)", (version, packed))
 
 
 def roll_back(connection: sqlite3.Connection) -> None:

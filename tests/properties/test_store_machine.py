@@ -166,7 +166,7 @@ class Books(RuleBasedStateMachine):
         for found in queries.balances(self.connection, list(LIMITS)):
             assert (found.spent_nanousd, found.held_nanousd) == self.napkin.balance(found.account)
         assert queries.holds(self.connection) == len(self.napkin.held)
-        assert queries.differences(self.connection) == 0
+        assert queries.differences(self.connection) == []
 
 
 TestBooks = Books.TestCase

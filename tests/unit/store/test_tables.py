@@ -115,7 +115,7 @@ def test_what_is_saved_is_what_is_loaded(parts, call_id):
     page = load(connection, [Release(call_id)], 1.0, "me")
     assert [(*part.account, part.amount_nanousd) for part in page.holds[call_id].parts] == parts
     assert sum(held for _, held in page.balances.values()) == sum(amount for _, _, amount in parts)
-    assert queries.differences(connection) == 0
+    assert queries.differences(connection) == []
     connection.close()
 
 
@@ -145,4 +145,4 @@ def test_a_hold_given_back_and_taken_again_in_one_batch_is_the_new_one(connectio
     carry_out(connection, Reserve("c", (Claim(account, 7),)))
     carry_out(connection, Release("c"), Reserve("c", (Claim(account, 9),)))
     assert connection.execute("SELECT amount FROM holds").fetchall() == [(9,)]
-    assert queries.differences(connection) == 0
+    assert queries.differences(connection) == []

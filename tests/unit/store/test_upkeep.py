@@ -53,7 +53,7 @@ def test_a_renewed_lease_holds_and_a_lapsed_one_does_not(connection):
     assert lost(connection, TWO, 110.1) == ["c"]
     assert lost(connection, TWO, 120.0) == []
     assert queries.balances(connection, [A])[0].spent_nanousd == 7
-    assert queries.differences(connection) == 0
+    assert queries.differences(connection) == []
 
 
 def test_an_owner_never_loses_its_own_holds_by_looking(connection):
@@ -101,7 +101,7 @@ def test_old_records_go_and_what_they_charged_stays(connection, monkeypatch):
     assert not step(connection, ONE, 1000.0 + 250.0).more
     assert [queries.find(connection, f"c{number}") is None for number in range(5)] == [True, True, True, False, False]
     assert queries.balances(connection, [A])[0].spent_nanousd == sum(range(10))
-    assert queries.differences(connection) == 0
+    assert queries.differences(connection) == []
 
 
 def test_an_account_goes_when_nothing_stands_behind_it_any_more(connection):
@@ -123,7 +123,7 @@ def test_an_account_goes_when_nothing_stands_behind_it_any_more(connection):
     assert connection.execute("SELECT count(*) FROM accounts").fetchone() == (1,), "the record of d still names it"
     step(connection, late, ACCOUNT_KEPT_S + 1001.0)
     assert connection.execute("SELECT count(*) FROM accounts").fetchone() == (0,)
-    assert queries.differences(connection) == 0
+    assert queries.differences(connection) == []
 
 
 def test_a_step_that_fails_leaves_nothing_half_done(connection, monkeypatch):

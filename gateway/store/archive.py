@@ -1,0 +1,81 @@
+"""The books of a SQLite file, opened for reading only: what audits and reports go through, while a gateway runs or not.
+
+Records come in the order of their start, a page at a time, so that a long look holds up no writer and keeps nothing in memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from gateway.accounts import Balance
+from gateway.errors import Failure, Kind, Whose
+from gateway.store import queries
+from gateway.store.faults import as_failure
+from gateway.store.tables import UPGRADES, connect, schema_version
+
+PAGE_ROWS = 1000
+_RECORDS = """
+    SELECT started_at, call_id, record FROM records
+    WHERE (started_at, call_id) > (?, ?) AND started_at < ? ORDER BY started_at, call_id LIMIT ?
+"""
+_COUNT = "SELECT count(*) FROM records WHERE started_at >= ? AND started_at < ?"
+LAST = "9999"
+
+
+class Archive:
+    """A context manager. Failure(STORE_UNAVAILABLE) for what is no file of this version."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection
+
+    def __enter__(self) -> Self:
+        if not Path(self._path).is_file():
+            raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "There is no such store.")
+        try:
+            self._connection = connect(self._path, "normal", write=False)
+            known = schema_version(self._connection)
+        except sqlite3.Error as error:
+            raise as_failure(error) from None
+        if known != len(UPGRADES):
+            self._connection.close()
+            other = "later" if known > len(UPGRADES) else "earlier"
+            raise Failure(
+                Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store was written by a {other} version of Tollgate."
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def count(self, since: str = "", until: str = LAST) -> int:
+        """How many records there are between two moments (RFC 3339, the second one exclusive)."""
+        return int(self._connection.execute(_COUNT, (since, until)).fetchone()[0])
+
+    def records(self, since: str = "", until: str = LAST) -> Iterator[dict[str, Any]]:
+        """They themselves, oldest first."""
+        after = (since, "")
+        while True:
+            page = self._connection.execute(_RECORDS, (*after, until, PAGE_ROWS)).fetchall()
+            for *_, record in page:
+                yield orjson.loads(record)
+            if len(page) < PAGE_ROWS:
+                return
+            after = page[-1][:2]
+
+    def book(self, version: str) -> bytes | None:
+        """The packed price book of a version; None when it was not kept."""
+        row = self._connection.execute("SELECT packed FROM books WHERE version = ?", (version,)).fetchone()
+        return row[0] if row is not None else None
+
+    def differences(self) -> list[Balance]:
+        """See ``queries.differences``."""
+        return queries.differences(self._connection)
