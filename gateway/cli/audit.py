@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -14,9 +13,8 @@ from pathlib import Path
 import click
 
 from gateway.audit import Verdict, verdict
-from gateway.cli.check import find_config
+from gateway.cli.config import config_option, read_config
 from gateway.errors import Failure
-from gateway.loading import Problems, load
 from gateway.store.archive import LAST, Archive
 from pricing.book import Book
 from pricing.money import format_usd
@@ -26,7 +24,7 @@ DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 
 @click.command()
-@click.option("--config", "config", type=click.Path(path_type=Path), help="Config file (YAML); its store is audited.")
+@config_option
 @click.option("--since", type=DAY, metavar="DATE", help="From this moment on, UTC. Default: everything there is.")
 @click.option("--until", type=DAY, metavar="DATE", help="Before this moment, UTC.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, every difference included.")
@@ -36,13 +34,10 @@ def audit(config: Path | None, since: datetime | None, until: datetime | None, a
     Usage is read again from what the provider said, and priced with the price book of that day, which is kept in the store.
     Exit status 1 when anything differs. Can be run while the gateway serves.
     """
+    settings, _ = read_config(config)
     try:
-        settings = load(find_config(config), os.environ)
         with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
             report = _audit(archive, _moment(since, ""), _moment(until, LAST), quiet=as_json)
-    except Problems as problems:
-        click.echo(str(problems), err=True)
-        sys.exit(2)
     except Failure as failure:
         raise click.ClickException(failure.message) from None
     click.echo(json.dumps(report.document(), indent=2) if as_json else report.text())

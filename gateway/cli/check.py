@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import click
 import yaml
 
-from gateway.loading import Problems, canonical, load, version
+from gateway.cli.config import config_option, read_config
+from gateway.loading import canonical, version
 
-DEFAULT_FILE = Path("tollgate.yaml")
 FLOAT = "tag:yaml.org,2002:float"
 
 
@@ -25,31 +23,15 @@ class _Dumper(yaml.SafeDumper):
     }
 
 
-def find_config(option: Path | None) -> Path | None:
-    """Which config is meant: the option, else $TOLLGATE_CONFIG, else ./tollgate.yaml if it is there, else none."""
-    if option is not None:
-        return option
-    named = os.environ.get("TOLLGATE_CONFIG")
-    if named:
-        return Path(named)
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
-
-
 @click.command()
-@click.option("--config", "config", type=click.Path(path_type=Path), help="Config file (YAML).")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
 def check(config: Path | None, as_json: bool) -> None:
     """Validate a config and print what it resolves to.
 
-    Without --config: $TOLLGATE_CONFIG, else ./tollgate.yaml, else the defaults. Exit status 2 when anything is wrong, each
-    problem on a line of its own: file:line: key: problem.
+    Exit status 2 when anything is wrong, each problem on a line of its own: file:line: key: problem.
     """
-    path = find_config(config)
-    try:
-        settings = load(path, os.environ)
-    except Problems as problems:
-        click.echo(str(problems), err=True)
-        sys.exit(2)
+    settings, path = read_config(config)
     shown = canonical(settings)
     if as_json:
         click.echo(

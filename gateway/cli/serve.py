@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from gateway.cli.check import find_config
-from gateway.loading import Problems, load
+from gateway.cli.config import config_option, read_config
 from gateway.workers import serve as run
 
 
 @click.command()
-@click.option("--config", "config", type=click.Path(path_type=Path), help="Config file (YAML).")
+@config_option
 @click.option("--host", help="Address of the front listener.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the front listener.")
 @click.option("--admin-port", type=click.IntRange(0, 65535), help="Port of the admin listener.")
@@ -25,12 +23,7 @@ def serve(config: Path | None, host: str | None, port: int | None, admin_port: i
     Without a config it serves OpenAI, Anthropic and Gemini with the callers' own keys on 127.0.0.1:8080, the operator's
     pages on 127.0.0.1:8081, and keeps its books in ./tollgate.db.
     """
-    path = find_config(config)
-    try:
-        settings = load(path, os.environ)
-    except Problems as problems:
-        click.echo(str(problems), err=True)
-        sys.exit(2)
+    settings, path = read_config(config)
     front, admin = settings.front, settings.admin
     front = replace(front, host=host or front.host, port=front.port if port is None else port)
     admin = replace(admin, port=admin.port if admin_port is None else admin_port)
