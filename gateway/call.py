@@ -46,8 +46,10 @@ class Ask:
     """What is asked for, as far as the dialect could read it.
 
     ``fault`` says why the body could not be read (it is then the provider's to judge, unless a budget needs the answer).
-    ``max_output_tokens`` is the caller's own bound per choice, None when there is none; ``input_bytes`` bounds the input
-    tokens from above (one token of a byte-level vocabulary covers at least one byte).
+    ``max_output_tokens`` is the caller's own bound per choice, None when there is none. ``input_bytes`` bounds the tokens of
+    the text from above (one token of a byte-level vocabulary covers at least one byte); ``media_bytes`` of them are no
+    text. Images and hidden prompts add ``extra_tokens``, likely ``likely_extra_tokens``. Where the body only names what is
+    read (files, earlier answers, what tools bring in), ``open_input`` says that nothing in it bounds the input.
     """
 
     operation: str
@@ -59,6 +61,11 @@ class Ask:
     input_bytes: int = 0
     service_tier: str = ""
     fault: str = ""
+    media_bytes: int = 0
+    extra_tokens: int = 0
+    likely_extra_tokens: int = 0
+    open_input: bool = False
+    searches: int = 0
 
 
 @value

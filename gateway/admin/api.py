@@ -137,10 +137,11 @@ class Api:
     async def call(self, request: web.Request) -> web.Response:
         """One call; one that is not settled yet says so."""
         call_id = request.match_info["call_id"]
+        active = self._sources.is_active(call_id)  # asked first: it may end while its record is looked for
         record = await self._sources.find(call_id)
         if record is not None:
             return answer({"state": "finished", **with_usd(record)})
-        if self._sources.is_active(call_id):
+        if active:
             return answer({"state": "in_flight", "call_id": call_id})
         return problem(404, "there is no such call")
 

@@ -21,6 +21,8 @@ LIKELY_CHOICES = 128
 """OpenAI's maximum of ``n``. A guess goes no further, whatever a body says."""
 UNKNOWN_OUTPUT_TOKENS = 1_000_000
 """Where neither caller nor book names a maximum: above every output limit that a provider publishes."""
+UNKNOWN_CONTEXT_TOKENS = 2_000_000
+"""Where the book names no context: the largest that a provider publishes (Gemini 1.5 Pro)."""
 MOST_NANOUSD = 1 << 53
 """A bound ends here, 9 million dollars: past every limit that a budget can have, and still exact in a double."""
 WITHOUT_OUTPUT = frozenset(("embeddings",))
@@ -56,15 +58,29 @@ def bound(ask: Ask, tariff: Tariff) -> Bound:
     """Both bounds of one call under one tariff."""
     asked = ask.max_output_tokens if ask.max_output_tokens and ask.max_output_tokens > 0 else None  # -1: "no limit"
     choices = max(1, ask.choices)
-    input_bytes = max(0, ask.input_bytes)
     most_output, likely_output = _outputs(asked, tariff) if ask.operation not in WITHOUT_OUTPUT else (0, 0)
-    most = input_bytes * tariff.dearest_input_femto + most_output * choices * tariff.dearest_output_femto
+    most_input_femto, likely_input = _inputs(ask, tariff)
+    most = most_input_femto + most_output * choices * tariff.dearest_output_femto
     likely = (
-        -(-input_bytes // BYTES_PER_TOKEN) * tariff.likely_input_femto
+        likely_input * tariff.likely_input_femto
         + likely_output * min(choices, LIKELY_CHOICES) * tariff.likely_output_femto
     )
     likely_nanousd = _up(likely)
     return Bound(likely_nanousd, max(likely_nanousd, _up(most)))
+
+
+def _inputs(ask: Ask, tariff: Tariff) -> tuple[int, int]:
+    """(femto-dollars at the most, likely tokens) of the input. Where nothing in the body bounds it, the model's context does."""
+    text_bytes = max(0, ask.input_bytes)
+    likely = -(-max(0, text_bytes - ask.media_bytes) // BYTES_PER_TOKEN) + ask.likely_extra_tokens
+    searches_femto = ask.searches * tariff.rate_femto("searches") if ask.searches else 0
+    if not (ask.extra_tokens or ask.open_input):
+        return text_bytes * tariff.dearest_input_femto, likely
+    dearest = max(tariff.dearest_input_femto, tariff.rate_femto("image_in"))
+    extra = ask.extra_tokens
+    if ask.open_input:
+        extra = max(extra, (tariff.context_tokens or UNKNOWN_CONTEXT_TOKENS) - text_bytes)
+    return text_bytes * tariff.dearest_input_femto + extra * dearest + searches_femto, likely
 
 
 def _outputs(asked: int | None, tariff: Tariff) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.dialects import prompts
+from gateway.dialects.beyond import Beyond
 from gateway.dialects.values import (
     Json,
     add_text,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 APART = frozenset({"compaction", "advisor_message"})
 """Iterations that the totals leave out (SDK, ``BetaUsage.iterations``); the others are inside them."""
 TOTALS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+HOSTED = ("web_search", "web_fetch", "code_execution", "mcp", "tool_search", "advisor")
+"""How the types of tools begin that Anthropic runs itself."""
 MEDIA_TOKENS = 1600
 """An image of the largest size that is not scaled down (Anthropic, "Vision": width x height / 750)."""
 TOOLS_TOKENS = 346
@@ -49,11 +52,13 @@ class AnthropicMessages(AnthropicVoice):
     metered = True
 
     def ask(self, body: bytes) -> Ask:
-        """``speed: fast`` is a tier of its own price, so it is told as one."""
+        """``speed: fast`` is a tier of its own price, so it is told as one. Where Anthropic manages the context, what it writes
+        to shorten it is billed beside ``max_tokens``.
+        """
         root, fault = parse(body)
         tier = "fast" if root.get("speed") == "fast" else ""
-        most = output_bound(root.get("max_tokens"))
-        return asked(self.operation, body, root, fault, max_output_tokens=most, service_tier=tier)
+        most = None if root.get("context_management") else output_bound(root.get("max_tokens"))
+        return asked(self.operation, body, root, fault, _beyond(root), max_output_tokens=most, service_tier=tier)
 
     def read(self, document: bytes, reading: Reading) -> None:
         """One event, or the whole message."""
@@ -115,6 +120,13 @@ class AnthropicMessages(AnthropicVoice):
         messages = root.get("messages")
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * len(as_list(messages))
         return tokens + (TOOLS_TOKENS if root.get("tools") else 0) + MEDIA_TOKENS * prompts.media_parts(messages)
+
+
+def _beyond(root: Json) -> Beyond:
+    beyond = Beyond(open=any(root.get(key) for key in ("container", "context_management", "mcp_servers")))
+    beyond.messages(root.get("messages"))
+    beyond.tools(root.get("tools"), lambda kind: kind.startswith(HOSTED))
+    return beyond
 
 
 def _merge(reading: Reading, usage: Any) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.dialects import prompts
+from gateway.dialects.beyond import TOOLS_MOST_TOKENS, Beyond
 from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, count, name, output_bound, parse
 from gateway.dialects.voices import GeminiVoice
 from pricing.usage import Usage
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 TOTALS = ("promptTokenCount", "candidatesTokenCount", "responseTokenCount", "totalTokenCount")
 MEDIA_TOKENS = 258
 """An image up to 384 pixels, or one tile of a larger one (ai.google.dev/gemini-api/docs/tokens). Sizes are not looked at."""
+OWN_TOOLS = frozenset(("functionDeclarations", "function_declarations"))
 TIERS = {"ON_DEMAND": "", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex", "PROVISIONED_THROUGHPUT": ""}
 """Vertex's ``trafficType`` in the words of the price book."""
 
@@ -44,7 +46,7 @@ class GeminiGenerate(GeminiVoice):
         config = as_object(_either(root, "generationConfig", "generation_config"))
         most = output_bound(_either(config, "maxOutputTokens", "max_output_tokens"))
         answers = choices(_either(config, "candidateCount", "candidate_count"))
-        return asked(self.operation, body, root, fault, choices=answers, max_output_tokens=most)
+        return asked(self.operation, body, root, fault, _beyond(root), choices=answers, max_output_tokens=most)
 
     def read(self, document: bytes, reading: Reading) -> None:
         """One event, the whole body, or the array that a stream without ``alt=sse`` is."""
@@ -91,6 +93,27 @@ class GeminiGenerate(GeminiVoice):
         """A flat number for each image, sound or file."""
         root, _ = parse(body)
         return MEDIA_TOKENS * sum(_is_media(part) for part in _parts(root.get("contents")))
+
+
+def _beyond(root: Json) -> Beyond:
+    beyond = Beyond(open=bool(_either(root, "cachedContent", "cached_content")))
+    for part in _parts(root.get("contents")):
+        media = as_object(_either(part, "inlineData", "inline_data")) if _is_media(part) else {}
+        kind, payload = name(_either(media, "mimeType", "mime_type")), media.get("data")
+        size = len(payload) if type(payload) is str else 0
+        if kind.startswith("image/"):
+            beyond.image(size)
+        elif kind.startswith("audio/"):
+            beyond.sound(size)
+        elif _is_media(part):
+            beyond.open = True
+            beyond.bytes += size
+    tools = [as_object(tool) for tool in as_list(root.get("tools"))]
+    beyond.most += TOOLS_MOST_TOKENS if tools else 0
+    for tool in tools:
+        for kind in tool.keys() - OWN_TOOLS:
+            beyond.hosted(kind)
+    return beyond
 
 
 def _read_chunk(chunk: Json, reading: Reading) -> None:

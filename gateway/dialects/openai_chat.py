@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.dialects import prompts
+from gateway.dialects.beyond import Beyond
 from gateway.dialects.openai_usage import choices_of, split
-from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, output_bound, parse
+from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, name, output_bound, parse
 from gateway.dialects.voices import OpenAIVoice
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ TOOLS_TOKENS = 12
 """The frame around a list of tools (OpenAI cookbook, "How to count tokens with tiktoken")."""
 
 
+OWN_TOOLS = frozenset(("function", "custom"))
+
+
 class OpenAIChat(OpenAIVoice):
     """See the module's docstring."""
 
@@ -37,7 +41,8 @@ class OpenAIChat(OpenAIVoice):
         """The larger of ``max_completion_tokens`` and ``max_tokens`` is the bound; ``n`` is the number of choices."""
         root, fault = parse(body)
         most = output_bound(root.get("max_completion_tokens"), root.get("max_tokens"))
-        return asked(self.operation, body, root, fault, choices=choices(root.get("n")), max_output_tokens=most)
+        answers = choices(root.get("n"))
+        return asked(self.operation, body, root, fault, _beyond(root), choices=answers, max_output_tokens=most)
 
     def read(self, document: bytes, reading: Reading) -> None:
         """One chunk or the whole body."""
@@ -80,6 +85,15 @@ class OpenAIChat(OpenAIVoice):
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * len(as_list(messages))
         tools = TOOLS_TOKENS if root.get("tools") or root.get("functions") else 0
         return tokens + tools + IMAGE_TOKENS * prompts.media_parts(messages)
+
+
+def _beyond(root: Json) -> Beyond:
+    beyond = Beyond()
+    beyond.messages(root.get("messages"))
+    beyond.tools(root.get("tools") or root.get("functions"), lambda kind: kind not in OWN_TOOLS)
+    if root.get("web_search_options") is not None or "search" in name(root.get("model")):
+        beyond.hosted("web_search")
+    return beyond
 
 
 def _add_rest(reading: Reading, delta: Json) -> None:

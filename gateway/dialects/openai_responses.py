@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.dialects import prompts
+from gateway.dialects.beyond import Beyond
 from gateway.dialects.openai_usage import split
 from gateway.dialects.values import Json, add_text, as_list, as_object, asked, name, note_model, output_bound, parse
 from gateway.dialects.voices import OpenAIVoice
@@ -29,6 +30,9 @@ NOT_TEXT = frozenset({"response.audio.delta"})
 WRITTEN = ("name", "arguments", "input", "code", "text", "refusal")
 """Where the items of a whole response hold what the model wrote."""
 
+KEPT = ("previous_response_id", "conversation", "prompt")
+"""What the provider keeps for the caller: it is read again, and billed."""
+OWN_TOOLS = frozenset(("function", "custom"))
 IMAGE_TOKENS = 1105
 TOOLS_TOKENS = 12
 """As in ``openai_chat``."""
@@ -45,7 +49,7 @@ class OpenAIResponses(OpenAIVoice):
         """One choice, bounded by ``max_output_tokens`` (reasoning included)."""
         root, fault = parse(body)
         most = output_bound(root.get("max_output_tokens"))
-        return asked(self.operation, body, root, fault, max_output_tokens=most)
+        return asked(self.operation, body, root, fault, _beyond(root), max_output_tokens=most)
 
     def read(self, document: bytes, reading: Reading) -> None:
         """A delta, the opening of an item, an event that holds the response, or the response itself."""
@@ -105,6 +109,13 @@ class OpenAIResponses(OpenAIVoice):
         items = root.get("input")
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * max(1, len(as_list(items)))
         return tokens + (TOOLS_TOKENS if root.get("tools") else 0) + IMAGE_TOKENS * prompts.media_parts(items)
+
+
+def _beyond(root: Json) -> Beyond:
+    beyond = Beyond(open=any(root.get(key) is not None for key in KEPT))
+    beyond.messages(root.get("input"))
+    beyond.tools(root.get("tools"), lambda kind: kind not in OWN_TOOLS)
+    return beyond
 
 
 def _add_item(reading: Reading, item: Json) -> None:

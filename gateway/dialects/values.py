@@ -6,12 +6,15 @@ out, and where leaving out would count too little it is clamped instead.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gateway.call import Ask
 from gateway.dialects import Reading
+
+if TYPE_CHECKING:
+    from gateway.dialects.beyond import Beyond
 
 MAX_NAME_CHARS = 256
 MAX_TEXT_CHARS = 2_000_000
@@ -35,8 +38,25 @@ def parse(body: bytes) -> tuple[Json, str]:
     return root, ""
 
 
-def asked(operation: str, body: bytes, root: Json, fault: str, *, service_tier: str = "", **more: Any) -> Ask:
-    """An Ask with what all dialects call by the same name; ``more`` is what they do not."""
+def asked(
+    operation: str,
+    body: bytes,
+    root: Json,
+    fault: str,
+    beyond: Beyond | None = None,
+    *,
+    service_tier: str = "",
+    **more: Any,
+) -> Ask:
+    """An Ask with what all dialects call by the same name; ``more`` is what they do not, ``beyond`` what no byte bounds."""
+    if beyond is not None:
+        more |= {
+            "media_bytes": beyond.bytes,
+            "extra_tokens": beyond.most,
+            "likely_extra_tokens": beyond.likely,
+            "open_input": beyond.open,
+            "searches": beyond.searches,
+        }
     return Ask(
         operation=operation,
         metered=True,
