@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -71,10 +72,10 @@ async def test_a_crowd_never_passes_a_strict_limit(provider: Simulator, serve: S
     """200 calls at once where there is room for some: at no moment is more spent and held than the limit, what was let
     through is what the provider saw, and the rest was told why.
     """
-    # the most that such a call can cost, by the dearest tier of the model: 115 bytes at 0.25, 60 tokens at 1.00 $/M
-    limit_nanousd, body = 20 * 90_000, MINI | {"max_tokens": 60, "user": "u" * 10}
-    limit = f"0.{limit_nanousd:09d}"
-    gateway = await serve(provider.url, budgets=[GLOBAL | {"limit_usd": limit, "mode": "strict"}])
+    # of at most 3000 tokens: a call can cost $0.003 by the model's dearest tier, costs $0.0018, and would be guessed at $0.0006
+    limit_nanousd, body = 20 * 3_050_000, MINI | {"max_tokens": 3000}
+    budget = GLOBAL | {"limit_usd": f"0.{limit_nanousd:09d}", "mode": "strict"}
+    gateway = await serve(provider.url, budgets=[budget])
     before, seen = len(provider.ledger), []
 
     async def watch() -> None:
@@ -83,10 +84,12 @@ async def test_a_crowd_never_passes_a_strict_limit(provider: Simulator, serve: S
             await asyncio.sleep(0)
 
     watching = asyncio.create_task(watch())
-    wishes = [f"words=60;delay={number % 7 / 50}" for number in range(200)]
+    wishes = [f"words=3000;delay={number % 7 / 50}" for number in range(200)]
     answers = await asyncio.gather(*(ask(gateway.front_port, post(CHAT, body, wish)) for wish in wishes))
     found = await records(gateway.admin_url, 200)
     watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
     seen.append(last := (await budgets_of(gateway))["global"])
     assert all(each["spent_nanousd"] + each["held_nanousd"] <= limit_nanousd for each in seen)
     assert max(each["held_nanousd"] for each in seen) > limit_nanousd // 2

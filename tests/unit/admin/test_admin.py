@@ -1,0 +1,123 @@
+"""The admin listener: who may ask, what may be done, and that neither page nor answer gives anything away."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.harness.books import CHAT, MINI, post
+from tests.harness.raw_client import ask
+from tests.unit.admin.conftest import KEY, TOKEN, get
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BEARER = ("Authorization", f"Bearer {TOKEN}")
+PROBES = ("/health/live", "/health/ready")
+PAGES = ("/", "/app.js", "/style.css")
+ASKED = (
+    "/metrics", "/system/llm-status", "/api/v1/calls", "/api/v1/calls/x", "/api/v1/requests/x", "/api/v1/budgets",
+    "/api/v1/upstreams", "/api/v1/config", "/nowhere", "/api/v1/nowhere", "/health", "/../health/live", "//health/live",
+)  # fmt: skip
+"""Everything that needs the token."""
+WRONG = {
+    "none": (),
+    "longer": (("Authorization", f"Bearer {TOKEN}x"),),
+    "shorter": (("Authorization", f"Bearer {TOKEN[:-1]}"),),
+    "empty": (("Authorization", "Bearer "),),
+    "of another kind": (("Authorization", f"Basic {TOKEN}"),),
+    "without a kind": (("Authorization", TOKEN),),
+    "not ASCII": (("Authorization", "Bearer \u2603"),),
+    "in a cookie": (("Cookie", f"token={TOKEN}"),),
+    "in another field": (("X-Api-Key", TOKEN),),
+}
+
+
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("fields", WRONG.values(), ids=WRONG)
+async def test_without_the_token_nothing_is_told(locked: Any, path: str, fields: tuple[tuple[str, str], ...]) -> None:
+    """401 before anything else, also for paths that are not there; no query string stands in for the header."""
+    answer = await get(locked, f"{path}?token={TOKEN}", *fields)
+    assert answer.status == 401
+    assert answer.head.value(b"www-authenticate") == b"Bearer"
+    assert json.loads(answer.body.content)["error"]["status"] == 401
+
+
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("field", [BEARER, ("authorization", f"bearer {TOKEN}")])
+async def test_with_the_token_every_path_answers(locked: Any, path: str, field: tuple[str, str]) -> None:
+    """What is there with 200, the rest with 404."""
+    assert (await get(locked, path, field)).status == (200 if path in ASKED[:3] + ASKED[5:8] else 404)
+
+
+@pytest.mark.parametrize("path", [*PROBES, *PAGES])
+async def test_probes_and_the_empty_page_need_no_token(locked: Any, path: str) -> None:
+    """A kubelet has none, and a person types it into the page."""
+    assert (await get(locked, path)).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "[::2]"])
+async def test_a_web_page_elsewhere_cannot_ask_through_a_name_of_its_own(opened: Any, host: str) -> None:
+    """DNS rebinding: on loopback only this machine's names are answered, whatever the path."""
+    for path in ("/", "/health/ready", "/api/v1/calls", "/nowhere"):
+        answer = await get(opened, path, host=host)
+        assert answer.status == 421
+        assert b"evil" not in answer.body.content
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "localhost:8081", "127.0.0.1:8081", "[::1]:8081"])
+async def test_names_of_this_machine_are_answered(opened: Any, host: str) -> None:
+    """With and without a port, which a tunnel may change."""
+    assert (await get(opened, "/health/live", host=host)).status == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PURGE"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/calls", "/api/v1/config", "/health/ready"])
+async def test_reading_is_all_that_can_be_done(opened: Any, path: str, method: str) -> None:
+    """405 as JSON, with the methods that there are (RFC 9110 15.5.6), and no CORS answer for a page elsewhere."""
+    answer = await get(opened, path, ("Origin", "http://evil.example"), method=method)
+    assert answer.status == 405
+    assert json.loads(answer.body.content)["error"]["status"] == 405
+    assert (answer.head.value(b"allow") or b"").split(b",") == [b"GET", b"HEAD"]
+    assert not answer.head.values(b"access-control-allow-origin")
+
+
+async def test_no_answer_holds_a_secret(locked: Any) -> None:
+    """The config shows that there is one; the provider's key and the token are nowhere."""
+    config = json.loads((await get(locked, "/api/v1/config", BEARER)).body.content)["config"]
+    assert (config["admin"]["token"], config["upstreams"]["openai"]["api_key"]) == ("***", "***")
+    assert config["budgets"][0]["limit_usd"] == "5.00"
+    await ask(locked.front_port, post(CHAT, MINI))
+    for path in (*ASKED, *PROBES, *PAGES):
+        answer = await get(locked, path, BEARER)
+        for secret in (TOKEN, KEY):
+            assert secret.encode() not in answer.head.raw + answer.body.content, path
+
+
+@pytest.mark.parametrize("path", [*PAGES, *PROBES, "/metrics", "/api/v1/calls", "/nowhere"])
+async def test_every_answer_forbids_what_a_browser_could_be_made_to_do(opened: Any, path: str) -> None:
+    """No script but our own, no frame, no sniffing, no referrer, nothing from and for elsewhere."""
+    head = (await get(opened, path)).head
+    policy = dict(part.split(" ", 1) for part in (head.value(b"content-security-policy") or b"").decode().split("; "))
+    assert {policy[each] for each in ("default-src", "frame-ancestors", "base-uri", "form-action")} == {"'none'"}
+    assert {policy[each] for each in ("script-src", "style-src", "connect-src")} == {"'self'"}
+    assert head.value(b"x-content-type-options") == b"nosniff"
+    assert head.value(b"referrer-policy") == b"no-referrer"
+    assert head.value(b"cross-origin-resource-policy") == b"same-origin"
+
+
+async def test_the_page_needs_nothing_from_elsewhere(opened: Any) -> None:
+    """What it refers to and asks for is on this listener; no script or style stands in it, no markup is made from data."""
+    files = {path: (await get(opened, path)).body.content.decode() for path in PAGES}
+    linked = [path for path in re.findall(r'(?:src|href)="([^"]+)"', files["/"]) if not path.startswith("data:")]
+    asked = re.findall(r'\bask\("([^"?]+)', files["/app.js"])
+    assert {*linked, *asked} >= {"app.js", "style.css", "api/v1/calls", "api/v1/budgets"}
+    for path in linked + asked:
+        assert (await get(opened, f"/{path}")).status == 200, path
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|<iframe|<form(?![^>]*dialog)|\son\w+=|style=", files["/"])
+    for path, text in files.items():
+        elsewhere = [url for url in re.findall(r"(?:https?:)?//[\w-]+\.[\w.:-]+", text) if "127.0.0.1" not in url]
+        assert not elsewhere, path
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|@import", text), path
