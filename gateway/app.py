@@ -176,7 +176,7 @@ class Gateway:
         return Sources(
             find=self._store.find,
             recent=self._store.recent,
-            is_active=lambda call_id: call_id in self.handle.active,
+            is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
             active=lambda: len(self.handle.active),
             queued=lambda: self._settler.depth,
             budgets=inspector.budgets,

@@ -47,13 +47,14 @@ REASONS = {status: phrase.encode() for status, phrase in (
 
 
 def new_call_id() -> str:
-    """A UUIDv7 (RFC 9562 5.7): sorts by time, so that lists and indexes follow the order of calls. 1 us.
+    """A UUIDv7 (RFC 9562 5.7 and 6.2, method 3): sorts by time down to a quarter of a microsecond, so that lists and indexes
+    follow the order of calls. 1 us.
 
     The rest is the kernel's randomness: a seeded or forked generator would give two calls one name, and the books one call.
     """
-    ms = time.time_ns() // 1_000_000
-    low = int.from_bytes(os.urandom(10)) >> 6
-    digits = f"{ms:012x}7{low >> 62:03x}{0x8000 | (low >> 48 & 0x3FFF):04x}{low & 0xFFFFFFFFFFFF:012x}"
+    ms, ns = divmod(time.time_ns(), 1_000_000)
+    low = int.from_bytes(os.urandom(8))
+    digits = f"{ms:012x}7{(ns << 12) // 1_000_000:03x}{0x8000 | low >> 50:04x}{low & 0xFFFFFFFFFFFF:012x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

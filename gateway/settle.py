@@ -57,11 +57,16 @@ class Settler:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._owed: deque[Settlement] = deque()
+        self._open: set[str] = set()
 
     @property
     def depth(self) -> int:
         """Calls that wait to be settled."""
         return len(self._queue) + len(self._owed)
+
+    def is_open(self, call_id: str) -> bool:
+        """Whether a call has ended and is not in the books yet."""
+        return call_id in self._open
 
     def start(self) -> None:
         """Begin to work."""
@@ -71,6 +76,7 @@ class Settler:
         """Hand a finished call over. False when the queue is full: then the caller has to ``settle`` it itself."""
         if len(self._queue) >= QUEUE_CALLS:
             return False
+        self._open.add(finished.call.call_id)
         self._queue.append(finished)
         self._wake.set()
         return True
@@ -132,8 +138,10 @@ class Settler:
         answers = await self._store.settle_all(settlements)
         for settlement, answer in zip(settlements, answers, strict=True):
             if isinstance(answer, Receipt):
+                self._open.discard(settlement.call_id)
                 continue
             if answer.kind is not Kind.STORE_UNAVAILABLE:
+                self._open.discard(settlement.call_id)
                 _say_lost(settlement)
                 continue
             if not self._owed:
@@ -224,7 +232,7 @@ def record_of(call: Call) -> Record:
         unpriced=cost.unpriced,
         service_tier=usage.service_tier,
         held_nanousd=call.hold.amount_nanousd if call.hold else 0,
-        budgets=tuple(claim.budget for claim in call.claims or () if claim.budget),
+        budgets=_budgets(call),
         latency_ms=_ms(ended_ns - call.started_ns),
         ttft_ms=_ms(first_ns - call.started_ns) if first_ns else None,
         overhead_ms=_overhead_ms(call),
@@ -234,6 +242,13 @@ def record_of(call: Call) -> Record:
         outcome=ending.outcome if ending else "refused",
         accounts=tuple(str(claim.account) for claim in _booked(call)),
     )
+
+
+def _budgets(call: Call) -> tuple[str, ...]:
+    """The budgets that the call met; the one that refused it stands first."""
+    met = [claim.budget for claim in call.claims or () if claim.budget]
+    refusing = call.refusal.budget if call.refusal is not None else ""
+    return tuple(sorted(met, key=lambda budget: budget != refusing)) if refusing else tuple(met)
 
 
 def _booked(call: Call) -> Sequence[Claim]:

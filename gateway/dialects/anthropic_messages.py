@@ -115,7 +115,7 @@ class AnthropicMessages(AnthropicVoice):
         )
 
     def framing(self, body: bytes) -> int:
-        """Three tokens a message and three for the answer, the hidden prompt of tools, a flat number for each image."""
+        """Four tokens a message and three for the answer, the hidden prompt of tools, a flat number for each image."""
         root, fault = parse(body)
         messages = root.get("messages")
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * len(as_list(messages))

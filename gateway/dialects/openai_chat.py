@@ -79,7 +79,7 @@ class OpenAIChat(OpenAIVoice):
         )
 
     def framing(self, body: bytes) -> int:
-        """Three tokens a message and three for the answer, a frame around tools, a flat number for each image or file."""
+        """Four tokens a message and three for the answer, a frame around tools, a flat number for each image or file."""
         root, fault = parse(body)
         messages = root.get("messages")
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * len(as_list(messages))

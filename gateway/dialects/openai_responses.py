@@ -104,7 +104,7 @@ class OpenAIResponses(OpenAIVoice):
         )
 
     def framing(self, body: bytes) -> int:
-        """Three tokens an item and three for the answer, a frame around tools, a flat number for each image or file."""
+        """Four tokens an item and three for the answer, a frame around tools, a flat number for each image or file."""
         root, fault = parse(body)
         items = root.get("input")
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * max(1, len(as_list(items)))

@@ -30,9 +30,10 @@ MEDIA_PARTS = frozenset(
 )
 """Values of ``type`` that make an object one piece of media."""
 
-MESSAGE_TOKENS = 3
+MESSAGE_TOKENS = 4
 PRIMING_TOKENS = 3
-"""Framing of each message, and of the answer that follows (OpenAI cookbook, "How to count tokens with tiktoken")."""
+"""Framing of each message, its role included, and of the answer that follows (OpenAI cookbook, "How to count tokens with
+tiktoken")."""
 
 
 def texts(value: Any) -> Iterator[str]:

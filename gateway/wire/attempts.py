@@ -52,17 +52,21 @@ async def send(arrival: Arrival, request: Request, pool: Pool, watcher: Watcher,
 
 
 async def _connect(arrival: Arrival, pool: Pool) -> Connection:
-    """A fresh connection; given up at once when the client leaves while it is being made."""
+    """A fresh connection; not waited for any longer when the client leaves. It is made all the same and kept for the next
+    call: CPython loses the socket of a connection that is cancelled in the moment in which it is won (3.11, staggered_race).
+    """
     connecting = asyncio.ensure_future(pool.connect())
-    arrival.on_leaving(connecting.cancel)
+    left = asyncio.get_running_loop().create_future()
+    arrival.on_leaving(left.cancel)
     try:
-        return await connecting
-    except asyncio.CancelledError:
-        if not arrival.gone:
-            raise
-        raise Failure(Kind.UPSTREAM_RESET, Whose.FRONT, "The client left before the upstream was reached.") from None
+        await asyncio.wait((connecting, left), return_when=asyncio.FIRST_COMPLETED)
     finally:
         arrival.on_leaving(None)
+        if not connecting.done():
+            connecting.add_done_callback(pool.keep)
+    if not connecting.done():
+        raise Failure(Kind.UPSTREAM_RESET, Whose.FRONT, "The client left before the upstream was reached.")
+    return connecting.result()
 
 
 async def _exchange(arrival: Arrival, request: Request, connection: Connection, relay: Relay) -> int:

@@ -286,6 +286,11 @@ class Pool:
         self._all.add(connection)
         return connection
 
+    def keep(self, connecting: asyncio.Future[Connection]) -> None:
+        """A connection that nobody waits for any more; a failure to make it concerns nobody."""
+        if not connecting.cancelled() and connecting.exception() is None:
+            self.give_back(connecting.result())
+
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next exchange."""
         if self._retired or len(self._idle) >= self.endpoint.max_idle:

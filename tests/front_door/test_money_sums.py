@@ -145,7 +145,7 @@ async def act(gateway: Any, team: str, kind: str, wish: str, leaves: str) -> Non
             if mark := LEAVES[leaves]:
                 await client.see(mark)
             else:
-                await (asyncio.sleep(0.1) if early else client.answer("POST"))
+                await (asyncio.sleep(0) if early else client.answer("POST"))
         except (CutOff, ConnectionError):
             pass  # refused, or broken off by the provider
 

@@ -12,8 +12,8 @@ import pytest
 
 from gateway.accounts import Account, Claim, Hold
 from gateway.call import Ask, Call, Caller, Ending, Metered, Receipt, Record, Request
-from gateway.errors import Failure, Kind, Whose
-from gateway.settle import BATCH_CALLS, QUEUE_CALLS, Finished, Settler
+from gateway.errors import Failure, Kind, Refusal, Whose
+from gateway.settle import BATCH_CALLS, QUEUE_CALLS, Finished, Settler, record_of
 from gateway.store import Settlement
 from gateway.store.sqlite import SqliteStore
 from pricing.money import Cost
@@ -137,3 +137,35 @@ async def test_a_sick_store_gets_well_while_the_settler_runs() -> None:
             await asyncio.sleep(0.01)
     await settler.close()
     await store.close()
+
+
+async def test_a_call_is_open_from_its_end_until_it_is_in_the_books() -> None:
+    """Whoever asks for its cost in between must not hear that there is no such call."""
+    store = Moody()
+    await store.open()
+    settler = Settler(store, lambda records: None)
+    store.ill = True
+    assert not settler.is_open("c1")
+    settler.submit(finished("c1"))
+    assert settler.is_open("c1")
+    settler.start()
+    async with asyncio.timeout(10):
+        while settler.depth != 1 or not store.asked:
+            await asyncio.sleep(0.01)
+        assert settler.is_open("c1")
+        store.ill = False
+        while settler.is_open("c1"):
+            await asyncio.sleep(0.01)
+    assert await spent(store) == 7
+    await settler.close()
+    await store.close()
+
+
+def test_the_budget_that_refused_a_call_stands_first() -> None:
+    """The metric of refusals reads it there."""
+    call = Call("c", 1.0, 0)
+    names = ("team", "global", "user")
+    call.claims = tuple(Claim(Account(name, "day"), 1, 1, budget=name) for name in names)
+    assert record_of(call).budgets == names
+    call.refusal = Refusal(Kind.BUDGET_EXCEEDED, "no room", budget="global")
+    assert record_of(call).budgets == ("global", "team", "user")

@@ -39,7 +39,7 @@ def test_chat_counts_messages_calls_tools_and_schemas() -> None:
     found = sorted(OpenAIChat().prompt(body))
     expected = ["Be kind.", "What is this?", "lookup", "{}", "A cat.", orjson.dumps(TOOL).decode(), '{"name":"answer"}']
     assert found == sorted(expected)
-    assert OpenAIChat().framing(body) == 3 + 4 * 3 + 12 + IMAGE_TOKENS
+    assert OpenAIChat().framing(body) == 3 + 4 * 4 + 12 + IMAGE_TOKENS
 
 
 def test_anthropic_counts_system_messages_and_tools() -> None:
@@ -61,7 +61,7 @@ def test_anthropic_counts_system_messages_and_tools() -> None:
         }
     )
     assert sorted(AnthropicMessages().prompt(body)) == sorted(["Be brief.", "42", "Yes", '{"name":"t"}'])
-    assert AnthropicMessages().framing(body) == 3 + 2 * 3 + TOOLS_TOKENS + MEDIA_TOKENS
+    assert AnthropicMessages().framing(body) == 3 + 2 * 4 + TOOLS_TOKENS + MEDIA_TOKENS
 
 
 def test_responses_count_instructions_and_items() -> None:
@@ -81,8 +81,8 @@ def test_responses_count_instructions_and_items() -> None:
         }
     )
     assert sorted(OpenAIResponses().prompt(body)) == sorted(["Be brief.", "Hi", "f", "{}", "7", '{"a":1}'])
-    assert OpenAIResponses().framing(body) == 3 + 3 * 3 + IMAGE_TOKENS
-    assert OpenAIResponses().framing(b'{"input":"Hi","tools":[{}]}') == 3 + 3 + 12
+    assert OpenAIResponses().framing(body) == 3 + 3 * 4 + IMAGE_TOKENS
+    assert OpenAIResponses().framing(b'{"input":"Hi","tools":[{}]}') == 3 + 4 + 12
 
 
 def test_token_ids_are_counted_by_their_number() -> None:

@@ -59,14 +59,14 @@ def test_real_zeros_stay_zeros() -> None:
 def test_without_usage_prompt_and_answer_are_counted() -> None:
     """2 tokens and their frame of 6, and 2 written."""
     metered = run(Reading(model="gpt-4o", text=["hello", " world"], text_chars=11, finished=True), service_tier="flex")
-    assert (metered.usage, metered.source, metered.method) == (Usage(input=8, output=2), "counted", "o200k_base")
+    assert (metered.usage, metered.source, metered.method) == (Usage(input=9, output=2), "counted", "o200k_base")
     assert metered.service_tier == "flex"
 
 
 def test_a_usage_object_without_counts_is_no_usage() -> None:
     """Its presence does not make the call free."""
     metered = run(Reading(usage={"prompt_tokens": None}, text=["hello"], text_chars=5, finished=True))
-    assert (metered.usage, metered.source) == (Usage(input=8, output=1), "counted")
+    assert (metered.usage, metered.source) == (Usage(input=9, output=1), "counted")
 
 
 def test_usage_of_a_cut_stream_is_the_input_and_the_output_is_counted() -> None:
@@ -82,7 +82,7 @@ def test_usage_of_a_cut_stream_is_the_input_and_the_output_is_counted() -> None:
 def test_a_model_without_its_own_vocabulary_is_scaled_and_says_so() -> None:
     """2 tokens x 1.25, rounded up, on each side."""
     metered = run(Reading(model="mystery", text=["hello world"], text_chars=11, finished=True))
-    assert (metered.usage, metered.method) == (Usage(input=3 + 6, output=3), "o200k_base*125%")
+    assert (metered.usage, metered.method) == (Usage(input=3 + 7, output=3), "o200k_base*125%")
 
 
 def test_text_that_was_not_kept_counts_in_proportion() -> None:
@@ -93,9 +93,9 @@ def test_text_that_was_not_kept_counts_in_proportion() -> None:
 def test_an_unreadable_answer_is_estimated_from_its_size() -> None:
     """Within the bound that the caller set; a damaged or foreign coding is no discount."""
     metered = run(Reading())
-    assert (metered.usage, metered.source, metered.method) == (Usage(input=8, output=100), "estimated", "bytes")
+    assert (metered.usage, metered.source, metered.method) == (Usage(input=9, output=100), "estimated", "bytes")
     assert run(Reading(), max_tokens=30, n=2).usage.output == 60
-    assert run(Reading(), size=0).usage == Usage(input=8)
+    assert run(Reading(), size=0).usage == Usage(input=9)
 
 
 def test_an_unreadable_request_is_estimated_from_its_size() -> None:
@@ -122,7 +122,7 @@ def test_an_answer_that_is_written_later_is_estimated_at_its_bound() -> None:
             answered=True,
             counter=COUNTER,
         )
-        assert (metered.usage, metered.source, metered.method) == (Usage(input=8, output=output), "estimated", "bytes")
+        assert (metered.usage, metered.source, metered.method) == (Usage(input=9, output=output), "estimated", "bytes")
 
 
 def test_embeddings_never_write() -> None:
