@@ -39,7 +39,7 @@ def audit(config: Path | None, since: datetime | None, until: datetime | None, a
         with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
             report = _audit(archive, _moment(since, ""), _moment(until, LAST), quiet=as_json)
     except Failure as failure:
-        raise click.ClickException(failure.message) from None
+        raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
     click.echo(json.dumps(report.document(), indent=2) if as_json else report.text())
     sys.exit(1 if report.wrong else 0)
 

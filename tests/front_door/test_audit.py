@@ -185,7 +185,7 @@ async def test_what_is_no_store_is_said_in_a_sentence(tmp_path: Path) -> None:
     """Nothing is created by looking."""
     (tmp_path / "tollgate.yaml").write_text(yaml.safe_dump({"store": {"url": f"sqlite:///{tmp_path}/none.db"}}))
     result = await audit(tmp_path)
-    assert (result.exit_code, result.stderr) == (1, "Error: There is no such store.\n")
+    assert (result.exit_code, result.stderr) == (1, f"Error: sqlite:///{tmp_path}/none.db: There is no such store.\n")
     assert not (tmp_path / "none.db").exists()
     (tmp_path / "none.db").write_bytes(b"not a database, but long enough to have a header of one hundred bytes " * 3)
     assert "not a database" in (await audit(tmp_path)).stderr
