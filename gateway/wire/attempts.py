@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.wire.front import Arrival
     from gateway.wire.upstreams import Connection, Pool
 
+LOOK_SECONDS = 1.0
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))  # RFC 9110 9.2.2
 
 
@@ -127,7 +128,7 @@ async def _upload(arrival: Arrival, connection: Connection, relay: Relay) -> int
                 async for piece in arrival.pieces():
                     sent_bytes += len(piece)
                     connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if arrival.chunked else piece)
-                    await connection.drain()
+                    await _drain(arrival, connection)
             finally:
                 relay.finished.remove_done_callback(end)
         if arrival.chunked:
@@ -139,6 +140,16 @@ async def _upload(arrival: Arrival, connection: Connection, relay: Relay) -> int
         if not arrival.reply.started:
             arrival.reply.close = True  # what is left of the body would be read as the next request
     return sent_bytes
+
+
+async def _drain(arrival: Arrival, connection: Connection) -> None:
+    """Until the upstream has room again. Meanwhile nothing is read from the client, and the event loop hears nothing of it:
+    so the kernel is asked now and then whether it is still there.
+    """
+    while (waiting := connection.drained) is not None:
+        await asyncio.wait((waiting,), timeout=LOOK_SECONDS)
+        if not waiting.done() and arrival.is_reset():
+            raise Failure(Kind.UPSTREAM_RESET, Whose.FRONT, "The client left before its request was complete.")
 
 
 def _may_send_again(arrival: Arrival, request: Request, relay: Relay) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -245,6 +246,16 @@ class Arrival:
             self._leaving()
         if self.relay is not None:
             self.relay.front_lost(drain_s=self._drain_s)
+
+    def is_reset(self) -> bool:
+        """Whether the client's side of the connection is dead, asked of the kernel: for when nothing is read from it."""
+        transport = self._connection.transport
+        connection = transport.get_extra_info("socket") if transport is not None else None
+        if connection is None or connection.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(connection.fileno(), 0)  # errors and hang-ups are told unasked
+        return bool(poll.poll(0))
 
     @property
     def is_here(self) -> bool:

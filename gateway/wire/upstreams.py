@@ -103,10 +103,10 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self.transport.write(piece)
 
-    async def drain(self) -> None:
-        """Until the upstream has read enough of what was written, or the exchange is over."""
-        if self._drained is not None:
-            await self._drained
+    @property
+    def drained(self) -> asyncio.Future[None] | None:
+        """Done when the upstream has read enough of what was written, or the exchange is over; None when it has room."""
+        return self._drained
 
     def tunnel(self, tunnel: Tunnel) -> None:
         """From here on bytes go to the tunnel: the connection was upgraded."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.gateways import GatewayProcess, record_of
+from tests.harness.gateways import GatewayProcess, record_of, records
 from tests.harness.messages import Body, framing_of, pieces_of, request, response
 from tests.harness.raw_client import RawClient, ask, connected
 from tests.harness.rows import CHAT
@@ -214,3 +214,26 @@ async def test_an_upload_that_has_stalled_hears_of_its_upstream_s_end(
         assert json.loads(answer.body.content)["error"]["code"] == "upstream_reset"
     record = await record_of(gateway.admin_url, answer.head.value(b"x-tollgate-call-id"))
     assert (record["outcome"], record["request_bytes"]) == ("upstream_error", 1000)
+
+
+async def test_a_client_that_is_gone_while_its_upload_is_held_back_is_noticed(
+    upstream: ScriptedUpstream, gateway: Any
+) -> None:
+    """The upstream does not read, so nothing is read of the client, and no event tells of its end."""
+    upstream.read_body = False
+    never = asyncio.Event()
+    upstream.answer = [never]
+    async with connected(gateway.front_port) as client:
+        await client.send(b"PUT /v1/files/x HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
+        seen = await upstream.request()
+        flood = asyncio.create_task(client.send(bytes(40_000_000)))
+        await asyncio.sleep(0.5)
+        assert not flood.done()
+        client.reset()
+        await asyncio.gather(flood, return_exceptions=True)
+        async with asyncio.timeout(10):
+            while gateway.handle.active:
+                await asyncio.sleep(0.02)
+    assert seen.head.value(b"content-length") == b"50000000"
+    (record, *_) = await records(gateway.admin_url)
+    assert record["outcome"] == "client_disconnected"

@@ -251,6 +251,10 @@ async def test_no_call_that_was_answered_is_free_after_a_kill(upstream: Scripted
     for record in costs.values():
         cost = WHOLE_NANOUSD if record["outcome"] == "completed" else record["held_nanousd"]
         assert record["cost_nanousd"] == cost > 0
-    budget = await budget_of(after)
+    async with asyncio.timeout(15):
+        while (budget := await budget_of(after))[
+            "held_nanousd"
+        ]:  # of calls that nobody saw answered: until their lease lapses
+            await asyncio.sleep(0.05)
     everything = await records(after.admin_url, len(answered))
-    assert (budget["spent_nanousd"], budget["held_nanousd"]) == (sum(each["cost_nanousd"] for each in everything), 0)
+    assert budget["spent_nanousd"] == sum(each["cost_nanousd"] for each in everything)
