@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from gateway.dialects import Dialect
     from gateway.snapshot import Snapshot
     from gateway.store import Store
-    from gateway.wire.front import Arrival
+    from gateway.wire.arrival import Arrival
     from gateway.wire.routes import Place
 
 log = logging.getLogger("gateway.handle")
 
 MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
-"""Methods that can make a provider do billable work; asking for a list of models is not held against a budget."""
+"""Methods that can make a provider do billable work, as a WebSocket can; a list of models is not held against a budget."""
 FREE = frozenset(("count_tokens", "moderations"))
 """Operations (``dialects.table.FREE``) that no provider bills: an exhausted budget does not stand in their way."""
 REASONS = {status: phrase.encode() for status, phrase in (
@@ -109,15 +109,15 @@ class Handle:
         body = await arrival.body() if dialect.metered or arrival.is_here else None
         call.ask = dialect.ask(body or b"")
         call.request = _request(arrival, place, call.ask.model, body, watch.snapshot)
-        claims = self._claims(call, watch, caller)
+        claims = self._claims(call, watch, caller, may_spend=arrival.method in MAY_SPEND or arrival.upgrade)
         if isinstance(claims, Refusal):
             return claims
         call.claims = claims
         return await self._reserve(call, claims)
 
-    def _claims(self, call: Call, watch: Watch, caller: Caller) -> tuple[Claim, ...] | Refusal:
+    def _claims(self, call: Call, watch: Watch, caller: Caller, *, may_spend: bool) -> tuple[Claim, ...] | Refusal:
         request, ask, snapshot = call.request, call.ask, watch.snapshot
-        if request is None or ask is None or request.method not in MAY_SPEND or ask.operation in FREE:
+        if request is None or ask is None or not may_spend or ask.operation in FREE:
             return ()
         if not ask.metered:
             claims = snapshot.ledger.claims(caller, call.started_at, 0, 0)

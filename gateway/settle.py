@@ -167,11 +167,7 @@ async def _account(finished: Finished) -> None:
     call, watch = finished.call, finished.watch
     if call.usage is not None:
         return
-    billable = call.refusal is None and watch.answered
-    if call.ending is not None and call.ending.outcome in WE_ENDED_IT and call.ending.sent_ns:
-        billable = True
-    if call.ending is not None and call.ending.error_type == "upstream_timeout" and call.ending.sent_ns:
-        billable = True  # it was given up by us; the provider may still be working, and billing
+    billable = _is_billable(call, watch)
     try:
         if billable and not watch.told:
             await asyncio.to_thread(watch.account, billable=True)
@@ -181,6 +177,17 @@ async def _account(finished: Finished) -> None:
         log.exception("could not account call %s: its hold is charged", call.call_id)
         held = call.hold.amount_nanousd if call.hold is not None else 0
         call.usage, call.cost = Metered(Usage(), "estimated", "hold"), Cost(held)
+
+
+def _is_billable(call: Call, watch: Watch) -> bool:
+    """Whether the provider can be expected to charge: it answered with 2xx, or it was still working when we gave it up."""
+    ending = call.ending
+    if ending is None or not ending.sent_ns:
+        return False
+    given_up = ending.outcome in WE_ENDED_IT or ending.error_type == "upstream_timeout"
+    if given_up:
+        return watch.answered or not ending.first_byte_ns
+    return watch.answered and call.refusal is None
 
 
 def _settlement(call: Call, record: Record) -> Settlement:

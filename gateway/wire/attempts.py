@@ -18,7 +18,7 @@ from gateway.wire.relay import Relay, Watcher
 
 if TYPE_CHECKING:
     from gateway.call import Request
-    from gateway.wire.front import Arrival
+    from gateway.wire.arrival import Arrival
     from gateway.wire.upstreams import Connection, Pool
 
 LOOK_SECONDS = 1.0

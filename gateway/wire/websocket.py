@@ -19,7 +19,7 @@ from gateway.wire.upstreams import Connection, Tunnel
 
 if TYPE_CHECKING:
     from gateway.call import Request
-    from gateway.wire.front import Arrival
+    from gateway.wire.arrival import Arrival
     from gateway.wire.upstreams import Pool
 
 

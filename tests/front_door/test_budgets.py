@@ -213,6 +213,23 @@ async def test_what_nobody_bills_is_not_refused(
     assert (record["outcome"], record["cost_nanousd"], record["held_nanousd"]) == ("completed", 0, 0)
 
 
+@pytest.mark.parametrize("target", ["/v1/images/generations", "/v1/anything/new"])
+async def test_what_cannot_be_priced_is_refused_all_the_same(
+    upstream: ScriptedUpstream, serve: Serve, target: str
+) -> None:
+    """Unknown is not free: an exhausted budget stops every call that could be billable, a WebSocket included."""
+    gateway = await serve(budgets=[{"scope": "global", "limit_usd": "0.00099"}])
+    upstream.answer = paid
+    await spend(gateway)
+    before = len(upstream.seen)
+    answer = await ask(gateway.front_port, request("POST", target, body=b"{}"))
+    error_of(answer, "openai", 429, "budget_exceeded", retry=False, kind="insufficient_quota")
+    wish = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "x"))
+    answer = await ask(gateway.front_port, request("GET", "/v1/realtime?model=gpt-realtime", *wish))
+    error_of(answer, "openai", 429, "budget_exceeded", retry=False, kind="insufficient_quota")
+    assert len(upstream.seen) == before
+
+
 # -- the other refusals of section 6 ---------------------------------------------------------------------------------------
 
 

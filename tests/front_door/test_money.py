@@ -212,6 +212,19 @@ async def test_a_client_that_leaves_pays_for_what_was_delivered(
     assert (budget["spent_nanousd"], budget["held_nanousd"]) == (record["cost_nanousd"], 0)
 
 
+async def test_a_client_that_leaves_an_error_pays_nothing(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """The provider had said that it failed; that nobody read it to its end does not make it billable."""
+    gateway, never = await serve(budgets=[BUDGET]), asyncio.Event()
+    upstream.answer = [b"HTTP/1.1 500 Oops\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nsorry", never]
+    async with connected(gateway.front_port) as client:
+        await client.send(post(CHAT, MINI))
+        head = await client.head()
+    record = await record_of(gateway.admin_url, head.value(b"x-tollgate-call-id"))
+    assert (record["outcome"], record["status"], record["cost_nanousd"]) == ("client_disconnected", 500, 0)
+    budget = (await budgets_of(gateway))["global"]
+    assert (budget["spent_nanousd"], budget["held_nanousd"]) == (0, 0)
+
+
 async def test_a_provider_that_was_cancelled_stops_writing(provider: Simulator, paid: Any) -> None:
     """What it would bill for an abandoned stream is what we charge, give or take the words on their way."""
     async with connected(paid.front_port) as client:

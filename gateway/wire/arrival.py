@@ -1,0 +1,161 @@
+"""An ``Arrival``: one request on the front, with its head, the means to read its body, and the way for an answer.
+
+Knows the connection that it came on and, once there is one, the relay that answers. Law: a body is read only as fast as
+somebody takes it, and never beyond its limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from gateway.call import Headers
+from gateway.errors import Failure, Kind, Whose
+from gateway.wire.headers import first, has_token
+from gateway.wire.reply import Reply
+
+if TYPE_CHECKING:
+    from gateway.wire.front import FrontConnection
+    from gateway.wire.relay import Relay
+
+
+class Arrival:
+    """One request on the front: its head, the means to read its body, and the way for an answer."""
+
+    __slots__ = (
+        "_connection",
+        "_content",
+        "_drain_s",
+        "_leaving",
+        "_max_body_bytes",
+        "chunked",
+        "declared_bytes",
+        "gone",
+        "has_body",
+        "headers",
+        "method",
+        "relay",
+        "reply",
+        "target",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        connection: FrontConnection,
+        transport: asyncio.Transport,
+        *,
+        max_body_bytes: int,
+    ) -> None:
+        message = request._message  # noqa: SLF001 - the parsed head; the public views of it decode and copy
+        self.method: str = message.method
+        self.target: str = message.path
+        self.headers: Headers = message.raw_headers
+        self.chunked: bool = bool(message.chunked)
+        self.upgrade: bool = bool(message.upgrade) and has_token(self.headers, b"upgrade", b"websocket")
+        self._content = request.content
+        self._connection = connection
+        self._max_body_bytes = max_body_bytes
+        self._drain_s = 0.0
+        self._leaving: Callable[[], Any] | None = None
+        declared = first(self.headers, b"content-length")
+        self.declared_bytes = int(declared) if declared is not None and not self.chunked else -1
+        self.has_body = self.chunked or self.declared_bytes > 0
+        self.gone = False
+        self.relay: Relay | None = None
+        self.reply = Reply(transport, http10=message.version < (1, 1), close=bool(message.should_close))
+
+    @property
+    def connection(self) -> FrontConnection:
+        """For an upgrade, which takes it over."""
+        return self._connection
+
+    def drain_when_left(self, seconds: float) -> None:
+        """If the client leaves, read the answer to its end all the same, for so long at most (0 = do not)."""
+        self._drain_s = seconds
+
+    def attach(self, relay: Relay | None) -> None:
+        """The relay that answers, or None when it is done. It hears of the client from now on."""
+        self.relay = relay
+        if relay is None:
+            return
+        if self.gone:
+            relay.front_lost(drain_s=self._drain_s)
+        elif self._connection.writing_paused:
+            relay.front_paused()
+
+    def on_leaving(self, call: Callable[[], Any] | None) -> None:
+        """What to do if the client leaves before there is a relay."""
+        self._leaving = call
+        if call is not None and self.gone:
+            call()
+
+    def left(self) -> None:
+        """The client closed its connection."""
+        self.gone = True
+        if self._leaving is not None:
+            self._leaving()
+        if self.relay is not None:
+            self.relay.front_lost(drain_s=self._drain_s)
+
+    def is_reset(self) -> bool:
+        """Whether the client's side of the connection is dead, asked of the kernel: for when nothing is read from it."""
+        transport = self._connection.transport
+        connection = transport.get_extra_info("socket") if transport is not None else None
+        if connection is None or connection.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(connection.fileno(), 0)  # errors and hang-ups are told unasked
+        return bool(poll.poll(0))
+
+    @property
+    def is_here(self) -> bool:
+        """The whole body has arrived already, as small ones do: it can leave in one write, and a second time if need be."""
+        return self.has_body and self._content.is_eof()
+
+    async def body(self) -> bytes:
+        """The whole body; Failure when it is too large, broken, or the client left."""
+        if not self.has_body:
+            return b""
+        pieces = [piece async for piece in self.pieces()]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives; reading stops when the consumer does (back-pressure)."""
+        if self.declared_bytes > self._max_body_bytes:
+            raise self._too_large()
+        self._continue()
+        total = 0
+        while True:
+            try:
+                piece = await self._content.readany()
+            except (web.RequestPayloadError, ConnectionError, asyncio.IncompleteReadError):
+                self.reply.close = True
+                raise Failure(
+                    Kind.MALFORMED_REQUEST, Whose.FRONT, "The request body is broken or incomplete."
+                ) from None
+            if not piece:
+                return
+            total += len(piece)
+            if total > self._max_body_bytes:
+                raise self._too_large()
+            yield piece
+
+    def _continue(self) -> None:
+        """RFC 9110 10.1.1: whoever reads the body answers the expectation."""
+        if has_token(self.headers, b"expect", b"100-continue"):
+            self.reply.interim(100, b"Continue", ())
+
+    def _too_large(self) -> Failure:
+        self.reply.close = True  # what is left of the body would be read as the next request
+        limit_mb = self._max_body_bytes // (1024 * 1024)
+        return Failure(
+            Kind.BODY_TOO_LARGE,
+            Whose.FRONT,
+            f"The request body is larger than {limit_mb} MB, the limit of this gateway.",
+        )
