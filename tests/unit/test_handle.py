@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import uuid
 
@@ -24,3 +25,18 @@ def test_a_seed_makes_no_two_calls_one() -> None:
     first = new_call_id()
     random.seed(1)
     assert new_call_id()[19:] != first[19:]
+
+
+def test_a_forked_process_names_its_calls_otherwise() -> None:
+    """Randomness that was fetched before a fork is nobody's after it."""
+    new_call_id()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, new_call_id().encode())
+        os._exit(0)
+    mine = new_call_id()
+    os.waitpid(child, 0)
+    assert os.read(reading, 100).decode()[19:] != mine[19:]
+    os.close(reading)
+    os.close(writing)
