@@ -8,6 +8,7 @@ import json
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,34 @@ async def test_what_is_no_store_is_said_in_a_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
     (tmp_path / "none.db").write_bytes(b"not a database, but long enough to have a header of one hundred bytes " * 3)
     assert "not a database" in (await audit(tmp_path)).stderr
+
+
+async def test_the_providers_own_figures_are_held_against_ours(
+    provider: Simulator, serve: Serve, tmp_path: Path
+) -> None:
+    """``tollgate reconcile`` on an export that says what the provider's ledger says, and on one that says more."""
+    gateway = await serve(provider.url)
+    before = len(provider.ledger)
+    for name in ("chat", "chat streamed with usage", "responses"):
+        await ask(gateway.front_port, post(*CALLS[name]))
+    (day,) = {record["started_at"][:10] for record in await records(gateway.admin_url, 3)}
+    billed = list(provider.ledger)[before:]
+    start = int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp())
+
+    async def reconcile(more: int, *options: str) -> Result:
+        counts = {"input_tokens": sum(each.input for each in billed), "num_model_requests": 3, "model": "gpt-4o-mini"}
+        result = counts | {"output_tokens": sum(each.output for each in billed) + more}
+        export = tmp_path / "usage.json"
+        export.write_text(json.dumps({"data": [{"start_time": start, "results": [result]}]}))
+        arguments = ["reconcile", str(export), "--config", str(tmp_path / "tollgate.yaml"), *options]
+        return await asyncio.to_thread(CliRunner().invoke, main, arguments)
+
+    agreed = await reconcile(0, "--tolerance", "0")
+    assert (agreed.exit_code, agreed.stdout.splitlines()[-1]) == (0, "Both sides agree.")
+    differs = await reconcile(1, "--tolerance", "0")
+    assert (differs.exit_code, differs.stdout.splitlines()[-1]) == (1, "1 of 1 rows differ by more than 0 %.")
+    assert "* output" in differs.stdout
+    assert (await reconcile(1, "--tolerance", "5%")).exit_code == 0
+    (row,) = json.loads((await reconcile(1, "--tolerance", "0", "--json")).stdout)
+    assert (row["day"], row["model"], row["differs"]) == (day, "gpt-4o-mini", ["output_tokens"])
+    assert "a percentage from 0 to 100" in (await reconcile(0, "--tolerance", "many")).stderr
