@@ -34,6 +34,7 @@ log = logging.getLogger("gateway.settle")
 QUEUE_CALLS = 10_000
 BATCH_CALLS = 256
 RETRY_SECONDS = 1.0
+MAX_UNPRICED = 1000
 WE_ENDED_IT = frozenset(("client_disconnected", "cut"))
 """Outcomes after which a provider most likely bills what it had begun: not its doing that the answer ended."""
 
@@ -58,6 +59,7 @@ class Settler:
         self._closing = False
         self._owed: deque[Settlement] = deque()
         self._open: set[str] = set()
+        self._unpriced: set[tuple[str, str]] = set()
 
     @property
     def depth(self) -> int:
@@ -124,6 +126,8 @@ class Settler:
             await _account(finished)
             record = record_of(finished.call)
             records.append(record)
+            if record.unpriced:
+                self._say_unpriced(record)
             settlements.append(_settlement(finished.call, record))
         try:
             answers = await self._book(settlements)
@@ -132,6 +136,13 @@ class Settler:
         for finished, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
+
+    def _say_unpriced(self, record: Record) -> None:
+        """Once a model: somebody has to add its price. Names come from callers, so there is an end to it."""
+        key = (record.provider, record.model_served or record.model_requested)
+        if key not in self._unpriced and len(self._unpriced) < MAX_UNPRICED:
+            self._unpriced.add(key)
+            log.warning("no price for model %r of %s: charged by estimate (pricing.overrides adds one)", key[1], key[0])
 
     async def _book(self, settlements: Sequence[Settlement]) -> Sequence[Receipt | Failure]:
         """What the store is too ill to take is owed; what it could never take is told with its amount."""

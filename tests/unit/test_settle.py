@@ -169,3 +169,23 @@ def test_the_budget_that_refused_a_call_stands_first() -> None:
     assert record_of(call).budgets == names
     call.refusal = Refusal(Kind.BUDGET_EXCEEDED, "no room", budget="global")
     assert record_of(call).budgets == ("global", "team", "user")
+
+
+async def test_a_model_without_a_price_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With its provider; what a caller invented cannot shape the line."""
+    store = Moody()
+    await store.open()
+    settler = Settler(store, lambda records: None)
+    calls = [finished(f"c{number}") for number in range(5)]
+    for each, model in zip(calls, ("new", "new", "odd\nline", "new", "other"), strict=True):
+        each.call.ask = Ask("chat", metered=True, model=model)
+        each.call.cost = Cost(7, unpriced=model != "other")
+    with caplog.at_level(logging.WARNING, "gateway.settle"):
+        await settler.settle(calls)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" of openai")[0] for line in lines] == [
+        "no price for model 'new'",
+        "no price for model 'odd\\nline'",
+    ]
+    await settler.close()
+    await store.close()

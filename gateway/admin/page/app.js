@@ -33,6 +33,7 @@ function cell(row, text, name) {
   const td = row.insertCell();
   td.textContent = text;
   if (name) td.className = name;
+  return td;
 }
 
 function showCalls(calls) {
@@ -45,7 +46,8 @@ function showCalls(calls) {
     cell(row, answered(call), call.status < 400 && call.status ? "good" : "bad");
     cell(row, String(sum(call.usage, READ)), "n");
     cell(row, String(sum(call.usage, WRITTEN)), "n");
-    cell(row, usd(call.cost_nanousd), "n");
+    const cost = cell(row, usd(call.cost_nanousd) + (call.unpriced ? " *" : ""), "n");
+    if (call.unpriced) cost.title = "no price in the book: charged by estimate";
     cell(row, ms(call.latency_ms), "n");
     cell(row, ms(call.ttft_ms), "n");
     cell(row, call.usage_source || "–");
