@@ -215,6 +215,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         book=Book.load(Path(settings.pricing.overrides) if settings.pricing.overrides else None),
         counter=counter,
         response_headers=settings.front.response_headers,
+        ask_stream_usage=settings.metering.stream_usage == "ask",
         refuse_unpriced=settings.metering.unpriced == "refuse",
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,

@@ -37,6 +37,8 @@ class Request:
     upstream_target: str
     provider: str = ""
     body: bytes | None = None
+    sent_body: bytes | None = None
+    """What is sent in its place, where the config allows to touch it."""
     received_ns: int = 0
     """Monotonic nanoseconds when everything that is read before sending had arrived."""
 
@@ -193,3 +195,5 @@ class Record:
     config_version: str
     outcome: str
     accounts: tuple[str, ...] = field(default=())
+    touched: tuple[str, ...] = field(default=())
+    """What the config allowed to change of the bytes: ``stream_usage``."""

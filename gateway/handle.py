@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from gateway.admission.bounds import bound
 from gateway.admission.identity import identify
-from gateway.call import Call, Caller, Ending, Headers, Request
+from gateway.call import Ask, Call, Caller, Ending, Headers, Request
+from gateway.dialects.stream_usage import with_usage
 from gateway.dialects.table import dialect_for
 from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
 from gateway.settle import Finished, Settler
@@ -116,7 +117,7 @@ class Handle:
         call.caller = caller
         body = await arrival.body() if dialect.metered or arrival.is_here else None
         call.ask = dialect.ask(body or b"")
-        call.request = _request(arrival, place, call.ask.model, body, watch.snapshot)
+        call.request = _request(arrival, place, call.ask, body, watch.snapshot)
         claims = self._claims(call, watch, caller, may_spend=arrival.method in MAY_SPEND or arrival.upgrade)
         if isinstance(claims, Refusal):
             return claims
@@ -205,8 +206,8 @@ def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: f
     return MEANINGS[refusal.kind].status, headers, body
 
 
-def _request(arrival: Arrival, place: Place, model: str, body: bytes | None, snapshot: Snapshot) -> Request:
-    upstream, target = snapshot.routes.choose(place, model)
+def _request(arrival: Arrival, place: Place, ask: Ask, body: bytes | None, snapshot: Snapshot) -> Request:
+    upstream, target = snapshot.routes.choose(place, ask.model)
     return Request(
         method=arrival.method,
         target=arrival.target,
@@ -216,6 +217,7 @@ def _request(arrival: Arrival, place: Place, model: str, body: bytes | None, sna
         upstream_target=target,
         provider=snapshot.pools[upstream].endpoint.provider,
         body=body,
+        sent_body=with_usage(ask, body) if snapshot.ask_stream_usage and body is not None else None,
         received_ns=time.monotonic_ns(),
     )
 

@@ -341,6 +341,7 @@ class Metering:
     )
     drain_max_mb: int = key(64, whole(1, 4096), "drain: most bytes of an answer, in MiB.")
     drain_timeout: float = key(600.0, duration(1), "drain: longest time after the client left.")
+    stream_usage: str = key("passthrough", one_of("passthrough", "ask"), "Streams: count their text, or ask for usage.")
     unpriced: str = key("estimate", one_of("estimate", "refuse"), "No price: charge the family's dearest, or refuse.")
 
 

@@ -259,6 +259,7 @@ def record_of(call: Call) -> Record:
         config_version=call.config_version,
         outcome=ending.outcome if ending else "refused",
         accounts=tuple(str(claim.account) for claim in _booked(call)),
+        touched=("stream_usage",) if request is not None and request.sent_body is not None else (),
     )
 
 

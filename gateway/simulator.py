@@ -221,7 +221,10 @@ def _words(asked: Json, wish: Wish) -> Iterator[str]:
     count = wish.words or 20
     if isinstance(most, int) and most > 0:
         count = min(count, most) if wish.words else min(20, most)
-    seed = hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
+    same = {
+        name: value for name, value in asked.items() if name != "stream_options"
+    }  # as with a real one: it changes no word
+    seed = hashlib.sha256(orjson.dumps(same, option=orjson.OPT_SORT_KEYS)).digest()
     for number in range(count):
         yield simulated.WORDS[(seed[number % 32] + number) % len(simulated.WORDS)]
 

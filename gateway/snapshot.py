@@ -28,6 +28,7 @@ class Snapshot:
     counter: Counter
     response_headers: bool
     refuse_unpriced: bool
+    ask_stream_usage: bool
     drain_s: float
     drain_bytes: int
 

@@ -1,6 +1,6 @@
 """The Watch: what is seen of one answer while it goes by, and the header fields that the gateway adds to it.
 
-Satisfies ``wire.relay.Watcher``. It hands the body's pieces to a tap and, for an answer that is seen whole before its head
+Satisfies ``wire.Watcher``. It hands the body's pieces to a tap and, for an answer that is seen whole before its head
 goes out, prices it in time for the head. It cannot fail a call: what goes wrong here is logged, and the call is settled
 from what is known.
 """
@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from gateway.dialects import Dialect, Reading
+from gateway.dialects.stream_usage import Unasked
 from gateway.metering.meter import meter
 from gateway.metering.tap import Tap
 from gateway.wire.headers import first
@@ -20,6 +21,7 @@ from pricing.price import price
 if TYPE_CHECKING:
     from gateway.call import Call, Headers
     from gateway.snapshot import Snapshot
+    from gateway.wire import Rewriter
 
 log = logging.getLogger("gateway.watch")
 
@@ -27,7 +29,7 @@ log = logging.getLogger("gateway.watch")
 class Watch:
     """One call's answer. ``billable`` says whether the provider can be expected to charge for what happened."""
 
-    __slots__ = ("_answered", "_reading", "_tap", "call", "dialect", "snapshot")
+    __slots__ = ("_answered", "_plain_stream", "_reading", "_tap", "call", "dialect", "snapshot")
 
     def __init__(self, call: Call, snapshot: Snapshot, dialect: Dialect) -> None:
         self.call = call
@@ -36,8 +38,9 @@ class Watch:
         self._tap: Tap | None = None
         self._reading: Reading | None = None
         self._answered = False
+        self._plain_stream = False
 
-    # -- wire.relay.Watcher -------------------------------------------------------------------------------------------
+    # -- wire.Watcher -------------------------------------------------------------------------------------------
 
     def head(self, status: int, headers: Headers) -> bool:
         """A metered answer gets a tap; one that is no stream is kept back, so that its cost can stand in its head."""
@@ -48,9 +51,15 @@ class Watch:
         stream = kind.startswith(b"text/event-stream")
         encoding = (first(headers, b"content-encoding") or b"").decode("latin-1").strip().lower()
         self._tap = Tap(self.dialect, stream, encoding)
+        self._plain_stream = stream and encoding in ("", "identity")
         if self.call.ask is not None and self.call.ask.stream and first(headers, b"content-length") is None:
             return False  # Gemini's streams can be a JSON array
         return self.snapshot.response_headers and b"json" in kind
+
+    def rewriter(self) -> Rewriter | None:
+        """Where we asked for usage in the caller's name, the caller gets the stream without it."""
+        touched = self.call.request is not None and self.call.request.sent_body is not None
+        return Unasked() if touched and self._plain_stream else None
 
     def chunk(self, piece: bytes) -> None:
         """Keep what may hold usage, count the rest."""

@@ -4,3 +4,49 @@
 upstream a path means, ``upstreams`` keeps connections, ``attempts`` sends a request and ``relay`` copies one answer,
 chunk by chunk, to the client first and to a watcher afterwards. ``headers`` holds the lists of what is not passed on.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gateway.call import Headers
+
+
+class Watcher(Protocol):
+    """Sees an answer go by. May add header fields of the gateway's own; cannot change, delay or fail anything."""
+
+    def head(self, status: int, headers: Headers) -> bool:
+        """The final head came. True: keep the answer back until it is whole, so that ``extra`` can speak of all of it."""
+
+    def rewriter(self) -> Rewriter | None:
+        """Asked after ``head``: what stands between the answer and the client, where its bytes may be touched."""
+
+    def chunk(self, piece: bytes) -> None:
+        """A piece of the body, after it was sent on."""
+
+    def extra(self, *, whole: bool) -> Headers:
+        """The gateway's own fields, asked for when the head goes out. ``whole``: the body was seen to its end."""
+
+
+class Rewriter(Protocol):
+    """Changes a body of unknown length on its way to the client. The watcher sees it as it came."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What is to be written for this piece, now."""
+
+    def end(self) -> bytes:
+        """What is left to be written."""
+
+
+class Line(Protocol):
+    """What a relay needs of its upstream connection."""
+
+    def pause(self) -> None:
+        """Stop reading."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def done(self, *, reusable: bool) -> None:
+        """The exchange is over: keep the connection for another one, or drop it at once."""

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import Failure, Kind, Whose
 from gateway.wire.headers import first, request_head
-from gateway.wire.relay import Relay, Watcher
+from gateway.wire.relay import Relay
 
 if TYPE_CHECKING:
     from gateway.call import Request
+    from gateway.wire import Watcher
     from gateway.wire.arrival import Arrival
     from gateway.wire.upstreams import Connection, Pool
 
@@ -71,7 +72,7 @@ async def _connect(arrival: Arrival, pool: Pool) -> Connection:
 
 
 async def _exchange(arrival: Arrival, request: Request, connection: Connection, relay: Relay) -> int:
-    body = request.body
+    body = request.body if request.sent_body is None else request.sent_body
     endpoint = connection.endpoint
     streamed = body is None and arrival.has_body
     head = request_head(
@@ -80,7 +81,7 @@ async def _exchange(arrival: Arrival, request: Request, connection: Connection, 
         request.headers,
         host=endpoint.host_header,
         credential=endpoint.credential,
-        length=_length(arrival, body),
+        length=_length(arrival, body, touched=request.sent_body is not None),
     )
     connection.sending = streamed
     connection.begin(relay, head, body)
@@ -103,9 +104,9 @@ async def _exchange(arrival: Arrival, request: Request, connection: Connection, 
     return sent_bytes
 
 
-def _length(arrival: Arrival, body: bytes | None) -> int | None:
+def _length(arrival: Arrival, body: bytes | None, *, touched: bool) -> int | None:
     """What to say of the body's length: nothing new, its size once it was read whole, or that it is unknown."""
-    if not arrival.chunked:
+    if not (arrival.chunked or touched):
         return None
     return -1 if body is None else len(body)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import httptools
 
@@ -21,38 +21,13 @@ from gateway.errors import Failure, Kind, Whose
 from gateway.wire.headers import first, has_token
 
 if TYPE_CHECKING:
+    from gateway.wire import Line, Rewriter, Watcher
     from gateway.wire.reply import Reply
 
 KEEP_BACK_BYTES = 256 * 1024
 """An answer that its watcher wants whole is kept back up to this size, and then let go."""
 KEEP_BACK_SECONDS = 0.25
 """... and for this long: a provider that dribbles keep-alive white space is passed on as it comes."""
-
-
-class Watcher(Protocol):
-    """Sees an answer go by. May add header fields of the gateway's own; cannot change, delay or fail anything."""
-
-    def head(self, status: int, headers: Headers) -> bool:
-        """The final head came. True: keep the answer back until it is whole, so that ``extra`` can speak of all of it."""
-
-    def chunk(self, piece: bytes) -> None:
-        """A piece of the body, after it was sent on."""
-
-    def extra(self, *, whole: bool) -> Headers:
-        """The gateway's own fields, asked for when the head goes out. ``whole``: the body was seen to its end."""
-
-
-class Line(Protocol):
-    """What a relay needs of its upstream connection."""
-
-    def pause(self) -> None:
-        """Stop reading."""
-
-    def resume(self) -> None:
-        """Read on."""
-
-    def done(self, *, reusable: bool) -> None:
-        """The exchange is over: keep the connection for another one, or drop it at once."""
 
 
 class Relay:
@@ -83,6 +58,7 @@ class Relay:
         "_pieces",
         "_reason",
         "_reply",
+        "_rewriter",
         "_timer",
         "_trailers",
         "_until_close",
@@ -120,6 +96,7 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._idle_s = 0.0
         self._last_ns = 0
+        self._rewriter: Rewriter | None = None
         self._content_length: bytes | None = None
         self._until_close = False
         self._http11 = False
@@ -227,6 +204,8 @@ class Relay:
         self._watch_for_silence()
         if self._watcher.head(status, headers):
             self._kept = []
+        elif self._content_length is None:
+            self._rewriter = self._watcher.rewriter()
         if self._bodiless():
             self._over = True
 
@@ -274,10 +253,11 @@ class Relay:
         if self._kept is not None:
             self._keep_back(self._kept, piece)
             return
+        shown = piece if self._rewriter is None or not piece else self._rewriter.feed(piece)
         if not self._reply.started:
-            self._send_head(piece, whole=False)
-        elif piece:
-            self._reply.body(piece)
+            self._send_head(shown, whole=False)
+        elif shown:
+            self._reply.body(shown)
         if piece:
             self._watcher.chunk(piece)
             if self._drain and self._body_bytes > self._drain_bytes:
@@ -321,6 +301,7 @@ class Relay:
             return
         if self._kept is not None:
             self._let_go(whole=True)
+        self._write_rest()
         self._reply.end(tuple(self._trailers))
         self._leave(reusable=self._reusable())
 
@@ -333,8 +314,14 @@ class Relay:
         if self._kept and not self.front_gone:
             self._let_go(whole=False)
         if self._reply.started:
+            self._write_rest()
             self._reply.break_off()
         self._leave(reusable=False)
+
+    def _write_rest(self) -> None:
+        rest = self._rewriter.end() if self._rewriter is not None else b""
+        if rest:
+            self._reply.body(rest)
 
     def _leave(self, *, reusable: bool) -> None:
         self.ended_ns = time.monotonic_ns()

@@ -52,7 +52,7 @@ class Endpoint:
 
 
 class Connection(asyncio.Protocol):
-    """One connection to an upstream. Satisfies ``relay.Line``."""
+    """One connection to an upstream. Satisfies ``wire.Line``."""
 
     __slots__ = (
         "_drained",
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         """
         return self.closed or self.transport.is_closing() or bool(self._poll.poll(0))
 
-    # -- relay.Line ---------------------------------------------------------------------------------------------------
+    # -- wire.Line ----------------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
         """Stop reading, so that the upstream has to wait."""

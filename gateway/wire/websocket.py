@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from gateway.errors import Failure
 from gateway.wire.attempts import Sent
 from gateway.wire.headers import request_head
-from gateway.wire.relay import Relay, Watcher
+from gateway.wire.relay import Relay
 from gateway.wire.upstreams import Connection, Tunnel
 
 if TYPE_CHECKING:
     from gateway.call import Request
+    from gateway.wire import Watcher
     from gateway.wire.arrival import Arrival
     from gateway.wire.upstreams import Pool
 
