@@ -36,6 +36,8 @@ class Reading:
     usage: dict[str, Any] | None = None
     text: list[str] = field(default_factory=list)
     text_chars: int = 0
+    images: int = 0
+    """Images that came without a word on their usage."""
     finished: bool = False
     """The provider said that the answer is whole."""
 

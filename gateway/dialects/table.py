@@ -16,6 +16,7 @@ from gateway.dialects.opaque import OpaqueAnthropic, OpaqueGemini, OpaqueOpenAI
 from gateway.dialects.openai_chat import OpenAIChat
 from gateway.dialects.openai_completions import OpenAICompletions
 from gateway.dialects.openai_embeddings import OpenAIEmbeddings
+from gateway.dialects.openai_images import OpenAIImages
 from gateway.dialects.openai_responses import OpenAIResponses
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ METERED: dict[str, Dialect] = {
     "/responses": OpenAIResponses(),
     "/responses/compact": OpenAIResponses(),
     "/embeddings": OpenAIEmbeddings(),
+    "/images/generations": OpenAIImages(),
+    "/images/edits": OpenAIImages(),
     "/messages": AnthropicMessages(),
 }
 """The same for each protocol: Anthropic and Gemini serve OpenAI's form as well, local servers serve Anthropic's."""

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gateway.dialects import Dialect, Reading
-from gateway.dialects.sse import EventSplitter
+from gateway.dialects.sse import MAX_EVENT_BYTES, EventSplitter
 from gateway.metering.decoding import decoder_for, is_plain
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DIGEST_BYTES = 8_192
 MAX_JSON_BYTES = 16 << 20
+IMAGE_BYTES = 64 << 20
+"""An answer with images, or one event of it: ten of them in base64."""
 MAX_INFLATED_BYTES = 64 << 20
 """What a compressed stream may come to: 8 KB of gzip can be 8 MB, and reading that is work."""
 
@@ -35,8 +37,9 @@ class Tap:
         """What has been learned so far; it lags by up to 8 KB."""
         self._dialect = dialect
         self._decoder = decoder_for(encoding) if dialect.metered else None
-        self._splitter = EventSplitter() if stream else None
-        self._limit = _limit(stream, encoding)
+        images = dialect.operation == "images"
+        self._splitter = EventSplitter(IMAGE_BYTES if images else MAX_EVENT_BYTES) if stream else None
+        self._limit = IMAGE_BYTES if images and not stream else _limit(stream, encoding)
         self._pending: list[bytes] = []
         self._plain: list[bytes] = []
         self._plain_bytes = 0
