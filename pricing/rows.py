@@ -3,7 +3,8 @@
 A file is ``{"rows": [...]}``. A row has
 
 - ``id`` (stands in records), ``provider``, ``names`` (model names; one that ends in ``*`` covers what begins like it),
-- ``rates``: unit of Usage -> dollars as a decimal string, for a million tokens, or for one search,
+- ``rates``: unit of Usage -> dollars as a decimal string: for a million tokens or characters, for an hour (``seconds``), for
+  one search, image or request,
 - ``long``: ``[{"above": input tokens, "rates": {...}}]``, rates that hold for a whole call with more input than that,
 - ``tiers``: service tier -> ``{"rates": {...}, "long": [...]}``; a unit that a tier does not name costs what it costs without,
 - ``valid_from``, ``valid_to``: dates in UTC, the second one exclusive; ``context_tokens``, ``max_output_tokens``,
@@ -34,6 +35,13 @@ KEYS = (
 FOREVER = 1 << 53
 SEARCH_FEMTO = 35 * 10**12
 """$0.035: the dearest list price of one search (Google's grounding), for rows that do not name theirs."""
+SOUND_TOKENS = 32
+"""Of a second: what Google counts, the most of all ("Understand audio"; OpenAI counts 10). For rows that have no rate for seconds."""
+SPEECH_TOKENS = 2
+"""For a character, at 14 characters a second and 20.8 tokens a second (OpenAI: $0.015 a minute at $12 a million)."""
+IMAGE_TOKENS = 6_240
+"""Of an image in gpt-image-1's dearest quality and size (OpenAI, "Image generation"). For rows that have no rate for images."""
+PER_ONE = frozenset(("searches", "images", "requests"))
 _DOLLARS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 Curve = dict[int, int]
 """One unit's rate by context: femto-dollars from more than so many input tokens; -1 is where it begins."""
@@ -98,7 +106,7 @@ def _cut(curves: Mapping[str, Curve], above: int) -> dict[str, int]:
 
 def _complete(known: dict[str, int], is_claude: bool) -> tuple[int, ...]:
     """A rate for every unit. No discount is assumed: cached input costs what input costs, and audio and images what text of
-    their side costs. Anthropic asks 1.25 times the input rate for a cache write, and 2 times for one that lasts an hour.
+    their side costs; sounds and images that are billed by their length or number cost what their tokens would. Anthropic asks 1.25 times the input rate for a cache write, and 2 times for one that lasts an hour.
     """
     text_in = known["input"]
     text_out = known.get("output", text_in)
@@ -114,16 +122,27 @@ def _complete(known: dict[str, int], is_claude: bool) -> tuple[int, ...]:
         "audio_out": text_out,
         "image_out": text_out,
         "searches": SEARCH_FEMTO,
+        "requests": 0,
         **known,
+    }
+    rates = {
+        "seconds": SOUND_TOKENS * rates["audio_in"],
+        "characters": text_in + SPEECH_TOKENS * rates["audio_out"],
+        "images": IMAGE_TOKENS * rates["image_out"],
+        **rates,
     }
     return tuple(rates[unit] for unit in UNITS)
 
 
 def _femto(unit: str, text: str) -> int:
-    """Decimal dollars to femto-dollars for one, exactly: nine places for a million tokens are whole ones."""
+    """Decimal dollars to femto-dollars for one, exactly: nine places for a million tokens are whole ones. Only for seconds the
+    last femto-dollar is rounded up: an hour has 3600 of them.
+    """
     if not _DOLLARS.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is no decimal number of dollars with at most nine places")
-    return int(Decimal(text) * (10**15 if unit == "searches" else 10**9))
+    if unit == "seconds":
+        return -(-int(Decimal(text) * 10**15) // 3600)
+    return int(Decimal(text) * (10**15 if unit in PER_ONE else 10**9))
 
 
 def _moment(day: date | str | None, otherwise: int) -> int:

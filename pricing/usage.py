@@ -29,6 +29,14 @@ class Usage:
     audio_out: int = 0
     image_out: int = 0
     searches: int = 0
+    seconds: int = 0
+    """Of sound, where its length is billed and not its tokens."""
+    characters: int = 0
+    """Of text to be spoken, where they are billed and not tokens."""
+    images: int = 0
+    """Made, where nothing tells their tokens."""
+    requests: int = 0
+    """1 where the model's price has a part for the request itself."""
 
     @property
     def input_tokens(self) -> int:

@@ -20,6 +20,9 @@ from pricing.usage import Usage
 MAKERS = ("openai", "anthropic", "google")
 """Whose price is meant first where nobody is named and several sell a model."""
 
+PER = {"searches": (1, "1"), "images": (1, "1"), "requests": (1, "1"), "seconds": (1, "1 s")}
+"""How rates are shown: for how many of a unit. Others for a million."""
+
 
 @click.command()
 @click.argument("model")
@@ -104,7 +107,8 @@ def _dollars(femto: int) -> str:
 
 def _rate(line: Line) -> tuple[str, str]:
     """(dollars, for how much)."""
-    return (_dollars(line.rate_femto), "1") if line.unit == "searches" else (_dollars(line.rate_femto * 10**6), "1M")
+    number, name = PER.get(line.unit, (10**6, "1M"))
+    return _dollars(line.rate_femto * number), name
 
 
 def _table(lines: Sequence[Line], cost: Cost) -> str:

@@ -21,10 +21,26 @@ def rates(raw, tier="", input_tokens=0):
 def test_a_unit_without_a_rate_costs_what_its_side_costs():
     """No discount is assumed, and nothing is free by omission."""
     found = rates({})
-    sides = {unit: found[unit] // FEMTO for unit in found if unit != "searches"}
+    others = ("searches", "seconds", "characters", "images", "requests")
+    sides = {unit: found[unit] // FEMTO for unit in found if unit not in others}
     reads = ("input", "cached_input", "cache_write", "cache_write_1h", "audio_in", "image_in")
     assert sides == {unit: 2 if unit in reads else 8 for unit in sides}
     assert found["searches"] == SEARCH_FEMTO
+    assert found["requests"] == 0
+
+
+def test_what_is_billed_by_length_or_number_costs_what_its_tokens_would():
+    """32 tokens of sound a second, two of speech a character, 6,240 an image."""
+    found = rates({"rates": {"input": "2", "output": "8", "audio_in": "3", "audio_out": "12", "image_out": "40"}})
+    assert found["seconds"] == 32 * 3 * FEMTO
+    assert found["characters"] == (2 + 2 * 12) * FEMTO
+    assert found["images"] == 6240 * 40 * FEMTO
+
+
+def test_sound_is_priced_by_the_hour():
+    """$0.006 a minute at OpenAI, $0.111 an hour at Groq; what no femto-dollar divides is rounded up."""
+    assert rates({"rates": {"input": "0", "seconds": "0.36"}})["seconds"] == 10**11
+    assert rates({"rates": {"input": "0", "seconds": "0.111"}})["seconds"] == 30_833_333_334
 
 
 def test_without_a_rate_for_output_it_costs_what_input_costs():
