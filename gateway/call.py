@@ -68,6 +68,13 @@ class Ask:
     likely_extra_tokens: int = 0
     open_input: bool = False
     searches: int = 0
+    seconds: int = 0
+    """Of sound, at the most."""
+    likely_seconds: int = 0
+    characters: int = 0
+    """Of text to be spoken."""
+    images: int = 0
+    """To be made."""
 
 
 @value

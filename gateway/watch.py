@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.watch")
 
+MEDIA = (b"audio/", b"image/", b"video/", b"application/octet-stream")
+"""Answers that tell nothing to read."""
+
 
 class Watch:
     """One call's answer. ``billable`` says whether the provider can be expected to charge for what happened."""
@@ -50,7 +53,7 @@ class Watch:
         kind = (first(headers, b"content-type") or b"").lower()
         stream = kind.startswith(b"text/event-stream")
         encoding = (first(headers, b"content-encoding") or b"").decode("latin-1").strip().lower()
-        self._tap = Tap(self.dialect, stream, encoding)
+        self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA))
         self._plain_stream = stream and encoding in ("", "identity")
         if self.call.ask is not None and self.call.ask.stream and first(headers, b"content-length") is None:
             return False  # Gemini's streams can be a JSON array

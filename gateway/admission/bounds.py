@@ -61,10 +61,12 @@ def bound(ask: Ask, tariff: Tariff) -> Bound:
     most_output, likely_output = _outputs(asked, tariff) if ask.operation not in WITHOUT_OUTPUT else (0, 0)
     most_input_femto, likely_input = _inputs(ask, tariff)
     most = most_input_femto + most_output * choices * tariff.dearest_output_femto
-    likely = (
-        likely_input * tariff.likely_input_femto
-        + likely_output * min(choices, LIKELY_CHOICES) * tariff.likely_output_femto
-    )
+    likely = likely_input * tariff.likely_input_femto
+    if ask.seconds or ask.characters or ask.images:
+        most += _units(ask, tariff, ask.seconds)
+        likely += _units(ask, tariff, ask.likely_seconds)
+    else:
+        likely += likely_output * min(choices, LIKELY_CHOICES) * tariff.likely_output_femto
     likely_nanousd = _up(likely)
     return Bound(likely_nanousd, max(likely_nanousd, _up(most)))
 
@@ -81,6 +83,17 @@ def _inputs(ask: Ask, tariff: Tariff) -> tuple[int, int]:
     if ask.open_input:
         extra = max(extra, (tariff.context_tokens or UNKNOWN_CONTEXT_TOKENS) - text_bytes)
     return text_bytes * tariff.dearest_input_femto + extra * dearest + searches_femto, likely
+
+
+def _units(ask: Ask, tariff: Tariff, seconds: int) -> int:
+    """Femto-dollars of what is billed by its length or number; where tokens are billed instead, rates are those of the tokens
+    that it comes to.
+    """
+    return (
+        seconds * tariff.rate_femto("seconds")
+        + ask.characters * tariff.rate_femto("characters")
+        + ask.images * tariff.rate_femto("images")
+    )
 
 
 def _outputs(asked: int | None, tariff: Tariff) -> tuple[int, int]:

@@ -1,10 +1,11 @@
-"""The promise of a dialect: five questions about bytes, answered without I/O, clock or await.
+"""The promise of a dialect: six questions about bytes, answered without I/O, clock or await.
 
 1. *What is asked?* ``ask(body)``
 2. *What was used?* ``read(document, reading)`` for the JSON body or for each event of a stream, then ``usage(raw)``
 3. *What text would we count?* ``prompt(body)`` with ``framing(body)``, and ``Reading.text`` for what came back
-4. *How do we say no?* ``refuse(refusal)``
-5. *Where does the credential go?* ``credential(secret)``
+4. *What is billed that is no text, when nobody tells?* ``unsaid(ask, reading)``
+5. *How do we say no?* ``refuse(refusal)``
+6. *Where does the credential go?* ``credential(secret)``
 
 One file a dialect; the table from (protocol of the upstream, path) to dialect is ``table.py``. A dialect never raises on
 what a client or a provider sent: what it cannot read it leaves out.
@@ -67,6 +68,9 @@ class Dialect(Protocol):
 
     def framing(self, body: bytes) -> int:
         """The tokens of the request that are no text: framing of messages, token ids, a flat number for each image."""
+
+    def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int] | None:
+        """Fields of Usage that replace what was counted of the text: images, sound, characters. None where all is text."""
 
     def refuse(self, refusal: Refusal) -> bytes:
         """The error body in this dialect (JSON)."""

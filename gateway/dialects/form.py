@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.dialects.values import parse
 
 MAX_FIELD_BYTES = 64 * 1024
 _NAME = re.compile(rb'(?i)content-disposition:[^\r\n]*?[; ]name="([^"\r\n]{1,100})"')
@@ -32,6 +35,15 @@ def read_form(body: bytes) -> Form | None:
             _add_part(form, body[at : min(head_end, at + 4096)], body, head_end + 4, end)
         at = end + 2 + len(boundary) + 2
     return form
+
+
+def read_request(body: bytes) -> tuple[dict[str, Any], str]:
+    """The fields of a request that is JSON or a form, the sizes of its files under ``files``; and the fault if it is neither."""
+    form = read_form(body)
+    if form is None:
+        root, fault = parse(body)
+        return {**root, "files": ()}, fault
+    return {**form.fields, "stream": form.fields.get("stream") == "true", "files": tuple(form.files)}, ""
 
 
 def _add_part(form: Form, head: bytes, body: bytes, start: int, end: int) -> None:

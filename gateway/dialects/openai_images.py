@@ -6,10 +6,10 @@ the declared estimate for each image. Source: OpenAI API reference, "Images"; "I
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.dialects.beyond import Beyond
-from gateway.dialects.form import read_form
+from gateway.dialects.form import read_request
 from gateway.dialects.values import Json, as_list, as_object, asked, choices, count, note_model, parse
 from gateway.dialects.voices import OpenAIVoice
 from pricing.usage import Usage
@@ -35,14 +35,22 @@ class OpenAIImages(OpenAIVoice):
 
     def ask(self, body: bytes) -> Ask:
         """JSON, or a form with the images to edit."""
-        root, fault = _request(body)
+        root, fault = read_request(body)
         beyond = Beyond()
-        for size in root.get("files", ()):
-            beyond.image(size)
+        for _ in root["files"]:
+            beyond.image(0)
         for image in as_list(root.get("images")):
             beyond.image(len(str(as_object(image).get("image_url", ""))))
         return asked(
-            self.operation, body, root, fault, beyond, choices=choices(root.get("n")), max_output_tokens=MOST_TOKENS
+            self.operation,
+            body,
+            root,
+            fault,
+            beyond,
+            text_bytes=len(body) - sum(root["files"]),
+            choices=choices(root.get("n")),
+            images=choices(root.get("n")),
+            max_output_tokens=MOST_TOKENS,
         )
 
     def read(self, document: bytes, reading: Reading) -> None:
@@ -71,25 +79,20 @@ class OpenAIImages(OpenAIVoice):
             output=text_out, image_out=(written or 0) - text_out,
         )  # fmt: skip
 
+    def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int] | None:
+        """Images have a price of their own where no tokens are told."""
+        return {"images": reading.images, "output": 0} if reading.images else None
+
     def prompt(self, body: bytes) -> Iterator[str]:
         """The prompt."""
-        prompt = _request(body)[0].get("prompt")
+        prompt = read_request(body)[0].get("prompt")
         if type(prompt) is str and prompt:
             yield prompt
 
     def framing(self, body: bytes) -> int:
         """A flat number for each image to edit."""
-        root, _ = _request(body)
-        return IMAGE_TOKENS * (len(root.get("files", ())) + len(as_list(root.get("images"))))
-
-
-def _request(body: bytes) -> tuple[dict[str, Any], str]:
-    """The fields of the request by name, the sizes of its files under ``files``, and the fault if it is neither."""
-    form = read_form(body)
-    if form is None:
-        root, fault = parse(body)
-        return {**root, "files": ()}, fault
-    return {**form.fields, "stream": form.fields.get("stream") == "true", "files": tuple(form.files)}, ""
+        root, _ = read_request(body)
+        return IMAGE_TOKENS * (len(root["files"]) + len(as_list(root.get("images"))))
 
 
 def _tail(document: bytes) -> Json:

@@ -18,6 +18,8 @@ from gateway.dialects.openai_completions import OpenAICompletions
 from gateway.dialects.openai_embeddings import OpenAIEmbeddings
 from gateway.dialects.openai_images import OpenAIImages
 from gateway.dialects.openai_responses import OpenAIResponses
+from gateway.dialects.openai_speech import OpenAISpeech
+from gateway.dialects.openai_transcription import OpenAITranscription
 
 if TYPE_CHECKING:
     from gateway.dialects import Dialect
@@ -32,6 +34,9 @@ METERED: dict[str, Dialect] = {
     "/embeddings": OpenAIEmbeddings(),
     "/images/generations": OpenAIImages(),
     "/images/edits": OpenAIImages(),
+    "/audio/speech": OpenAISpeech(),
+    "/audio/transcriptions": OpenAITranscription("transcription"),
+    "/audio/translations": OpenAITranscription("translation"),
     "/messages": AnthropicMessages(),
 }
 """The same for each protocol: Anthropic and Gemini serve OpenAI's form as well, local servers serve Anthropic's."""

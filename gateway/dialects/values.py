@@ -46,9 +46,12 @@ def asked(
     beyond: Beyond | None = None,
     *,
     service_tier: str = "",
+    text_bytes: int | None = None,
     **more: Any,
 ) -> Ask:
-    """An Ask with what all dialects call by the same name; ``more`` is what they do not, ``beyond`` what no byte bounds."""
+    """An Ask with what all dialects call by the same name; ``more`` is what they do not, ``beyond`` what no byte bounds,
+    ``text_bytes`` the size of the body without its files.
+    """
     if beyond is not None:
         more |= {
             "media_bytes": beyond.bytes,
@@ -62,7 +65,7 @@ def asked(
         metered=True,
         model=name(root.get("model")),
         stream=root.get("stream") is True,
-        input_bytes=len(body),
+        input_bytes=len(body) if text_bytes is None else text_bytes,
         service_tier=service_tier or name(root.get("service_tier")),
         fault=fault,
         **more,

@@ -17,6 +17,8 @@ from pricing.money import format_usd
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gateway.call import Ask
+    from gateway.dialects import Reading
     from gateway.errors import Refusal
 
 BUDGET_KINDS = frozenset({Kind.BUDGET_EXCEEDED, Kind.BUDGET_HELD})
@@ -33,7 +35,17 @@ GRPC_STATUS = {
 """google.rpc.Code for an HTTP status (cloud.google.com/apis/design/errors, "HTTP mapping"); others by their class."""
 
 
-class OpenAIVoice:
+class _Text:
+    """An operation of which all that is billed is text, unless it says otherwise."""
+
+    __slots__ = ()
+
+    def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int] | None:
+        """Nothing."""
+        return None
+
+
+class OpenAIVoice(_Text):
     """``{"error": {message, type, code, param}}``, as the OpenAI SDKs read it."""
 
     __slots__ = ()
@@ -49,7 +61,7 @@ class OpenAIVoice:
         return b"Authorization", b"Bearer " + secret.encode()
 
 
-class AnthropicVoice:
+class AnthropicVoice(_Text):
     """``{"type": "error", "error": {type, message}}``, as the Anthropic SDKs read it."""
 
     __slots__ = ()
@@ -65,7 +77,7 @@ class AnthropicVoice:
         return b"x-api-key", secret.encode()
 
 
-class GeminiVoice:
+class GeminiVoice(_Text):
     """``{"error": {code, message, status, details}}``: google.rpc.Status, whose ErrorInfo holds strings only."""
 
     __slots__ = ()

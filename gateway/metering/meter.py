@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 BYTES_PER_TOKEN = 4
 """The declared estimate where nothing can be counted: English text has 4 to 5 bytes a token, JSON around it has more."""
-IMAGE_TOKENS = 6_240
-"""The declared estimate for an image of which nothing is told: the dearest quality and size of gpt-image-1 (OpenAI, "Image
-generation")."""
 DEFERRED_TOKENS = 4_096
 """The declared estimate for an answer that is fetched later (``background`` responses) and has no bound of its own."""
 
@@ -55,9 +52,11 @@ def meter(
         written, source = _estimate_output(ask, response_bytes), "estimated"
     if reported is None and not _is_readable(ask, body):
         source = "estimated"
-    if reading.images and reported is None:
-        told, source = replace(told, image_out=reading.images * IMAGE_TOKENS), "estimated"
     usage = replace(told, output=max(told.output, written - told.reasoning))
+    unsaid = dialect.unsaid(ask, reading) if reported is None else None
+    if unsaid is not None:
+        source = "counted" if "characters" in unsaid and _is_readable(ask, body) else "estimated"
+        return _metered(replace(usage, **unsaid), source, "units", ask, reading)
     return _metered(usage, source, _method(fit) if source == "counted" else "bytes", ask, reading)
 
 

@@ -1,7 +1,7 @@
 """The tap: sees each piece of an answer after the client got it, and learns from it what the dialect can read.
 
 Sees references, owns nothing, never holds up a byte and never raises. Of a stream at most 8 KB wait to be digested, and
-only what the dialect learned stays; of a JSON body up to 16 MiB are kept. What cannot be decoded gives an empty Reading:
+only what the dialect learned stays; of a JSON body up to 16 MiB are kept. Sound and pictures (``media``) are only counted. What cannot be decoded gives an empty Reading:
 then the bill is an estimate.
 """
 
@@ -30,13 +30,13 @@ class Tap:
 
     __slots__ = ("_decoder", "_dialect", "_due", "_limit", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "reading")  # fmt: skip
 
-    def __init__(self, dialect: Dialect, stream: bool, encoding: str) -> None:
+    def __init__(self, dialect: Dialect, stream: bool, encoding: str, *, media: bool = False) -> None:
         self.bytes = 0
         """Bytes seen, as they came."""
         self.reading = Reading()
         """What has been learned so far; it lags by up to 8 KB."""
         self._dialect = dialect
-        self._decoder = decoder_for(encoding) if dialect.metered else None
+        self._decoder = decoder_for(encoding) if dialect.metered and not media else None
         images = dialect.operation == "images"
         self._splitter = EventSplitter(IMAGE_BYTES if images else MAX_EVENT_BYTES) if stream else None
         self._limit = IMAGE_BYTES if images and not stream else _limit(stream, encoding)

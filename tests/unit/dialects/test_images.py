@@ -33,7 +33,7 @@ def test_an_edit_is_read_from_its_form() -> None:
     """Model, number, files; the files' bytes are no text."""
     ask = IMAGES.ask(EDIT)
     assert (ask.model, ask.choices, ask.stream, ask.fault) == ("gpt-image-1", 2, False, "")
-    assert (ask.extra_tokens, ask.media_bytes) == (2 * IMAGE_MOST_TOKENS, 1000)
+    assert (ask.extra_tokens, ask.media_bytes) == (2 * IMAGE_MOST_TOKENS, 0)
     assert ask.max_output_tokens == MOST_TOKENS
     assert list(IMAGES.prompt(EDIT)) == ["Add a hat."]
     assert IMAGES.framing(EDIT) == 2 * IMAGE_TOKENS
