@@ -20,6 +20,12 @@ class Account:
         return f"{self.scope}/{self.window}"
 
 
+def account_of(text: str) -> Account:
+    """The account that was written as ``text``. No window has a slash in its name."""
+    scope, _, window = text.rpartition("/")
+    return Account(scope, window)
+
+
 @value
 class Claim:
     """So much of one account, asked for by one call.

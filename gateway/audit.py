@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gateway.call import Metered
 from gateway.dialects.table import by_operation
+from gateway.metering.charge import charge
 from pricing.book import Book
 from pricing.money import format_usd
-from pricing.price import price
 from pricing.usage import UNITS, Usage
 
 FindBook = Callable[[str], Book | None]
@@ -48,13 +49,16 @@ def verdict(record: dict[str, Any], book_of: FindBook) -> Verdict:
     found: list[str] = []
     usage = _usage(record, found)
     at = int(datetime.fromisoformat(record["started_at"]).timestamp())
-    tariff = book.charge(record["provider"], record["model_served"], record["model_requested"], at)
-    cost = price(usage, tariff, record["service_tier"])
+    metered = Metered(
+        usage, record["usage_source"], "", record["model_served"], record["service_tier"], record["usage_raw"]
+    )
+    cost = charge(book, record["provider"], metered, record["model_requested"], at)
     _compare(found, "rows", list(record["price_rows"]), list(cost.rows))
     _compare(found, "unpriced", record["unpriced"], cost.unpriced)
-    if cost.nanousd != recorded:
-        found.append(f"cost: recorded ${format_usd(recorded)}, worked out again ${format_usd(cost.nanousd)}")
-    return Verdict(call_id, "different" if found else "same", tuple(found), recorded, cost.nanousd)
+    again = cost.nanousd - int(record.get("corrected_nanousd", 0))
+    if again != recorded:
+        found.append(f"cost: recorded ${format_usd(recorded)}, worked out again ${format_usd(again)}")
+    return Verdict(call_id, "different" if found else "same", tuple(found), recorded, again)
 
 
 def _usage(record: dict[str, Any], found: list[str]) -> Usage:

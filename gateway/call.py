@@ -18,6 +18,8 @@ from pricing.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CORRECTED = "corrected"
+"""The outcome of a record that holds only the difference to an earlier one: its cost may be negative."""
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields as received: order, duplicates and case kept."""
 
@@ -124,6 +126,8 @@ class Metered:
     model_served: str = ""
     service_tier: str = ""
     raw: dict[str, Any] | None = None
+    awaits: str = ""
+    """What the provider calls an answer that is still being written: its usage is an estimate until it is fetched."""
 
 
 @value
@@ -204,3 +208,11 @@ class Record:
     accounts: tuple[str, ...] = field(default=())
     touched: tuple[str, ...] = field(default=())
     """What the config allowed to change of the bytes: ``stream_usage``."""
+    awaits: str = ""
+    """See ``Metered``."""
+    told_by: str = ""
+    """The call whose answer told of this work, where it is not a call of its own: a batch, a background response."""
+    corrects: str = ""
+    """The call that this record corrects: then its cost is only the difference."""
+    corrected_nanousd: int = 0
+    """What that call had been charged so far."""

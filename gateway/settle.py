@@ -11,21 +11,26 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
 
+from gateway.accounts import account_of
 from gateway.call import Call, Metered, Receipt, Record
+from gateway.dialects.table import by_operation
 from gateway.errors import Failure, Kind
+from gateway.metering.meter import meter_work
 from gateway.store import Settlement
+from gateway.works import correction, record_of_work
 from pricing.money import Cost
 from pricing.usage import Usage
 
 if TYPE_CHECKING:
     from gateway.accounts import Claim
+    from gateway.dialects import Work
     from gateway.store import Store
     from gateway.watch import Watch
 
@@ -136,6 +141,31 @@ class Settler:
         for finished, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
+        for finished, record in zip(batch, records, strict=True):
+            for work in finished.watch.works:
+                await self._settle_work(finished, record, work)
+
+    async def _settle_work(self, finished: Finished, teller: Record, work: Work) -> None:
+        """Book what an answer told of, unless it is in the books already; then it is told once as well."""
+        call, snapshot = finished.call, finished.watch.snapshot
+        dialect = by_operation(teller.protocol, work.operation)
+        metered = meter_work(dialect, work) if dialect is not None else None
+        if metered is None or call.caller is None:
+            return
+        record = record_of_work(teller, work, metered, snapshot.book, int(call.started_at))
+        original = await self._store.awaiting(teller.provider, work.key)
+        if original is not None:
+            record = correction(original, record)
+        else:
+            claims = snapshot.ledger.claims(call.caller, call.started_at, 0, 0)
+            record = replace(record, accounts=tuple(str(claim.account) for claim in claims))
+        accounts = tuple(account_of(each) for each in record.accounts)
+        settlement = Settlement(
+            record.call_id, record.cost_nanousd, record.outcome, accounts, orjson.dumps(record), record.started_at
+        )
+        (answer,) = await self._book([settlement])
+        if isinstance(answer, Receipt) and not answer.again:
+            self._take_all([record])
 
     def _say_unpriced(self, record: Record) -> None:
         """Once a model: somebody has to add its price. Names come from callers, so there is an end to it."""
@@ -260,6 +290,7 @@ def record_of(call: Call) -> Record:
         outcome=ending.outcome if ending else "refused",
         accounts=tuple(str(claim.account) for claim in _booked(call)),
         touched=("stream_usage",) if request is not None and request.sent_body is not None else (),
+        awaits=usage.awaits,
     )
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from gateway.dialects import Dialect, Reading
+from gateway.dialects import Dialect, Reading, Work
 from gateway.dialects.stream_usage import Unasked
+from gateway.metering.charge import charge
 from gateway.metering.meter import meter
 from gateway.metering.tap import Tap
 from gateway.wire.headers import first
 from pricing.money import Cost, format_usd
-from pricing.price import price
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gateway.call import Call, Headers
     from gateway.snapshot import Snapshot
     from gateway.wire import Rewriter
@@ -47,9 +49,9 @@ class Watch:
 
     def head(self, status: int, headers: Headers) -> bool:
         """A metered answer gets a tap; one that is no stream is kept back, so that its cost can stand in its head."""
-        if not self.dialect.metered or not 200 <= status < 300:
+        if not (self.dialect.metered or self.dialect.follows) or not 200 <= status < 300:
             return False
-        self._answered = True
+        self._answered = self.dialect.metered
         kind = (first(headers, b"content-type") or b"").lower()
         stream = kind.startswith(b"text/event-stream")
         encoding = (first(headers, b"content-encoding") or b"").decode("latin-1").strip().lower()
@@ -57,7 +59,7 @@ class Watch:
         self._plain_stream = stream and encoding in ("", "identity")
         if self.call.ask is not None and self.call.ask.stream and first(headers, b"content-length") is None:
             return False  # Gemini's streams can be a JSON array
-        return self.snapshot.response_headers and b"json" in kind
+        return self._answered and self.snapshot.response_headers and b"json" in kind
 
     def rewriter(self) -> Rewriter | None:
         """Where we asked for usage in the caller's name, the caller gets the stream without it."""
@@ -122,9 +124,14 @@ class Watch:
         if not usage.source:
             call.usage, call.cost = usage, Cost(0)
             return
-        book = self.snapshot.book
-        tariff = book.charge(call.request.provider, usage.model_served, call.ask.model, int(call.started_at))
-        call.usage, call.cost = usage, price(usage.usage, tariff, usage.service_tier)
+        cost = charge(self.snapshot.book, call.request.provider, usage, call.ask.model, int(call.started_at))
+        call.usage, call.cost = usage, cost
+
+    @property
+    def works(self) -> Iterable[Work]:
+        """Other work that a whole answer told of."""
+        whole = self.call.ending is not None and self.call.ending.outcome == "completed"
+        return self.reading.works.values() if whole and self.dialect.follows else ()
 
 
 def identity_headers(call: Call) -> Headers:

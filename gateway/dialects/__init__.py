@@ -24,6 +24,19 @@ if TYPE_CHECKING:
     from pricing.usage import Usage
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Work of the provider's that an answer tells of and that has a bill of its own: a batch, a background response, the
+    transcript in a realtime session. ``key`` is what the provider calls it; ``usage`` its own object, or the sum of several.
+    """
+
+    key: str
+    operation: str
+    model: str
+    usage: dict[str, Any]
+    service_tier: str = ""
+
+
 @dataclass(slots=True)
 class Reading:
     """What has been learned from an answer so far. Grows event by event; holds no event itself.
@@ -41,6 +54,10 @@ class Reading:
     """Images that came without a word on their usage."""
     finished: bool = False
     """The provider said that the answer is whole."""
+    id: str = ""
+    """What the provider calls an answer that can be fetched later."""
+    works: dict[str, Work] = field(default_factory=dict)
+    """By key; the last word on one counts."""
 
 
 class Dialect(Protocol):
@@ -53,6 +70,14 @@ class Dialect(Protocol):
     @property
     def metered(self) -> bool:
         """False for what is forwarded without being understood; then ``ask`` gets no body and nothing is buffered."""
+
+    @property
+    def follows(self) -> bool:
+        """True where answers tell of other work (``Reading.works``); they are read, and are free themselves."""
+
+    @property
+    def lines(self) -> bool:
+        """True where an answer is JSON lines."""
 
     def ask(self, body: bytes) -> Ask:
         """What is asked for. One parse; a body that cannot be read gives an Ask with a ``fault``."""

@@ -42,6 +42,8 @@ STREAMED = frozenset(("streamGenerateContent", "streamRawPredict"))
 class Addressed:
     """A dialect with the model, and whether it streams, taken from the path."""
 
+    follows = lines = False
+
     __slots__ = ("_dialect", "_model", "_stream", "credential", "framing", "metered", "operation", "prompt", "read", "refuse", "unsaid", "usage")  # fmt: skip
 
     def __init__(self, dialect: Dialect, model: str, *, stream: bool = False) -> None:

@@ -85,6 +85,7 @@ class OpenAIResponses(OpenAIVoice):
 
     def _note(self, response: Json, reading: Reading) -> None:
         note_model(reading, response)
+        reading.id = reading.id or name(response.get("id"))
         if type(response.get("usage")) is dict:
             reading.usage = response["usage"]
 

@@ -1,4 +1,4 @@
-"""Bytes of an event stream in, the data of its events out (WHATWG HTML, "Server-sent events", 9.2.6).
+"""Bytes of an event stream in, the data of its events out (WHATWG HTML, "Server-sent events", 9.2.6); JSON lines likewise.
 
 Knows lines and fields, no JSON and no dialect. Law: how the bytes were cut into pieces changes nothing of what comes out,
 and what is kept between pieces is bounded.
@@ -70,3 +70,29 @@ class EventSplitter:
         found = [line for line in event.split(b"\n") if line.startswith(b"data:") or line == b"data"]
         if found:
             yield b"\n".join(line[5:].removeprefix(b" ") for line in found)
+
+
+class LineSplitter:
+    """The same for JSON lines: each line that is not empty; one that is larger than the limit is skipped."""
+
+    __slots__ = ("_limit", "_rest", "_skipping")
+
+    def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
+        self._limit = limit
+        self._rest = b""
+        self._skipping = False
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The lines that this piece completes."""
+        lines = (self._rest + piece).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            if not self._skipping and line.strip() and len(line) <= self._limit:
+                yield line
+            self._skipping = False
+        if len(self._rest) > self._limit:
+            self._skipping, self._rest = True, b""
+
+    def finish(self) -> Iterator[bytes]:
+        """The last line, which may lack its end."""
+        yield from self.feed(b"\n")

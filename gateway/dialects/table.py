@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from gateway.dialects.addressed import GEMINI, by_deployment, by_verb
 from gateway.dialects.anthropic_messages import AnthropicMessages
+from gateway.dialects.followed import BATCH, by_retrieval, of_batch
 from gateway.dialects.opaque import OpaqueAnthropic, OpaqueGemini, OpaqueOpenAI
 from gateway.dialects.openai_chat import OpenAIChat
 from gateway.dialects.openai_completions import OpenAICompletions
@@ -67,6 +68,8 @@ _OF_GEMINI = {dialect.operation: dialect for dialect in GEMINI.values()}
 
 def by_operation(protocol: str, operation: str) -> Dialect | None:
     """The dialect that a record names, for reading its usage again; None for what is not metered."""
+    if operation == BATCH:
+        return of_batch(protocol)
     if protocol == "gemini" and operation in _OF_GEMINI:
         return _OF_GEMINI[operation]
     return _BY_OPERATION.get(operation) or _OF_GEMINI.get(operation)
@@ -81,6 +84,8 @@ def dialect_for(protocol: str, method: str, path: str) -> Dialect:
         found = EXACT.get(path) or by_verb(path) or _closer(path)
         if found is not None:
             return found
+    elif method == "GET" and (found := by_retrieval(path)) is not None:
+        return found
     return OPAQUE.get(protocol) or OPAQUE["openai"]
 
 

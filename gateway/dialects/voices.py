@@ -36,9 +36,11 @@ GRPC_STATUS = {
 
 
 class _Text:
-    """An operation of which all that is billed is text, unless it says otherwise."""
+    """An operation of which all that is billed is text, and its own, unless it says otherwise."""
 
     __slots__ = ()
+    follows = False
+    lines = False
 
     def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int] | None:
         """Nothing."""

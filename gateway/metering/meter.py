@@ -16,7 +16,7 @@ from pricing.usage import Usage
 
 if TYPE_CHECKING:
     from gateway.call import Ask
-    from gateway.dialects import Dialect, Reading
+    from gateway.dialects import Dialect, Reading, Work
     from gateway.metering.encodings import Fit
     from gateway.metering.tokens import Counter
 
@@ -57,7 +57,16 @@ def meter(
     if unsaid is not None:
         source = "counted" if "characters" in unsaid and _is_readable(ask, body) else "estimated"
         return _metered(replace(usage, **unsaid), source, "units", ask, reading)
-    return _metered(usage, source, _method(fit) if source == "counted" else "bytes", ask, reading)
+    metered = _metered(usage, source, _method(fit) if source == "counted" else "bytes", ask, reading)
+    return replace(metered, awaits=reading.id) if _is_deferred(ask, reading) else metered
+
+
+def meter_work(dialect: Dialect, work: Work) -> Metered | None:
+    """The same for work that an answer tells of; None when its usage cannot be read."""
+    usage = dialect.usage(work.usage)
+    if usage is None:
+        return None
+    return Metered(usage, "provider", "usage", work.model, work.service_tier, work.usage)
 
 
 def _reported(dialect: Dialect, reading: Reading) -> Usage | None:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gateway.dialects import Dialect, Reading
-from gateway.dialects.sse import MAX_EVENT_BYTES, EventSplitter
+from gateway.dialects.sse import MAX_EVENT_BYTES, EventSplitter, LineSplitter
 from gateway.metering.decoding import decoder_for, is_plain
 
 if TYPE_CHECKING:
@@ -36,9 +36,13 @@ class Tap:
         self.reading = Reading()
         """What has been learned so far; it lags by up to 8 KB."""
         self._dialect = dialect
-        self._decoder = decoder_for(encoding) if dialect.metered and not media else None
+        self._decoder = decoder_for(encoding) if (dialect.metered or dialect.follows) and not media else None
         images = dialect.operation == "images"
-        self._splitter = EventSplitter(IMAGE_BYTES if images else MAX_EVENT_BYTES) if stream else None
+        self._splitter: EventSplitter | LineSplitter | None = None
+        if dialect.lines:
+            self._splitter, stream = LineSplitter(), True
+        elif stream:
+            self._splitter = EventSplitter(IMAGE_BYTES if images else MAX_EVENT_BYTES)
         self._limit = IMAGE_BYTES if images and not stream else _limit(stream, encoding)
         self._pending: list[bytes] = []
         self._plain: list[bytes] = []

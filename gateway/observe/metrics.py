@@ -80,16 +80,16 @@ class Metrics:
             self._take(record)
 
     def _take(self, record: Record) -> None:
+        if record.corrects:
+            self._correct(record.cost_nanousd)
+            return
         base = self._base(record)
         children = self._children.get(base) or self._remember(base)
+        self._spent(record, children)
+        if record.told_by:
+            return  # work that no call of ours waited for
         self._status(base, record).inc()
         children.duration.observe(record.latency_ms / 1000)
-        if record.cost_nanousd:
-            children.cost.inc(record.cost_nanousd / 1e9)
-        for unit, count in record.usage.items():
-            child = children.tokens.get(unit)
-            if child is not None:
-                child.inc(count)
         if record.usage_source:
             self._counters["llm_usage_source_total"].labels(record.usage_source).inc()
             self._timing(record, children)
@@ -97,6 +97,18 @@ class Metrics:
             self._overhead.observe(record.overhead_ms / 1000)
         if record.error_type or record.unpriced:
             self._exceptions(record, base)
+
+    def _spent(self, record: Record, children: _Children) -> None:
+        if record.cost_nanousd:
+            children.cost.inc(record.cost_nanousd / 1e9)
+        for unit, count in record.usage.items():
+            child = children.tokens.get(unit)
+            if child is not None:
+                child.inc(count)
+
+    def _correct(self, nanousd: int) -> None:
+        direction = "up" if nanousd > 0 else "down"
+        self._counters["llm_cost_corrections_usd_total"].labels(direction).inc(abs(nanousd) / 1e9)
 
     def _timing(self, record: Record, children: _Children) -> None:
         if record.ttft_ms is None:

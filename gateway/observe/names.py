@@ -28,6 +28,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_requests_total": ("Calls, by how they were answered.", (*OF_A_CALL, "status")),
     "llm_tokens_total": ("Tokens, by kind.", (*OF_A_CALL, "type")),
     "llm_cost_usd_total": ("Dollars spent.", OF_A_CALL),
+    "llm_cost_corrections_usd_total": (
+        "Dollars by which estimates were too low (up) or too high (down).",
+        ("direction",),
+    ),
     "llm_errors_total": ("Calls that did not end well, by kind of error.", (*OF_A_CALL, "error_type")),
     "llm_usage_source_total": ("Metered calls, by who counted: provider, counted or estimated.", ("source",)),
     "llm_unpriced_total": ("Calls charged by estimate because their model has no price.", ("model",)),

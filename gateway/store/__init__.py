@@ -69,6 +69,9 @@ class Store(Protocol):
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first; ``before`` is the call id after which the list goes on."""
 
+    async def awaiting(self, provider: str, key: str) -> dict[str, Any] | None:
+        """The record of the call that awaits what the provider calls by this name (``Record.awaits``)."""
+
     async def keep_book(self, version: str, packed: bytes) -> None:
         """Keep a price book beside the records that name its version. Again changes nothing."""
 

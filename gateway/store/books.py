@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from gateway.accounts import Account, Claim, Hold
-from gateway.call import Receipt
+from gateway.call import CORRECTED, Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement
 from gateway.store.lost import LOST, lost_record, rfc3339
@@ -162,7 +162,7 @@ class Settle:
         before = page.records.get(call_id)
         if before is not None and before.outcome != LOST:
             return Receipt(call_id, before.cost_nanousd, again=True)
-        _check(cost)
+        _check(abs(cost) if settlement.outcome == CORRECTED else cost)
         accounts = tuple(dict.fromkeys(self.accounts))
         page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
         page.drop(call_id)

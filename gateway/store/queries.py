@@ -57,6 +57,12 @@ def recent(connection: sqlite3.Connection, limit: int, before: str, correlation_
     return [_record(row) for row in rows]
 
 
+def awaiting(connection: sqlite3.Connection, provider: str, key: str) -> dict[str, Any] | None:
+    """The record of the call that awaits an answer of this name."""
+    rows = connection.execute("SELECT record FROM records WHERE awaits = ? AND awaits <> ''", (key,))
+    return next((record for record in map(_record, rows) if record["provider"] == provider), None)
+
+
 def holds(connection: sqlite3.Connection) -> int:
     """How many calls hold something."""
     return int(connection.execute("SELECT count(*) FROM holds").fetchone()[0])

@@ -215,6 +215,10 @@ class SqliteStore:
         """One record by call id."""
         return await self._look(lambda connection: queries.find(connection, call_id))
 
+    async def awaiting(self, provider: str, key: str) -> dict[str, Any] | None:
+        """The record of the call that awaits what the provider calls by this name."""
+        return await self._look(lambda connection: queries.awaiting(connection, provider, key))
+
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first."""
         return await self._look(lambda connection: queries.recent(connection, limit, before, correlation_id))

@@ -50,6 +50,10 @@ UPGRADES: tuple[str, ...] = (
     """
     CREATE TABLE books (version TEXT PRIMARY KEY, packed BLOB NOT NULL) STRICT, WITHOUT ROWID
     """,
+    """
+    ALTER TABLE records ADD COLUMN awaits TEXT GENERATED ALWAYS AS (json_extract(record, '$.awaits')) VIRTUAL;
+    CREATE INDEX records_by_awaited ON records (awaits) WHERE awaits <> ''
+    """,
 )
 """Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
 

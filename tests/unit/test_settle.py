@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def finished(call_id: str, cost_nanousd: int = 7) -> Finished:
     call.claims, call.hold = (claim,), Hold(call_id, 10, (claim,))
     call.ending = Ending("completed", status=200, ended_ns=time.monotonic_ns())
     call.usage, call.cost = Metered(Usage(output=1), "provider"), Cost(cost_nanousd)
-    watch: Any = None  # everything that it would tell is on the call already
+    watch: Any = SimpleNamespace(works=())  # everything else that it would tell is on the call already
     return Finished(call, watch)
 
 

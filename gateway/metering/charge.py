@@ -1,0 +1,50 @@
+"""What a metered usage costs: at the prices of the book, or what the provider itself says that it charged.
+
+Quiet. OpenRouter tells the charge of each call in dollars (``usage.cost``; with a key of the caller's own, its fee there and
+the maker's charge in ``cost_details``). That is the bill, whatever a book says. Source: openrouter.ai/docs, "Usage accounting".
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Any
+
+from pricing.money import NANO, Cost
+from pricing.price import price
+
+if TYPE_CHECKING:
+    from gateway.call import Metered
+    from pricing.book import Book
+
+TELLS_ITS_CHARGE = frozenset(("openrouter",))
+MOST_USD = Decimal(1_000_000)
+"""More than this is not taken for the charge of one call."""
+
+
+def charge(book: Book, provider: str, metered: Metered, asked: str, at: int) -> Cost:
+    """The cost of a usage that is billed; ``asked`` is the model of the request, ``at`` Unix seconds."""
+    if provider in TELLS_ITS_CHARGE and metered.source == "provider":
+        told = told_nanousd(metered.raw or {})
+        if told is not None:
+            return Cost(told, (f"{provider}/usage.cost",), book.version)
+    tariff = book.charge(provider, metered.model_served, asked, at)
+    return price(metered.usage, tariff, metered.service_tier)
+
+
+def told_nanousd(raw: dict[str, Any]) -> int | None:
+    """Nano-dollars of ``cost``, rounded once; None where it is not told."""
+    usd = _dollars(raw.get("cost"))
+    if usd is None:
+        return None
+    if raw.get("is_byok") is True:
+        details = raw.get("cost_details")
+        usd += (_dollars(details.get("upstream_inference_cost")) if type(details) is dict else None) or 0
+    return int((usd * NANO).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def _dollars(value: object) -> Decimal | None:
+    """The decimal that was written: a float's shortest form is the provider's own digits."""
+    if type(value) not in (int, float):
+        return None
+    usd = Decimal(repr(value))
+    return usd if usd.is_finite() and 0 <= usd <= MOST_USD else None

@@ -1,0 +1,84 @@
+"""Which answers tell of other work, and what they tell."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.dialects import Reading
+from gateway.dialects.followed import AnthropicBatchResults, OpenAIBatches, OpenAIRetrieved, add_up
+from gateway.dialects.sse import LineSplitter
+from gateway.dialects.table import dialect_for
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("GET", "/v1/batches", OpenAIBatches),
+        ("GET", "/batches/batch_1", OpenAIBatches),
+        ("GET", "/openai/v1/batches/batch_1", OpenAIBatches),
+        ("GET", "/v1/responses/resp_1", OpenAIRetrieved),
+        ("GET", "/v1/messages/batches/b1/results", AnthropicBatchResults),
+        ("GET", "/v1/messages/batches/b1", None),
+        ("GET", "/v1/messages/batches", None),
+        ("GET", "/v1/responses/resp_1/input_items", None),
+        ("GET", "/v1/models", None),
+        ("POST", "/v1/batches/batch_1/cancel", None),
+        ("DELETE", "/v1/responses/resp_1", None),
+    ],
+)
+def test_which_path_tells_of_work(method: str, path: str, kind: type | None) -> None:
+    """Only what is fetched, and only what holds usage."""
+    dialect = dialect_for("openai", method, path)
+    assert dialect.metered is False
+    assert dialect.follows is (kind is not None)
+    assert kind is None or type(dialect) is kind
+
+
+@pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing", "cancelling", None, 5])
+def test_a_batch_that_runs_is_not_billed_yet(status: Any) -> None:
+    """Its usage may still grow."""
+    reading = Reading()
+    batch = {"id": "b", "object": "batch", "status": status, "usage": {"input_tokens": 5}}
+    OpenAIBatches().read(json.dumps(batch).encode(), reading)
+    assert reading.works == {}
+
+
+NESTED = st.recursive(st.integers(0, 10**9), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8)  # fmt: skip
+
+
+@given(st.lists(st.fixed_dictionaries({"x": st.integers(0, 10**9), "d": st.fixed_dictionaries({"y": st.integers(0, 9)})}), min_size=1))  # fmt: skip
+def test_sums_are_sums(usages: list[dict[str, Any]]) -> None:
+    """Count by count, also those inside details."""
+    total = json.loads(json.dumps(usages[0]))
+    for more in usages[1:]:
+        add_up(total, more)
+    assert total == {"x": sum(each["x"] for each in usages), "d": {"y": sum(each["d"]["y"] for each in usages)}}
+
+
+@given(st.dictionaries(st.sampled_from("abc"), NESTED), st.dictionaries(st.sampled_from("abc"), NESTED))
+def test_shapes_that_do_not_fit_are_no_error(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Strangers choose them."""
+    add_up(one, other)
+
+
+@given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line), max_size=6), st.integers(1, 9), st.booleans())  # fmt: skip
+def test_lines_come_out_however_they_were_cut(lines: list[bytes], step: int, ended: bool) -> None:
+    """With or without a last line end; empty ones are none."""
+    text = b"\n".join(lines) + (b"\n" if ended else b"")
+    splitter = LineSplitter()
+    found = [line for at in range(0, len(text), step) for line in splitter.feed(text[at : at + step])]
+    assert [*found, *splitter.finish()] == [line for line in lines if line.strip()]
+
+
+def test_a_line_too_large_is_skipped_and_not_kept() -> None:
+    """The one after it is read."""
+    splitter = LineSplitter(limit=10)
+    found = [line for _ in range(5) for line in splitter.feed(b"x" * 8)]
+    assert len(splitter._rest) <= 10
+    found += [*splitter.feed(b"\nshort\n"), *splitter.feed(b"y" * 11 + b"\n"), *splitter.finish()]
+    assert found == [b"short"]
