@@ -19,7 +19,7 @@ from gateway.admission.bounds import bound
 from gateway.admission.identity import identify
 from gateway.call import Ask, Call, Caller, Ending, Headers, Request
 from gateway.dialects.stream_usage import with_usage
-from gateway.dialects.table import dialect_for
+from gateway.dialects.table import dialect_for, upgraded
 from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
 from gateway.settle import Finished, Settler
 from gateway.watch import Watch, identity_headers
@@ -110,7 +110,9 @@ class Handle:
     async def _admit(self, arrival: Arrival, call: Call, watch: Watch) -> Refusal | None:
         """Read what is asked, by whom, and set aside what it may cost."""
         place = watch.snapshot.routes.place(arrival.target)
-        watch.dialect = dialect = dialect_for(place.protocol, arrival.method, place.rest.partition("?")[0])
+        path, _, query = place.rest.partition("?")
+        dialect = dialect_for(place.protocol, arrival.method, path)
+        watch.dialect = dialect = upgraded(path, query, dialect) if arrival.upgrade else dialect
         caller = identify(arrival.headers, call.call_id)
         if isinstance(caller, Refusal):
             return caller

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.dialects import Dialect, Reading, Work
 from gateway.dialects.stream_usage import Unasked
 from gateway.metering.charge import charge
+from gateway.metering.frames import FrameReader
 from gateway.metering.meter import meter
 from gateway.metering.tap import Tap
 from gateway.wire.headers import first
@@ -60,6 +61,13 @@ class Watch:
         if self.call.ask is not None and self.call.ask.stream and first(headers, b"content-length") is None:
             return False  # Gemini's streams can be a JSON array
         return self._answered and self.snapshot.response_headers and b"json" in kind
+
+    def upgraded(self, headers: Headers) -> None:
+        """The connection is a WebSocket from here on, and its frames come as chunks."""
+        if self.dialect.operation == "realtime":
+            self._answered = True
+            extensions = (first(headers, b"sec-websocket-extensions") or b"").decode("latin-1").lower()
+            self._tap = Tap(self.dialect, True, "", frames=FrameReader(extensions))
 
     def rewriter(self) -> Rewriter | None:
         """Where we asked for usage in the caller's name, the caller gets the stream without it."""
@@ -130,8 +138,10 @@ class Watch:
     @property
     def works(self) -> Iterable[Work]:
         """Other work that a whole answer told of."""
-        whole = self.call.ending is not None and self.call.ending.outcome == "completed"
-        return self.reading.works.values() if whole and self.dialect.follows else ()
+        if not self.dialect.follows or self.call.ending is None:
+            return ()
+        whole = self.dialect.metered or self.call.ending.outcome == "completed"
+        return self.reading.works.values() if whole else ()
 
 
 def identity_headers(call: Call) -> Headers:

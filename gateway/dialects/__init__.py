@@ -52,6 +52,12 @@ class Reading:
     text_chars: int = 0
     images: int = 0
     """Images that came without a word on their usage."""
+    sound_bytes: int = 0
+    """Of an answer that is being spoken."""
+    last_input: int = 0
+    """Tokens that the last of several responses has read."""
+    second_model: str = ""
+    """The model that writes down what the first one hears."""
     finished: bool = False
     """The provider said that the answer is whole."""
     id: str = ""

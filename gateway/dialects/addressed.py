@@ -42,15 +42,14 @@ STREAMED = frozenset(("streamGenerateContent", "streamRawPredict"))
 class Addressed:
     """A dialect with the model, and whether it streams, taken from the path."""
 
-    follows = lines = False
-
-    __slots__ = ("_dialect", "_model", "_stream", "credential", "framing", "metered", "operation", "prompt", "read", "refuse", "unsaid", "usage")  # fmt: skip
+    __slots__ = ("_dialect", "_model", "_stream", "credential", "follows", "framing", "lines", "metered", "operation", "prompt", "read", "refuse", "unsaid", "usage")  # fmt: skip
 
     def __init__(self, dialect: Dialect, model: str, *, stream: bool = False) -> None:
         self._dialect = dialect
         self._model = name(unquote(model))
         self._stream = stream
         self.operation, self.metered = dialect.operation, dialect.metered
+        self.follows, self.lines = dialect.follows, dialect.lines
         self.read, self.usage, self.prompt, self.framing = dialect.read, dialect.usage, dialect.prompt, dialect.framing
         self.unsaid, self.refuse, self.credential = dialect.unsaid, dialect.refuse, dialect.credential
 

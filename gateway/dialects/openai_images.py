@@ -81,7 +81,7 @@ class OpenAIImages(OpenAIVoice):
 
     def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int] | None:
         """Images have a price of their own where no tokens are told."""
-        return {"images": reading.images, "output": 0} if reading.images else None
+        return {"images": reading.images, "output": 0} if reading.images and not reading.usage else None
 
     def prompt(self, body: bytes) -> Iterator[str]:
         """The prompt."""

@@ -62,8 +62,10 @@ class OpenAISpeech(OpenAIVoice):
             return None
         return Usage(input=read or 0, audio_out=written or 0)
 
-    def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int]:
+    def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int] | None:
         """Characters, or the tokens that they come to."""
+        if reading.usage is not None:
+            return None
         if ask.model.lower().rpartition("/")[2].startswith("gpt-"):
             return {"audio_out": ask.characters * SPEECH_TOKENS, "output": 0}
         return {"characters": ask.characters, "input": 0, "output": 0}

@@ -81,8 +81,10 @@ class OpenAITranscription(OpenAIVoice):
         heard = min(read or 0, sound if sound is not None else read or 0)
         return Usage(input=(read or 0) - heard, audio_in=heard, output=written or 0)
 
-    def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int]:
+    def unsaid(self, ask: Ask, reading: Reading) -> dict[str, int] | None:
         """The length of the sound, or the tokens that it comes to."""
+        if reading.usage is not None:
+            return None
         seconds = _last_subtitle("".join(reading.text)) or ask.likely_seconds
         if ask.model.lower().rpartition("/")[2].startswith("gpt-"):
             return {"audio_in": seconds * TOKENS_A_SECOND}

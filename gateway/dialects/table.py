@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from posixpath import normpath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
-from gateway.dialects.addressed import GEMINI, by_deployment, by_verb
+from gateway.dialects.addressed import GEMINI, Addressed, by_deployment, by_verb
 from gateway.dialects.anthropic_messages import AnthropicMessages
 from gateway.dialects.followed import BATCH, by_retrieval, of_batch
 from gateway.dialects.opaque import OpaqueAnthropic, OpaqueGemini, OpaqueOpenAI
@@ -18,6 +18,7 @@ from gateway.dialects.openai_chat import OpenAIChat
 from gateway.dialects.openai_completions import OpenAICompletions
 from gateway.dialects.openai_embeddings import OpenAIEmbeddings
 from gateway.dialects.openai_images import OpenAIImages
+from gateway.dialects.openai_realtime import OpenAIRealtime
 from gateway.dialects.openai_responses import OpenAIResponses
 from gateway.dialects.openai_speech import OpenAISpeech
 from gateway.dialects.openai_transcription import OpenAITranscription
@@ -62,7 +63,9 @@ ENDINGS: dict[str, Dialect] = {path: METERED[path] for path in METERED if path !
 """Ends of longer paths, such as ``/openai/deployments/x/chat/completions``. Not ``/messages``: threads have those too."""
 
 
-_BY_OPERATION = {dialect.operation: dialect for dialect in METERED.values()}
+REALTIME = OpenAIRealtime()
+
+_BY_OPERATION = {dialect.operation: dialect for dialect in (*METERED.values(), REALTIME)}
 _OF_GEMINI = {dialect.operation: dialect for dialect in GEMINI.values()}
 
 
@@ -87,6 +90,15 @@ def dialect_for(protocol: str, method: str, path: str) -> Dialect:
     elif method == "GET" and (found := by_retrieval(path)) is not None:
         return found
     return OPAQUE.get(protocol) or OPAQUE["openai"]
+
+
+def upgraded(path: str, query: str, otherwise: Dialect) -> Dialect:
+    """The dialect of a connection that asks for WebSocket, whose query names the model; ``otherwise`` if it is not realtime."""
+    if not path.endswith("/realtime"):
+        return otherwise
+    named = parse_qs(query[:2000])
+    model = (named.get("model") or named.get("deployment") or [""])[0]
+    return Addressed(REALTIME, model)
 
 
 def _closer(path: str) -> Dialect | None:

@@ -53,7 +53,7 @@ def meter(
     if reported is None and not _is_readable(ask, body):
         source = "estimated"
     usage = replace(told, output=max(told.output, written - told.reasoning))
-    unsaid = dialect.unsaid(ask, reading) if reported is None else None
+    unsaid = dialect.unsaid(ask, reading)
     if unsaid is not None:
         source = "counted" if "characters" in unsaid and _is_readable(ask, body) else "estimated"
         return _metered(replace(usage, **unsaid), source, "units", ask, reading)

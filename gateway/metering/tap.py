@@ -17,6 +17,8 @@ from gateway.metering.decoding import decoder_for, is_plain
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gateway.metering.frames import FrameReader
+
 DIGEST_BYTES = 8_192
 MAX_JSON_BYTES = 16 << 20
 IMAGE_BYTES = 64 << 20
@@ -30,7 +32,9 @@ class Tap:
 
     __slots__ = ("_decoder", "_dialect", "_due", "_limit", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "reading")  # fmt: skip
 
-    def __init__(self, dialect: Dialect, stream: bool, encoding: str, *, media: bool = False) -> None:
+    def __init__(
+        self, dialect: Dialect, stream: bool, encoding: str, *, media: bool = False, frames: FrameReader | None = None
+    ) -> None:
         self.bytes = 0
         """Bytes seen, as they came."""
         self.reading = Reading()
@@ -38,8 +42,10 @@ class Tap:
         self._dialect = dialect
         self._decoder = decoder_for(encoding) if (dialect.metered or dialect.follows) and not media else None
         images = dialect.operation == "images"
-        self._splitter: EventSplitter | LineSplitter | None = None
-        if dialect.lines:
+        self._splitter: EventSplitter | LineSplitter | FrameReader | None = frames
+        if frames is not None:
+            stream = True
+        elif dialect.lines:
             self._splitter, stream = LineSplitter(), True
         elif stream:
             self._splitter = EventSplitter(IMAGE_BYTES if images else MAX_EVENT_BYTES)

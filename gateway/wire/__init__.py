@@ -19,6 +19,9 @@ class Watcher(Protocol):
     def head(self, status: int, headers: Headers) -> bool:
         """The final head came. True: keep the answer back until it is whole, so that ``extra`` can speak of all of it."""
 
+    def upgraded(self, headers: Headers) -> None:
+        """A 101 came instead: ``chunk`` gets what the upstream sends from there on."""
+
     def rewriter(self) -> Rewriter | None:
         """Asked after ``head``: what stands between the answer and the client, where its bytes may be touched."""
 

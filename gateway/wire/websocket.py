@@ -49,7 +49,8 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
         arrival.attach(None)
     if relay.upgraded is None:
         return Sent(relay, 1, relay.failure)
-    tunnel = _Joined(arrival, connection, relay)
+    tunnel = _Joined(arrival, connection, relay, watcher)
+    watcher.upgraded(relay.headers)
     await tunnel.open(relay.upgraded)
     return Sent(relay, 1, relay.failure, tunnel.upward_bytes)
 
@@ -57,7 +58,8 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
 class _Joined(Tunnel):
     """Two transports that write what the other one reads, with back-pressure both ways."""
 
-    def __init__(self, arrival: Arrival, connection: Connection, relay: Relay) -> None:
+    def __init__(self, arrival: Arrival, connection: Connection, relay: Relay, watcher: Watcher) -> None:
+        self._watcher = watcher
         self._arrival = arrival
         self._front = arrival.connection
         self._up = connection
@@ -112,6 +114,7 @@ class _Joined(Tunnel):
         transport = self._front.transport
         if transport is not None:
             transport.write(data)
+        self._watcher.chunk(data)
 
     def upstream_lost(self) -> None:
         if self._front.transport is not None:
