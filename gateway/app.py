@@ -18,11 +18,13 @@ from gateway.admin.api import Sources
 from gateway.admin.server import AdminServer
 from gateway.admission.budgets import Budget, Ledger
 from gateway.call import Headers
+from gateway.canonical import canonical, version
+from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
 from gateway.errors import Failure
 from gateway.handle import Handle, refusal_answer
 from gateway.inspector import Inspected, Inspector
-from gateway.loading import budget_name, canonical, version
+from gateway.loading import budget_name
 from gateway.metering.tokens import Counter
 from gateway.observe import FanOut, Sink, logs
 from gateway.observe.metrics import Metrics
@@ -215,7 +217,8 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         book=Book.load(Path(settings.pricing.overrides) if settings.pricing.overrides else None),
         counter=counter,
         response_headers=settings.front.response_headers,
-        ask_stream_usage=settings.metering.stream_usage == "ask",
+        stream_usage=Wishes(settings.metering.stream_usage == "ask", settings.metering.stream_usage_except),
+        models={name: upstream.models for name, upstream in settings.upstreams.items() if upstream.models},
         refuse_unpriced=settings.metering.unpriced == "refuse",
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,

@@ -52,7 +52,8 @@ def verdict(record: dict[str, Any], book_of: FindBook) -> Verdict:
     metered = Metered(
         usage, record["usage_source"], "", record["model_served"], record["service_tier"], record["usage_raw"]
     )
-    cost = charge(book, record["provider"], metered, record["model_requested"], at)
+    asked = record.get("priced_as") or record["model_requested"]
+    cost = charge(book, record["provider"], metered, asked, at)
     _compare(found, "rows", list(record["price_rows"]), list(cost.rows))
     _compare(found, "unpriced", record["unpriced"], cost.unpriced)
     again = cost.nanousd - int(record.get("corrected_nanousd", 0))

@@ -39,6 +39,8 @@ class Request:
     upstream_target: str
     provider: str = ""
     body: bytes | None = None
+    priced_as: str = ""
+    """The model of the book that the config names for this one."""
     sent_body: bytes | None = None
     """What is sent in its place, where the config allows to touch it."""
     received_ns: int = 0
@@ -208,6 +210,8 @@ class Record:
     accounts: tuple[str, ...] = field(default=())
     touched: tuple[str, ...] = field(default=())
     """What the config allowed to change of the bytes: ``stream_usage``."""
+    priced_as: str = ""
+    """The model whose price holds, where the config says so."""
     awaits: str = ""
     """See ``Metered``."""
     told_by: str = ""

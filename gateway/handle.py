@@ -119,7 +119,7 @@ class Handle:
         call.caller = caller
         body = await arrival.body() if dialect.metered or arrival.is_here else None
         call.ask = dialect.ask(body or b"")
-        call.request = _request(arrival, place, call.ask, body, watch.snapshot)
+        call.request = _request(arrival, place, call.ask, caller.team, body, watch.snapshot)
         claims = self._claims(call, watch, caller, may_spend=arrival.method in MAY_SPEND or arrival.upgrade)
         if isinstance(claims, Refusal):
             return claims
@@ -133,7 +133,7 @@ class Handle:
         if not ask.metered:
             claims = snapshot.ledger.claims(caller, call.started_at, 0, 0)
         else:
-            tariff = snapshot.tariff(request.provider, ask.model, call.started_at)
+            tariff = snapshot.tariff(request.provider, request.priced_as or ask.model, call.started_at)
             if tariff.unpriced and snapshot.refuse_unpriced:
                 return _unpriced(ask.model)
             amounts = bound(ask, tariff)
@@ -208,8 +208,9 @@ def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: f
     return MEANINGS[refusal.kind].status, headers, body
 
 
-def _request(arrival: Arrival, place: Place, ask: Ask, body: bytes | None, snapshot: Snapshot) -> Request:
+def _request(arrival: Arrival, place: Place, ask: Ask, team: str, body: bytes | None, snapshot: Snapshot) -> Request:
     upstream, target = snapshot.routes.choose(place, ask.model)
+    asks = body is not None and snapshot.stream_usage.ask(upstream, team, ask.model)
     return Request(
         method=arrival.method,
         target=arrival.target,
@@ -219,7 +220,8 @@ def _request(arrival: Arrival, place: Place, ask: Ask, body: bytes | None, snaps
         upstream_target=target,
         provider=snapshot.pools[upstream].endpoint.provider,
         body=body,
-        sent_body=with_usage(ask, body) if snapshot.ask_stream_usage and body is not None else None,
+        priced_as=snapshot.models[upstream].get(ask.model, "") if upstream in snapshot.models else "",
+        sent_body=with_usage(ask, body) if asks and body is not None else None,
         received_ns=time.monotonic_ns(),
     )
 

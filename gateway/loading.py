@@ -7,12 +7,10 @@ parsing, so that a secret cannot become syntax; no problem repeats a value, whic
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
-import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,21 +18,9 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from gateway.settings import (
-    DEFAULT_UPSTREAMS,
-    PROVIDERS,
-    READERS,
-    SECRET,
-    WRITERS,
-    Budget,
-    Kind,
-    Secret,
-    Settings,
-    Wrong,
-    near,
-    read_secret,
-    read_text,
-)
+from gateway.canonical import yaml_name
+from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
+from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Settings
 
 MAX_FILE_BYTES = 1 << 20
 """The parser reads about 150 KB a second; a config of ten thousand budgets is a megabyte."""
@@ -144,6 +130,8 @@ class _Reader:
             return self._block(kind.block, node, at)
         if kind.name == "map" and kind.of is not None:
             return self._map(kind.of, node, at)
+        if kind.name == "words" and kind.of is not None:
+            return self._words(kind.of, node, at)
         if kind.name == "list" and kind.of is not None:
             return self._list(kind, kind.of, node, at, default)
         try:
@@ -153,7 +141,7 @@ class _Reader:
             return default
 
     def _block(self, shape: type, node: yaml.Node, at: _At) -> Any:
-        known = {_yaml_name(each): each for each in fields(shape)}
+        known = {yaml_name(each): each for each in fields(shape)}
         secrets = {f"{name}_file": name for name, each in known.items() if each.metadata["kind"].name == "secret"}
         entries = self._entries(node, at)
         values: dict[str, Any] = {}
@@ -212,6 +200,11 @@ class _Reader:
             else:
                 found[name] = self._value(of, child, at_key, None)
         return found
+
+    def _words(self, of: Kind, node: yaml.Node, at: _At) -> dict[str, str]:
+        """Texts by texts that are nobody's names but the user's own."""
+        entries = {name: self._value(of, child, place, "") for name, (place, child) in self._entries(node, at).items()}
+        return {name: text for name, text in entries.items() if name and text}
 
     def _list(self, kind: Kind, of: Kind, node: yaml.Node, at: _At, default: Any) -> tuple[Any, ...]:
         if not isinstance(node, yaml.SequenceNode):
@@ -290,6 +283,11 @@ class _Reader:
             for name in route.to:
                 if name not in settings.upstreams and "upstreams" not in self._faulty:
                     self._problem(at, f"there is no upstream of that name{near(name, settings.upstreams)}")
+        for index, other in enumerate(settings.metering.stream_usage_except):
+            of, _, name = other.partition(":")
+            if of == "upstream" and name not in settings.upstreams and "upstreams" not in self._faulty:
+                at = self._place(f"metering.stream_usage_except[{index}]")
+                self._problem(at, f"there is no upstream of that name{near(name, settings.upstreams)}")
         names: set[str] = set()
         for index, budget in enumerate(settings.budgets):
             at = self._place(f"budgets[{index}]")
@@ -364,10 +362,6 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:80])
 
 
-def _yaml_name(each: Field[Any]) -> str:
-    return str(each.metadata["yaml"] or each.name)
-
-
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -378,36 +372,3 @@ def _is_loopback(host: str) -> bool:
 def budget_name(budget: Budget) -> str:
     """The name a budget goes by: its own, or scope/window."""
     return budget.name or f"{budget.scope}/{budget.window}"
-
-
-# -- the canonical form ---------------------------------------------------------------------------------------------------
-
-
-def canonical(settings: Settings) -> dict[str, Any]:
-    """The settings as YAML would have them, secrets masked: what ``tollgate check`` and the admin API show."""
-    return _shown_block(settings, str)
-
-
-def version(settings: Settings) -> str:
-    """The version of a config: 12 hex digits over its canonical form. Secrets count, as hashes."""
-    hashed = _shown_block(settings, lambda secret: hashlib.sha256(secret.reveal().encode()).hexdigest())
-    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _shown_block(block: Any, secret: Callable[[Secret], str]) -> dict[str, Any]:
-    return {
-        _yaml_name(each): _shown(each.metadata["kind"], getattr(block, each.name), secret) for each in fields(block)
-    }
-
-
-def _shown(kind: Kind, value: Any, secret: Callable[[Secret], str]) -> Any:
-    if kind.name == "block":
-        return _shown_block(value, secret)
-    if kind.name == "map" and kind.of is not None:
-        removed = dict.fromkeys(name for name in DEFAULT_UPSTREAMS if name not in value)
-        return {name: _shown(kind.of, each, secret) for name, each in value.items()} | removed
-    if kind.name == "list" and kind.of is not None:
-        return [_shown(kind.of, each, secret) for each in value]
-    if kind.name == "secret":
-        return secret(value)
-    return WRITERS[kind.name](value) if kind.name in WRITERS else value

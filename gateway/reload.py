@@ -18,7 +18,8 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.loading import Problems, load, version
+from gateway.canonical import version
+from gateway.loading import Problems, load
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway.reload")

@@ -290,6 +290,7 @@ def record_of(call: Call) -> Record:
         outcome=ending.outcome if ending else "refused",
         accounts=tuple(str(claim.account) for claim in _booked(call)),
         touched=("stream_usage",) if request is not None and request.sent_body is not None else (),
+        priced_as=request.priced_as if request else "",
         awaits=usage.awaits,
     )
 

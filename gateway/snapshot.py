@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.admission.budgets import Ledger
+from gateway.dialects.stream_usage import Wishes
 from gateway.metering.tokens import Counter
 from gateway.wire.routes import Routes
 from gateway.wire.upstreams import Pool
@@ -28,7 +29,9 @@ class Snapshot:
     counter: Counter
     response_headers: bool
     refuse_unpriced: bool
-    ask_stream_usage: bool
+    stream_usage: Wishes
+    models: Mapping[str, Mapping[str, str]]
+    """By upstream: its own names for models of the book."""
     drain_s: float
     drain_bytes: int
 

@@ -132,7 +132,8 @@ class Watch:
         if not usage.source:
             call.usage, call.cost = usage, Cost(0)
             return
-        cost = charge(self.snapshot.book, call.request.provider, usage, call.ask.model, int(call.started_at))
+        asked = call.request.priced_as or call.ask.model
+        cost = charge(self.snapshot.book, call.request.provider, usage, asked, int(call.started_at))
         call.usage, call.cost = usage, cost
 
     @property

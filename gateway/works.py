@@ -53,6 +53,7 @@ def record_of_work(teller: Record, work: Work, metered: Metered, book: Book, at:
         response_bytes=0,
         outcome="completed",
         touched=(),
+        priced_as="",
         awaits="",
     )
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import yaml
 
+from gateway.canonical import canonical, version
 from gateway.cli.config import config_option, read_config
-from gateway.loading import canonical, version
 
 FLOAT = "tag:yaml.org,2002:float"
 

@@ -8,6 +8,8 @@ Source: platform.openai.com/docs/api-reference/chat/create, "stream_options.incl
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -32,6 +34,27 @@ def with_usage(ask: Ask, body: bytes) -> bytes | None:
         return None
     at = body.index(b"{") + 1
     return body[:at] + WISH + body[at:]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """For which calls usage is asked: for all or none, but for those that ``others`` names (``upstream:``, ``team:``,
+    ``model:PATTERN``).
+    """
+
+    by_default: bool
+    others: tuple[str, ...] = ()
+
+    def ask(self, upstream: str, team: str, model: str) -> bool:
+        """Whether it is asked for in this call."""
+        return self.by_default is not any(self._speaks_of(each, upstream, team, model) for each in self.others)
+
+    @staticmethod
+    def _speaks_of(other: str, upstream: str, team: str, model: str) -> bool:
+        of, _, name = other.partition(":")
+        if of == "model":
+            return fnmatchcase(model, name)
+        return name == (upstream if of == "upstream" else team)
 
 
 class Unasked:

@@ -95,3 +95,29 @@ async def test_an_error_and_a_compressed_stream_are_not_touched(upstream: Script
     fields = (("Content-Type", "text/event-stream"), ("Content-Encoding", "br"), ("Transfer-Encoding", "chunked"))
     upstream.answer = [response(200, *fields, body=None), b'16\r\nodd "usage":null\n\nbyte\r\n0\r\n\r\n']
     assert (await ask(gateway.front_port, post(CHAT, STREAM))).body.content == b'odd "usage":null\n\nbyte'
+
+
+@pytest.mark.parametrize(
+    ("team", "model", "asked"),
+    [
+        ("a", "gpt-4o-mini", False),
+        ("quiet", "gpt-4o-mini", True),
+        ("a", "gpt-5-mini", True),
+        ("b", "gpt-4o-mini", False),
+    ],
+)
+async def test_some_calls_do_the_other(provider: Simulator, serve: Serve, team: str, model: str, asked: bool) -> None:
+    """By team and by model pattern; an upstream likewise."""
+    others = ["team:quiet", "model:gpt-5*"]
+    gateway = await serve(provider.url, metering={"stream_usage_except": others})
+    answer = await ask(gateway.front_port, post(CHAT, STREAM | {"model": model}, "", ("x-tollgate-team", team)))
+    record = await record_after(gateway, answer)
+    assert (record["touched"] == ["stream_usage"], record["usage_source"] == "provider") == (asked, asked)
+
+
+async def test_an_upstream_may_do_the_other(provider: Simulator, serve: Serve) -> None:
+    """One that does not know ``stream_options`` is left alone."""
+    gateway = await serve(provider.url, metering={"stream_usage": "ask", "stream_usage_except": ["upstream:openai"]})
+    for path, touched in ((CHAT, []), ("/up" + CHAT, ["stream_usage"])):
+        answer = await ask(gateway.front_port, post(path, STREAM))
+        assert (await record_after(gateway, answer))["touched"] == touched

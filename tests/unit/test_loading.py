@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway import loading
-from gateway.loading import Problems, budget_name, canonical, load, version
+from gateway.canonical import canonical, version
+from gateway.kinds import Secret
+from gateway.loading import Problems, budget_name, load
 from gateway.settings import (
     DEFAULT_ROUTES,
     DEFAULT_UPSTREAMS,
@@ -19,7 +21,6 @@ from gateway.settings import (
     Match,
     Metrics,
     Route,
-    Secret,
     Settings,
     Upstream,
 )

@@ -12,8 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.loading import load
-from gateway.settings import (
+from gateway.kinds import (
     FLAG,
     LARGEST_LIMIT_NANOUSD,
     MONEY,
@@ -26,18 +25,15 @@ from gateway.settings import (
     TEXT,
     URL,
     WRITERS,
-    Budget,
-    Match,
-    Route,
     Secret,
-    Settings,
-    Upstream,
     Wrong,
     duration,
     near,
     one_of,
     whole,
 )
+from gateway.loading import load
+from gateway.settings import Budget, Match, Route, Settings, Upstream
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "tollgate.example.yaml"
 LISTED = (Upstream, Route, Match, Budget)
@@ -309,7 +305,7 @@ def test_a_store_is_a_file(url):
 def test_every_kind_in_use_has_a_reader():
     """A kind without one would fail on the day that somebody uses the key."""
     names = {each.metadata["kind"].name for shape in blocks() for each in fields(shape)}
-    assert names - READERS.keys() == {"block", "map", "list", "zone", "file"}
+    assert names - READERS.keys() == {"block", "map", "list", "words", "zone", "file"}
 
 
 def test_the_suggestion_is_empty_when_nothing_is_like_it():

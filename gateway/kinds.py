@@ -1,0 +1,248 @@
+"""The kinds of values in the config, and the reader of each: the text of a value in, the value or ``Wrong`` out.
+
+Knows no key and no YAML. What names a thing outside the file (a time zone, another file) has its reader in ``loading``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+from pricing.money import format_usd, parse_usd
+
+LARGEST_LIMIT_NANOUSD = 9_000_000 * 10**9
+"""Balances stay below 2^53 nano-dollars, so that every store counts them exactly."""
+YEAR_S = 366 * 86_400
+SECONDS = {"d": Decimal(86_400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
+TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
+_MONEY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)0*")
+
+
+class Secret:
+    """A text that shows itself only to who asks for it by ``reveal``."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "***" if self._text else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value may be. ``name`` picks its reader; the rest are its limits.
+
+    ``least`` and ``most`` bound the value itself (whole), seconds (duration), nano-dollars (money), characters (texts) or
+    entries (list).
+    """
+
+    name: str
+    choices: tuple[str, ...] = ()
+    least: int = 0
+    most: int = 2**53
+    block: type | None = None
+    of: Kind | None = None
+
+
+TEXT = Kind("text", most=4096)
+WORD = Kind("text", least=1, most=4096)
+FLAG = Kind("flag")
+SECRET = Kind("secret", most=4096)
+URL = Kind("url", least=1, most=2048)
+STORE_URL = Kind("store", least=1, most=4096)
+FILE = Kind("file", most=4096)
+PATH = Kind("path", most=2048)
+SCOPE = Kind("scope", least=1, most=160)
+CALLS = Kind("calls", least=1, most=300)
+WORDS = Kind("words", of=WORD)
+"""A mapping of texts to texts."""
+ZONE = Kind("zone", least=1, most=64)
+MONEY = Kind("money", least=1, most=LARGEST_LIMIT_NANOUSD)
+
+
+def whole(least: int, most: int) -> Kind:
+    """A whole number within bounds."""
+    return Kind("whole", least=least, most=most)
+
+
+def duration(least_s: int = 0, most_s: int = YEAR_S) -> Kind:
+    """A time within bounds, in seconds."""
+    return Kind("duration", least=least_s, most=most_s)
+
+
+def one_of(*choices: str) -> Kind:
+    """One of some words."""
+    return Kind("choice", choices=choices)
+
+
+def block(shape: type) -> Kind:
+    """A nested block."""
+    return Kind("block", block=shape)
+
+
+def list_of(kind: Kind, least: int = 0, most: int = 10_000) -> Kind:
+    """A list with so many entries."""
+    return Kind("list", of=kind, least=least, most=most)
+
+
+# -- readers: the text of a value -> the value, or Wrong ------------------------------------------------------------------
+
+
+class Wrong(Exception):  # noqa: N818 - the word of the house for it
+    """One value that cannot be taken, in words without the value. Who walks the file knows where it stands."""
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """The suggestion at the end of a complaint; "" when nothing is like it."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _within(kind: Kind, value: Decimal, unit: str = "") -> Decimal:
+    if not kind.least <= value <= kind.most:
+        raise Wrong(f"must be from {kind.least} to {kind.most}{unit}")
+    return value
+
+
+def _read_whole(kind: Kind, text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,15}", text):
+        raise Wrong("must be a whole number")
+    return int(_within(kind, Decimal(text)))
+
+
+def _read_flag(kind: Kind, text: str) -> bool:
+    if text.lower() not in TRUTH:
+        raise Wrong("must be true or false")
+    return TRUTH[text.lower()]
+
+
+def _read_choice(kind: Kind, text: str) -> str:
+    if text not in kind.choices:
+        raise Wrong(f"must be one of {', '.join(kind.choices)}{near(text, kind.choices)}")
+    return text
+
+
+def _read_duration(kind: Kind, text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise Wrong("must be a duration such as 500ms, 30s, 10m, 24h or 30d")
+    return float(_within(kind, Decimal(match[1]) * SECONDS[match[2] or "s"], " seconds"))
+
+
+def _duration_text(seconds: float) -> str:
+    """The way back, in the largest unit that leaves no fraction: 600.0 -> ``10m``."""
+    exact = Decimal(repr(seconds))
+    for unit, length in SECONDS.items():
+        if exact and exact % length == 0:
+            return f"{int(exact / length)}{unit}"
+    return f"{exact:f}s" if exact else "0s"
+
+
+def _read_money(kind: Kind, text: str) -> int:
+    match = _MONEY.fullmatch(text)
+    if match is None:
+        raise Wrong("must be an amount of dollars such as 10 or 2.50, with at most nine places")
+    amount = parse_usd(match[1])
+    if not kind.least <= amount <= kind.most:
+        raise Wrong(f"must be above 0 and at most {kind.most // 10**9} dollars")
+    return amount
+
+
+def read_text(kind: Kind, text: str) -> str:
+    """A line of text."""
+    if not text.isprintable():
+        raise Wrong("holds characters that cannot be printed")
+    if len(text) < kind.least:
+        raise Wrong("must not be empty")
+    if len(text) > kind.most:
+        raise Wrong(f"must have at most {kind.most} characters")
+    return text
+
+
+def read_secret(kind: Kind, text: str) -> Secret:
+    """A secret: it travels in a header field, so that it is ASCII."""
+    if not text.isascii():
+        raise Wrong("must be printable ASCII")
+    return Secret(read_text(kind, text))
+
+
+def _read_path(kind: Kind, text: str) -> str:
+    if text and text != "/v1" and not text.startswith("/v1/"):
+        raise Wrong("must begin with /v1: what is below /NAME goes to the upstream of that name")
+    return read_text(kind, text)
+
+
+def _read_scope(kind: Kind, text: str) -> str:
+    scope, _, name = read_text(kind, text).partition(":")
+    if text != "global" and (scope not in ("team", "user") or not name or name != name.strip()):
+        raise Wrong("must be global, team:NAME, team:*, user:NAME or user:*")
+    if "*" in name and name != "*":
+        raise Wrong("takes * alone, not as a part of a name")
+    return text
+
+
+def _read_calls(kind: Kind, text: str) -> str:
+    of, _, name = read_text(kind, text).partition(":")
+    if of not in ("upstream", "team", "model") or not name or name != name.strip():
+        raise Wrong("must be upstream:NAME, team:NAME or model:PATTERN")
+    return text
+
+
+def _read_url(kind: Kind, text: str) -> str:
+    text = read_text(kind, text)
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not text.isascii() or " " in text:
+        raise Wrong("must be http://... or https://...")
+    if "?" in text or "#" in text or "@" in parts.netloc:
+        raise Wrong("takes no query, fragment or credentials")
+    return text
+
+
+def _read_store(kind: Kind, text: str) -> str:
+    if not read_text(kind, text).removeprefix("sqlite:///") or not text.startswith("sqlite:///"):
+        raise Wrong("must be sqlite:///FILE")
+    return text
+
+
+READERS: dict[str, Callable[[Kind, str], Any]] = {
+    "whole": _read_whole,
+    "flag": _read_flag,
+    "choice": _read_choice,
+    "duration": _read_duration,
+    "money": _read_money,
+    "text": read_text,
+    "secret": read_secret,
+    "path": _read_path,
+    "scope": _read_scope,
+    "calls": _read_calls,
+    "url": _read_url,
+    "store": _read_store,
+}
+"""By the name of the kind; what names a thing outside the file (zone, file) has its reader in ``loading``."""
+WRITERS: dict[str, Callable[[Any], str]] = {"money": format_usd, "duration": _duration_text}
+"""The way back, where a value is not its own text."""
