@@ -161,6 +161,7 @@ class Call:
     ending: Ending | None = None
     usage: Metered | None = None
     cost: Cost | None = None
+    compared: dict[str, int] | None = None
     receipt: Receipt | None = None
 
 
@@ -212,6 +213,8 @@ class Record:
     """What the config allowed to change of the bytes: ``stream_usage``."""
     priced_as: str = ""
     """The model whose price holds, where the config says so."""
+    own_count: dict[str, int] = field(default_factory=dict)
+    """What the gateway itself counted of some calls that their provider metered: input, output."""
     awaits: str = ""
     """See ``Metered``."""
     told_by: str = ""

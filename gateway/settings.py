@@ -148,6 +148,11 @@ class Metering:
     stream_usage_except: tuple[str, ...] = key(
         (), list_of(CALLS), "Calls that do the other of the two: upstream:NAME, team:NAME or model:PATTERN."
     )
+    compare_every: int = key(
+        100,
+        whole(0, 10**9),
+        "Of so many calls that their provider metered one is counted as well, to see drift; 0 = none.",
+    )
     unpriced: str = key("estimate", one_of("estimate", "refuse"), "No price: charge the family's dearest, or refuse.")
 
 

@@ -64,6 +64,7 @@ class Settler:
         self._closing = False
         self._owed: deque[Settlement] = deque()
         self._open: set[str] = set()
+        self._uncompared = 0
         self._unpriced: set[tuple[str, str]] = set()
 
     @property
@@ -129,6 +130,7 @@ class Settler:
         settlements = []
         for finished in batch:
             await _account(finished)
+            await self._compare(finished)
             record = record_of(finished.call)
             records.append(record)
             if record.unpriced:
@@ -166,6 +168,21 @@ class Settler:
         (answer,) = await self._book([settlement])
         if isinstance(answer, Receipt) and not answer.again:
             self._take_all([record])
+
+    async def _compare(self, finished: Finished) -> None:
+        """Count one in so many of the calls that their provider metered. In a thread: it is text, and may be long."""
+        usage = finished.call.usage
+        if usage is None or usage.source != "provider":
+            return
+        self._uncompared += 1
+        every = finished.watch.snapshot.compare_every
+        if not every or self._uncompared < every:
+            return
+        self._uncompared = 0
+        try:
+            await asyncio.to_thread(finished.watch.compare)
+        except Exception:
+            log.exception("could not count call %s", finished.call.call_id)
 
     def _say_unpriced(self, record: Record) -> None:
         """Once a model: somebody has to add its price. Names come from callers, so there is an end to it."""
@@ -291,6 +308,7 @@ def record_of(call: Call) -> Record:
         accounts=tuple(str(claim.account) for claim in _booked(call)),
         touched=("stream_usage",) if request is not None and request.sent_body is not None else (),
         priced_as=request.priced_as if request else "",
+        own_count=call.compared or {},
         awaits=usage.awaits,
     )
 

@@ -29,6 +29,7 @@ class Snapshot:
     counter: Counter
     response_headers: bool
     refuse_unpriced: bool
+    compare_every: int
     stream_usage: Wishes
     models: Mapping[str, Mapping[str, str]]
     """By upstream: its own names for models of the book."""

@@ -14,7 +14,7 @@ from gateway.dialects import Dialect, Reading, Work
 from gateway.dialects.stream_usage import Unasked
 from gateway.metering.charge import charge
 from gateway.metering.frames import FrameReader
-from gateway.metering.meter import meter
+from gateway.metering.meter import compare, meter
 from gateway.metering.tap import Tap
 from gateway.wire.headers import first
 from pricing.money import Cost, format_usd
@@ -135,6 +135,15 @@ class Watch:
         asked = call.request.priced_as or call.ask.model
         cost = charge(self.snapshot.book, call.request.provider, usage, asked, int(call.started_at))
         call.usage, call.cost = usage, cost
+
+    def compare(self) -> None:
+        """Fill ``compared``: for a call that its provider metered, what we would have counted. May run in a thread."""
+        call = self.call
+        if call.usage is None or call.usage.source != "provider" or call.ask is None or call.request is None:
+            return
+        if call.request.body is not None:
+            counter, used = self.snapshot.counter, call.usage.usage
+            call.compared = compare(self.dialect, call.ask, self.reading, call.request.body, used, counter)
 
     @property
     def works(self) -> Iterable[Work]:

@@ -54,6 +54,7 @@ def record_of_work(teller: Record, work: Work, metered: Metered, book: Book, at:
         outcome="completed",
         touched=(),
         priced_as="",
+        own_count={},
         awaits="",
     )
 

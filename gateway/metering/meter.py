@@ -61,6 +61,19 @@ def meter(
     return replace(metered, awaits=reading.id) if _is_deferred(ask, reading) else metered
 
 
+def compare(
+    dialect: Dialect, ask: Ask, reading: Reading, body: bytes, usage: Usage, counter: Counter
+) -> dict[str, int]:
+    """What we would have counted of what the provider metered: ``input``, ``output``, each only where all of it is text."""
+    fit = encoding_for(reading.model or ask.model)
+    found = {}
+    if _is_readable(ask, body) and not (ask.open_input or ask.extra_tokens or usage.audio_in or usage.image_in):
+        found["input"] = _count_input(dialect, ask, body, fit, counter)
+    if reading.text and usage.output and not (usage.reasoning or usage.audio_out or usage.image_out):
+        found["output"] = _count_output(reading, fit, counter)
+    return found
+
+
 def meter_work(dialect: Dialect, work: Work) -> Metered | None:
     """The same for work that an answer tells of; None when its usage cannot be read."""
     usage = dialect.usage(work.usage)

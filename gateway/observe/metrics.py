@@ -97,6 +97,15 @@ class Metrics:
             self._overhead.observe(record.overhead_ms / 1000)
         if record.error_type or record.unpriced:
             self._exceptions(record, base)
+        if record.own_count:
+            self._compare(record, base)
+
+    def _compare(self, record: Record, base: tuple[str, ...]) -> None:
+        for kind, units in (("input", READ), ("output", WRITTEN)):
+            told = sum(record.usage.get(unit, 0) for unit in units)
+            if told and kind in record.own_count:
+                ratio = record.own_count[kind] / told
+                self._histograms["tollgate_own_count_ratio"].labels(*base[-2:], kind).observe(ratio)
 
     def _spent(self, record: Record, children: _Children) -> None:
         if record.cost_nanousd:

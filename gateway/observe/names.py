@@ -22,6 +22,7 @@ TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75
 """gen_ai.server.time_to_first_token."""
 TPOT_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 """gen_ai.server.time_per_output_token."""
+RATIO_BUCKETS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.995, 1.005, 1.02, 1.05, 1.1, 1.25, 2.0)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -42,6 +43,11 @@ HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
     "llm_request_duration_seconds": ("From the request's head to the answer's end.", OF_A_CALL, DURATION_BUCKETS),
     "llm_time_to_first_token_seconds": ("From the request's head to the answer's.", OF_A_CALL, TTFT_BUCKETS),
     "llm_time_per_output_token_seconds": ("Streams: time per token after the first.", OF_A_CALL, TPOT_BUCKETS),
+    "tollgate_own_count_ratio": (
+        "Tokens that the gateway counts for one that the provider tells, in some of the calls.",
+        ("provider", "model", "type"),
+        RATIO_BUCKETS,
+    ),
     "tollgate_overhead_seconds": ("What the gateway took before the request left.", ("phase",), OVERHEAD_BUCKETS),
 }
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
