@@ -8,10 +8,11 @@ or many (OpenAI ``/organization/usage/...`` and ``/organization/costs``; Anthrop
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from pricing.money import NANO
@@ -81,8 +82,12 @@ def read(documents: Iterable[Any]) -> Export:
     return export
 
 
-def compare(export: Export, records: Iterable[dict[str, Any]]) -> list[Row]:
-    """Rows by day and model: all of the export, and what only the books have of its days."""
+def compare(
+    export: Export, records: Iterable[dict[str, Any]], corrected: Mapping[str, str] = MappingProxyType({})
+) -> list[Row]:
+    """Rows by day and model: all of the export, and what only the books have of its days. ``corrected``: calls by id, and the
+    record that corrected each last: that one says what was used.
+    """
     ours: dict[tuple[str, str], Sums] = defaultdict(Sums)
     first, last = export.days
     ungrouped = all(not model for _, model in export.sums)
@@ -93,12 +98,10 @@ def compare(export: Export, records: Iterable[dict[str, Any]]) -> list[Row]:
             continue
         usage = Usage(**{unit: record["usage"].get(unit, 0) for unit in UNITS})
         model = "" if ungrouped else record["model_served"] or record["model_requested"]
-        ours[day, model].add(
-            calls=1,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_nanousd=record["cost_nanousd"],
-        )
+        ours[day, model].add(calls=0 if record.get("corrects") else 1, cost_nanousd=record["cost_nanousd"])
+        original = record.get("corrects") or record["call_id"]
+        if corrected.get(original, original) == record["call_id"]:
+            ours[day, model].add(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
     told = _told(export)
     theirs = {key: export.sums.get(key) or told for key in (*export.sums, *ours)}
     return [Row(*key, theirs[key], ours[key]) for key in sorted(theirs)]

@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "Validate a config and show what it resolves to.",
     "price": "Price one usage and show the rates.",
     "audit": "Work every recorded call out again and hold the accounts against the records.",
+    "correct": "Hold what calls were charged against today's prices, and book the differences.",
     "reconcile": "Hold a provider's usage and cost export against the books.",
 }
 

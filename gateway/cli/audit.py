@@ -37,7 +37,7 @@ def audit(config: Path | None, since: datetime | None, until: datetime | None, a
     settings, _ = read_config(config)
     try:
         with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
-            report = _audit(archive, _moment(since, ""), _moment(until, LAST), quiet=as_json)
+            report = _audit(archive, moment(since, ""), moment(until, LAST), quiet=as_json)
     except Failure as failure:
         raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
     click.echo(json.dumps(report.document(), indent=2) if as_json else report.text())
@@ -142,6 +142,6 @@ def _books(archive: Archive) -> Callable[[str], Book | None]:
     return find
 
 
-def _moment(given: datetime | None, otherwise: str) -> str:
+def moment(given: datetime | None, otherwise: str) -> str:
     """In the form in which records say when they began."""
     return given.replace(tzinfo=UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z") if given is not None else otherwise

@@ -38,7 +38,8 @@ def reconcile(files: tuple[Path, ...], config: Path | None, tolerance: str, as_j
     try:
         with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
             after = (date.fromisoformat(last) + timedelta(days=1)).isoformat()
-            rows = compare(export, archive.records(first, after))
+            corrected = {call: chain[-1]["call_id"] for call, chain in archive.corrections().items()}
+            rows = compare(export, archive.records(first, after), corrected)
     except Failure as failure:
         raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
     if as_json:

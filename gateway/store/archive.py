@@ -14,6 +14,7 @@ from typing import Any, Self
 import orjson
 
 from gateway.accounts import Balance
+from gateway.call import CORRECTED
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import queries
 from gateway.store.faults import as_failure
@@ -70,6 +71,16 @@ class Archive:
             if len(page) < PAGE_ROWS:
                 return
             after = page[-1][:2]
+
+    def corrections(self) -> dict[str, list[dict[str, Any]]]:
+        """All records that correct another one, by its call id, in the order in which they were booked."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for (text,) in self._connection.execute(
+            "SELECT record FROM records WHERE outcome = ? ORDER BY rowid", (CORRECTED,)
+        ):
+            record = orjson.loads(text)
+            found.setdefault(record["corrects"], []).append(record)
+        return found
 
     def book(self, version: str) -> bytes | None:
         """The packed price book of a version; None when it was not kept."""

@@ -40,10 +40,20 @@ def costs(line_item: str | None, value: Any, currency: str = "usd") -> dict[str,
 def record(model: str = "gpt-4o-mini-2024", **changed: Any) -> dict[str, Any]:
     usage = {"input": 80, "cached_input": 20, "output": 7, "reasoning": 3}
     base = {
-        "started_at": "2026-11-21T10:00:00.000Z", "provider": "openai", "model_served": model, "model_requested": "asked",
+        "call_id": "c1", "started_at": "2026-11-21T10:00:00.000Z", "provider": "openai", "model_served": model, "model_requested": "asked",
         "usage": usage, "usage_source": "provider", "cost_nanousd": 1500,
     }  # fmt: skip
     return base | changed
+
+
+def test_a_corrected_call_is_one_call_with_its_last_usage() -> None:
+    """Its costs add up; its tokens are those of the last word on it."""
+    estimate = record(usage={"input": 80, "output": 4096}, cost_nanousd=9000)
+    final = record(call_id="c1+1", corrects="c1", cost_nanousd=-7500)
+    usage = openai(used("gpt-4o-mini-2024", 100, 10, 1))
+    (row,) = compare(read([usage]), [estimate, final], {"c1": "c1+1"})
+    assert (row.ours.calls, row.ours.input_tokens, row.ours.output_tokens, row.ours.cost_nanousd) == (1, 100, 10, 1500)
+    assert row.differs(Decimal(0)) == []
 
 
 def test_what_agrees_has_no_difference() -> None:

@@ -1,0 +1,134 @@
+"""``tollgate correct``: what calls should have cost by today's price book, and the differences booked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.accounts import account_of
+from gateway.call import Receipt
+from gateway.cli.audit import DAY, moment
+from gateway.cli.config import config_option, read_config
+from gateway.correct import correction_of
+from gateway.errors import Failure
+from gateway.settings import Settings
+from gateway.store import Settlement
+from gateway.store.archive import LAST, Archive
+from gateway.store.sqlite import SqliteStore
+from pricing.book import Book
+from pricing.money import format_usd
+
+BATCH = 200
+
+
+@click.command()
+@config_option
+@click.option("--since", type=DAY, metavar="DATE", help="From this moment on, UTC. Default: everything there is.")
+@click.option("--until", type=DAY, metavar="DATE", help="Before this moment, UTC.")
+@click.option("--model", default="*", metavar="PATTERN", help="Only models whose name, asked or served, is like this.")
+@click.option("--write", is_flag=True, help="Book the differences. Without it they are only shown.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def correct(
+    config: Path | None, since: datetime | None, until: datetime | None, model: str, write: bool, as_json: bool
+) -> None:
+    """Hold what calls were charged against the price book and the overrides of the config as they are now.
+
+    For a price that was wrong or missing when the calls were made. A difference is booked as a record of its own (outcome
+    "corrected") on the accounts of the call; no record is changed. Can be run while the gateway serves, and again.
+    """
+    settings, _ = read_config(config)
+    book = Book.load(Path(settings.pricing.overrides) if settings.pricing.overrides else None)
+    try:
+        found = _find(settings, book, moment(since, ""), moment(until, LAST), model)
+        booked = asyncio.run(_book(settings, book, found)) if write and found else 0
+    except Failure as failure:
+        raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
+    click.echo(json.dumps(_document(found, booked), indent=2) if as_json else _text(found, booked, write=write))
+
+
+def _find(settings: Settings, book: Book, since: str, until: str, model: str) -> list[dict[str, Any]]:
+    with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
+        corrections = archive.corrections()
+        found = []
+        for record in archive.records(since, until):
+            named = record["model_requested"], record["model_served"]
+            if record.get("corrects") or not any(fnmatchcase(name, model) for name in named):
+                continue
+            correction = correction_of([record, *corrections.get(record["call_id"], ())], book)
+            if correction is not None:
+                found.append(correction)
+        return found
+
+
+async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, Any]]) -> int:
+    """How many were booked. One that another run has booked meanwhile is none."""
+    store = SqliteStore(
+        settings.store.url.removeprefix("sqlite:///"),
+        lease_s=settings.store.lease,
+        durability="full",
+        retention_s=settings.retention.calls,
+        owner=f"correct-{os.getpid()}",
+    )
+    await store.open()
+    booked = 0
+    try:
+        await store.keep_book(book.version, book.packed)
+        for start in range(0, len(corrections), BATCH):
+            for answer in await store.settle_all([_settlement(each) for each in corrections[start : start + BATCH]]):
+                if not isinstance(answer, Receipt):
+                    raise answer
+                booked += not answer.again
+    finally:
+        await store.close()
+    return booked
+
+
+def _settlement(record: dict[str, Any]) -> Settlement:
+    accounts = tuple(account_of(each) for each in record["accounts"])
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+    return Settlement(
+        record["call_id"], record["cost_nanousd"], record["outcome"], accounts, text, record["started_at"]
+    )
+
+
+def _document(found: Sequence[dict[str, Any]], booked: int) -> dict[str, Any]:
+    names = ("call_id", "corrects", "started_at", "team", "model_requested", "corrected_nanousd", "cost_nanousd")
+    return {
+        "corrections": [{name: each[name] for name in names} for each in found],
+        "difference_nanousd": sum(each["cost_nanousd"] for each in found),
+        "booked": booked,
+    }
+
+
+def _text(found: Sequence[dict[str, Any]], booked: int, *, write: bool) -> str:
+    if not found:
+        return "Every call was charged what it costs by this price book."
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for each in found:
+        line = sums[each["model_served"] or each["model_requested"]]
+        line[0] += 1
+        line[1] += each["corrected_nanousd"]
+        line[2] += each["cost_nanousd"]
+    rows = [("model", "calls", "charged $", "difference $")]
+    rows += [
+        (model, f"{calls:,}", format_usd(charged), _signed(more))
+        for model, (calls, charged, more) in sorted(sums.items())
+    ]
+    rows.append(("all", f"{len(found):,}", "", _signed(sum(each["cost_nanousd"] for each in found))))
+    width = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [f"{row[0]:<{width[0]}}" + "".join(f"  {row[n]:>{width[n]}}" for n in (1, 2, 3)) for row in rows]
+    end = f"{booked:,} corrections were booked." if write else "Nothing was booked: --write does it."
+    return "\n".join([*lines, "", end])
+
+
+def _signed(nanousd: int) -> str:
+    return ("+" if nanousd >= 0 else "-") + format_usd(abs(nanousd))
