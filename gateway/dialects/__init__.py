@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.dialects.repeated import Form, learn
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -50,6 +52,9 @@ class Reading:
     usage: dict[str, Any] | None = None
     text: list[str] = field(default_factory=list)
     text_chars: int = 0
+    form: Form | None = None
+    """Of a delta: the next ones most likely look the same."""
+    deltas: int = 0
     images: int = 0
     """Images that came without a word on their usage."""
     sound_bytes: int = 0
@@ -64,6 +69,12 @@ class Reading:
     """What the provider calls an answer that can be fetched later."""
     works: dict[str, Work] = field(default_factory=dict)
     """By key; the last word on one counts."""
+
+    def note_form(self, document: bytes, key: bytes, text: str, event: bytes = b"") -> None:
+        """Learn from a delta that was parsed what the next ones look like: the first, and then one in 64."""
+        self.deltas += 1
+        if self.deltas % 64 == 1:
+            self.form = learn(document, key, text, event)
 
 
 class Dialect(Protocol):

@@ -73,6 +73,8 @@ class AnthropicMessages(AnthropicVoice):
             delta = root.get("delta")
             if type(delta) is dict:
                 add_text(reading, delta.get("text") or delta.get("partial_json") or delta.get("thinking"))
+                if type(text := delta.get("text")) is str and text:
+                    reading.note_form(document, b"text", text, b"event: content_block_delta\n")
         elif kind == "content_block_start":
             _add_block(reading, root.get("content_block"))
         elif kind == "message_delta":

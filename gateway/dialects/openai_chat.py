@@ -46,16 +46,19 @@ class OpenAIChat(OpenAIVoice):
 
     def read(self, document: bytes, reading: Reading) -> None:
         """One chunk or the whole body."""
-        for answer in choices_of(document, reading):
-            if type(answer) is dict:
-                self._read_choice(answer, reading)
+        answers = choices_of(document, reading)
+        for answer in answers:
+            if type(answer) is dict and (plain := self._read_choice(answer, reading)) and len(answers) == 1:
+                reading.note_form(document, b"content", plain)
 
-    def _read_choice(self, answer: Json, reading: Reading) -> None:
-        """A later chunk of another choice takes ``finished`` back, so that n answers count as whole only at the end."""
+    def _read_choice(self, answer: Json, reading: Reading) -> str:
+        """A later chunk of another choice takes ``finished`` back, so that n answers count as whole only at the end. Returns
+        the text of a delta that has nothing else.
+        """
         reading.finished = answer.get("finish_reason") is not None or "message" in answer
         delta = answer.get("delta") or answer.get("message")
         if type(delta) is not dict:
-            return
+            return ""
         content = delta.get("content")
         if type(content) is str:
             add_text(reading, content)
@@ -63,6 +66,8 @@ class OpenAIChat(OpenAIVoice):
             _add_parts(reading, content)
         if len(delta) > 1 or content is None:
             _add_rest(reading, delta)
+            return ""
+        return content if type(content) is str and not reading.finished else ""
 
     def usage(self, raw: Json) -> Usage | None:
         """``prompt_tokens`` includes cached ones, ``completion_tokens`` includes reasoning and rejected predictions."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gateway.dialects.repeated import Form
+
 MAX_EVENT_BYTES = 1 << 20
 """An event larger than this is skipped: it holds an image, or is an attack on memory."""
 BOM = b"\xef\xbb\xbf"
@@ -40,6 +42,17 @@ class EventSplitter:
         if len(self._rest) > self._limit + 1:  # + 1: a line end that may be half of the blank line to come
             self._skipping = True
             self._rest = self._rest[-1:]
+
+    def run(self, piece: bytes, form: Form) -> str | None:
+        """The texts of this piece if all events that it completes are of that form; None, and nothing done, if not."""
+        if self._carry or self._skipping or b"\r" in piece:
+            return None
+        whole = self._rest + piece
+        end = whole.rfind(b"\n\n") + 2
+        text = form.read(whole[:end])
+        if text is not None:
+            self._rest = whole[end:]
+        return text
 
     def finish(self) -> Iterator[bytes]:
         """What is left at the end of the stream, as one last event."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 4 << 20
 MAX_INFLATED_BYTES = 16 << 20
 FIN, COMPRESSED, MASKED = 0x80, 0x40, 0x80
+CONTROL = 8
+"""From this opcode on a frame is no part of a message."""
 TAIL = b"\x00\x00\xff\xff"
 """What a sender takes off the end of each compressed message (RFC 7692 7.2.1)."""
 
@@ -49,10 +51,12 @@ class FrameReader:
                 if len(rest) < start + length:
                     break
                 yield from self._take(first, _payload(rest, start, length))
-            elif len(rest) < start + length:
-                self._skip = start + length - len(rest)
-                at = len(rest)
-                break
+            else:
+                self._leave_out(first)
+                if len(rest) < start + length:
+                    self._skip = start + length - len(rest)
+                    at = len(rest)
+                    break
             at = start + length
         del rest[:at]
 
@@ -61,21 +65,31 @@ class FrameReader:
         return iter(())
 
     def _is_kept(self, first: int, length: int) -> bool:
-        """Control frames (8 and up) are short and stand between the frames of a message."""
-        if first & 0x0F >= 8:
+        """Whether it is part of a message that is read. Asked again while the frame is not whole; changes nothing."""
+        if first & 0x0F >= CONTROL:
             return False
+        goes_on = not first & 0x0F
+        before = self._size if goes_on else 0
+        return before + length <= MAX_MESSAGE_BYTES and not (goes_on and self._too_large)
+
+    def _begin(self, first: int) -> None:
+        """A frame with a kind of its own begins a message."""
         if first & 0x0F:
             self._message, self._size, self._too_large = [], 0, False
             self._compressed = bool(first & COMPRESSED)
-        self._size += length
-        if self._size <= MAX_MESSAGE_BYTES and not self._too_large:
-            return True
+
+    def _leave_out(self, first: int) -> None:
+        """A control frame stands between the frames of a message; any other makes its message one that is not read."""
+        if first & 0x0F >= CONTROL:
+            return
+        self._begin(first)
+        self._message, self._too_large = [], True
         if self._compressed and self._keeps_context:
             raise ValueError("a message too large, on whose contents later ones depend")
-        self._message, self._too_large = [], True
-        return False
 
     def _take(self, first: int, payload: bytes) -> Iterator[bytes]:
+        self._begin(first)
+        self._size += len(payload)
         self._message.append(payload)
         if not first & FIN:
             return

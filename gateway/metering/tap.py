@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.dialects import Dialect, Reading
 from gateway.dialects.sse import MAX_EVENT_BYTES, EventSplitter, LineSplitter
+from gateway.dialects.values import add_text
 from gateway.metering.decoding import decoder_for, is_plain
 
 if TYPE_CHECKING:
@@ -93,8 +94,20 @@ class Tap:
             raise OverflowError("more than is worth reading")
         if self._splitter is None:
             self._plain.append(plain)
-        else:
+        elif not self._read_run(plain):
             self._read_events(self._splitter.feed(plain))
+
+    def _read_run(self, plain: bytes) -> bool:
+        """Whether it was one delta after another, all of the form that the reading knows."""
+        reading, splitter = self.reading, self._splitter
+        if reading.form is None or type(splitter) is not EventSplitter:
+            return False
+        text = splitter.run(plain, reading.form)
+        if text is None:
+            return False
+        reading.finished = False
+        add_text(reading, text)
+        return True
 
     def _read_events(self, events: Iterable[bytes]) -> None:
         """Read, then join the texts: a list of a hundred thousand small strings costs fifty bytes for each."""
