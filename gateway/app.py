@@ -24,7 +24,7 @@ from gateway.dialects.table import dialect_for
 from gateway.errors import Failure
 from gateway.handle import Handle, refusal_answer
 from gateway.inspector import Inspected, Inspector
-from gateway.loading import budget_name
+from gateway.loading import budget_name, load_book
 from gateway.metering.tokens import Counter
 from gateway.observe import FanOut, Sink, logs
 from gateway.observe.metrics import Metrics
@@ -198,6 +198,8 @@ class Gateway:
 def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter) -> Snapshot:
     """Settings to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
     endpoints = {name: _endpoint(name, upstream) for name, upstream in settings.upstreams.items()}
+    book = load_book(settings.pricing.overrides)
+    book.prime(endpoint.provider for endpoint in endpoints.values())
     return Snapshot(
         version=version(settings),
         routes=Routes(
@@ -214,7 +216,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
                 for each in settings.budgets
             ]
         ),
-        book=Book.load(Path(settings.pricing.overrides) if settings.pricing.overrides else None),
+        book=book,
         counter=counter,
         response_headers=settings.front.response_headers,
         stream_usage=Wishes(settings.metering.stream_usage == "ask", settings.metering.stream_usage_except),

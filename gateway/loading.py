@@ -21,6 +21,7 @@ import yaml
 from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
 from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Settings
+from pricing.book import Book
 
 MAX_FILE_BYTES = 1 << 20
 """The parser reads about 150 KB a second; a config of ten thousand budgets is a megabyte."""
@@ -367,6 +368,11 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def load_book(overrides: str) -> Book:
+    """The price book, behind the operator's rows (YAML or JSON) if there are any. ValueError and OSError as in ``Book.load``."""
+    return Book.load(Path(overrides) if overrides else None, yaml.safe_load)
 
 
 def budget_name(budget: Budget) -> str:

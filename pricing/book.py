@@ -13,7 +13,7 @@ import json
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -21,13 +21,17 @@ from typing import Any
 
 from pricing.match import ALIASES, MAX_CHARS, candidates, owners
 from pricing.price import Rates, Tariff
-from pricing.rows import Row, make, problems
+from pricing.rows import ALL, Row, make, problems, scaled
 
 REMEMBERED = 4096
 """Look-ups that are kept. Names come from callers: when there are more, all are forgotten and found again (20 us each)."""
 DAY = 86_400
 SELF_HOSTED = "self-hosted"
 """The provider of models that cost what their operator says, and never what their maker asks."""
+KNOWN_MAKERS = ("anthropic", "google", "groq", "openai", "xai")
+"""Whose models stand for those of a provider that the book does not know."""
+_BETWEEN = "\n\n"
+_PROVIDER = re.compile(r'"provider": ?"((?:[^"\\]|\\.)*)"')
 OTHER_THAN_TEXT = re.compile(
     r"\b(?:audio|dall|embed\w*|image\w*|live|moderation|native|omni|orpheus|realtime|research|robotics|search|sora|transcribe"
     r"|translate|tts|veo|voice|whisper)\b"
@@ -39,47 +43,67 @@ ones. To hold that much for a new or misspelt name would spend a budget on a gue
 
 
 class _Shelf:
-    """The rows of one file or folder, by provider and name."""
+    """The rows of one file or folder, by provider and name. A provider's rows are made when somebody asks for them: most
+    gateways need a few of two thousand.
+    """
+
+    def __init__(self, version: str, raw: Mapping[str, Sequence[str]]) -> None:
+        """``raw``: provider -> its rows as JSON."""
+        self._version = version
+        self._raw = raw
+        self._made: dict[str, _Rows] = {}
+
+    @property
+    def providers(self) -> Iterable[str]:
+        """Whoever has a row."""
+        return self._raw.keys()
+
+    def of(self, provider: str) -> _Rows:
+        """The rows of one provider."""
+        found = self._made.get(provider)
+        if found is None:
+            texts = self._raw.get(provider, ())
+            found = self._made[provider] = _Rows(make(json.loads(text), self._version) for text in texts)
+        return found
+
+    def find(self, provider: str, model: str, at: int, *, resold: bool) -> Row | None:
+        """By name; else by the longest prefix."""
+        tried = list(candidates(provider, model, resold=resold))
+        for owner, name in tried:
+            for row in self.of(owner).exact.get(name, ()):
+                if row.holds(at):
+                    return row
+        for owner, name in tried:
+            for prefix, row in self.of(owner).prefixes:
+                if name.startswith(prefix) and row.holds(at):
+                    return row
+        return None
+
+
+class _Rows:
+    """Those of one provider: by name, and by prefix, the longest first."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows = tuple(rows)
-        self._exact: dict[tuple[str, str], list[Row]] = defaultdict(list)
-        self._prefixes: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+        self.exact: dict[str, list[Row]] = defaultdict(list)
+        self.prefixes: list[tuple[str, Row]] = []
         for row in self.rows:
             for name in row.names:
                 if name.endswith("*"):
-                    self._prefixes[row.provider].append((name[:-1], row))
+                    self.prefixes.append((name[:-1], row))
                 else:
-                    self._exact[row.provider, name].append(row)
-        for prefixes in self._prefixes.values():
-            prefixes.sort(key=lambda each: -len(each[0]))
-
-    def find(self, provider: str, model: str, at: int, *, resold: bool) -> Tariff | None:
-        """By name; else by the longest prefix."""
-        tried = list(candidates(provider, model, resold=resold))
-        for key in tried:
-            for row in self._exact.get(key, ()):
-                if row.holds(at):
-                    return row.tariff
-        for owner, name in tried:
-            for prefix, row in self._prefixes.get(owner, ()):
-                if name.startswith(prefix) and row.holds(at):
-                    return row.tariff
-        return None
-
-    def names(self, provider: str) -> Iterator[str]:
-        """The exact names of a provider's models, or of everybody's for ""."""
-        return (name for owner, name in self._exact if provider in ("", owner))
+                    self.exact[name].append(row)
+        self.prefixes.sort(key=lambda each: -len(each[0]))
 
 
 class Book:
     """All rows of one version. A later shelf is asked when the ones before it do not know a model."""
 
-    def __init__(self, version: str, *shelves: Iterable[Row], packed: bytes = b"") -> None:
-        self.version = version
-        self.packed = packed
-        """All rows, as ``unpack`` takes them: what has to be kept to price a call again in a year."""
-        self._shelves = tuple(_Shelf(rows) for rows in shelves)
+    def __init__(self, files: Sequence[str]) -> None:
+        """``files``: for each shelf its rows, one a line, in JSON."""
+        self._files = tuple(files)
+        self.version = "+".join(_digest(file) for file in reversed(self._files))
+        self._shelves = tuple(_Shelf(self.version, _by_provider(file)) for file in self._files)
         self._own_prices = frozenset((SELF_HOSTED, *self.providers))
         self._found: dict[tuple[str, str, int], Tariff | None] = {}
         self._dearest: dict[tuple[str, int], Tariff] = {}
@@ -91,36 +115,42 @@ class Book:
         """
         files = [_builtin()]
         if overrides is not None:
-            files.insert(0, _checked(overrides.read_text(encoding="utf-8"), parse))
-        return cls._of([_canonical(file) for file in files])
+            files.insert(0, _canonical(_checked(overrides.read_text(encoding="utf-8"), parse)))
+        return cls(files)
 
     @classmethod
     def unpack(cls, packed: bytes) -> Book:
         """The book that was packed. ValueError for anything else."""
         try:
-            return cls._of(zlib.decompress(packed).decode().split("\n"))
+            return cls(zlib.decompress(packed).decode().split(_BETWEEN))
         except (zlib.error, KeyError, TypeError) as error:
             raise ValueError(f"not a packed price book: {type(error).__name__}") from None
 
-    @classmethod
-    def _of(cls, files: list[str]) -> Book:
-        """``files``: the canonical form of each shelf's rows."""
-        version = "+".join(_digest(file) for file in reversed(files))
-        packed = zlib.compress("\n".join(files).encode(), 9)
-        return cls(version, *([make(raw, version) for raw in json.loads(file)] for file in files), packed=packed)
+    @property
+    def packed(self) -> bytes:
+        """All rows, as ``unpack`` takes them: what has to be kept to price a call again in a year. 30 ms."""
+        return zlib.compress(_BETWEEN.join(self._files).encode(), 6)
+
+    def prime(self, providers: Iterable[str]) -> None:
+        """Make the rows of these providers now, and not when the first call waits for them."""
+        for provider in providers:
+            for shelf in self._shelves:
+                for owner in owners(provider):
+                    shelf.of(owner)
 
     @property
     def providers(self) -> tuple[str, ...]:
         """Whoever has a row, in order of the alphabet."""
-        return tuple(sorted({row.provider for shelf in self._shelves for row in shelf.rows}))
+        return tuple(sorted({provider for shelf in self._shelves for provider in shelf.providers}))
 
     def tariff(self, provider: str, model: str, at: int) -> Tariff | None:
         """The rates of a model at a moment (Unix seconds); None when the book does not know it. 0.2 us when remembered."""
         key = (provider, model, at // DAY)  # rows change at midnight UTC
         try:
-            return self._found[key]
+            found = self._found[key]
         except KeyError:
-            return self._look_up(key)
+            found = self._look_up(key)
+        return found.during(at % DAY) if found is not None and found.hours else found
 
     def charge(self, provider: str, served: str, asked: str, at: int) -> Tariff:
         """The rates of a finished call: those of the model that was served; where the book does not know its name, of the one
@@ -143,7 +173,8 @@ class Book:
 
     def near(self, model: str, provider: str = "") -> list[str]:
         """Up to five names that look like it, best first, for a person."""
-        names = {name for shelf in self._shelves for name in shelf.names(ALIASES.get(provider, provider))}
+        asked = [ALIASES.get(provider, provider)] if provider else self.providers
+        names = {name for shelf in self._shelves for each in asked for name in shelf.of(each).exact}
         return difflib.get_close_matches(model[:MAX_CHARS].lower(), sorted(names), n=5, cutoff=0.5)
 
     def _look_up(self, key: tuple[str, str, int]) -> Tariff | None:
@@ -151,26 +182,47 @@ class Book:
         if len(model) > MAX_CHARS:
             return None
         resold = self._own_prices.isdisjoint(owners(provider))
-        found = (shelf.find(provider, model, day * DAY, resold=resold) for shelf in self._shelves)
-        tariff = next((each for each in found if each is not None), None)
+        tariff, percent = None, ALL
+        for shelf in self._shelves:
+            row = shelf.find(provider, model, day * DAY, resold=resold)
+            if row is not None and not row.percent:
+                tariff = row.tariff if percent == ALL else scaled(row.tariff, percent)
+                break
+            if row is not None:
+                percent = row.percent
         if len(self._found) >= REMEMBERED:
             self._found.clear()
         self._found[key] = tariff
         return tariff
 
     def _make_dearest(self, provider: str, at: int) -> Tariff:
-        rows = [row for shelf in self._shelves for row in shelf.rows if row.holds(at)]
-        family = [row.tariff for row in rows if row.provider == provider] or [row.tariff for row in rows]
+        known = [provider] if provider in self.providers else KNOWN_MAKERS
+        rows = [row for shelf in self._shelves for each in known for row in shelf.of(each).rows]
+        family = [row.tariff for row in rows if row.holds(at) and not row.percent]
         text = [each for each in family if not OTHER_THAN_TEXT.search(each.row) and not OUTLIERS.match(each.row)]
-        femto = (rates.femto for each in text or family for rates in each.steps[""])
-        rates = Rates(tuple(map(max, zip(*femto, strict=True))))
+        every = [hour for each in text or family for hour in (each, *(tariff for *_, tariff in each.hours))]
+        rates = Rates(tuple(map(max, zip(*(rates.femto for each in every for rates in each.steps[""]), strict=True))))
         return Tariff(f"{provider or 'any'}/unpriced", self.version, {"": (rates,)}, unpriced=True)
 
 
-def _builtin() -> list[dict[str, Any]]:
+def _builtin() -> str:
+    """The lines of the package's files that are rows."""
     folder = resources.files("pricing") / "data"
     files = sorted((each for each in folder.iterdir() if each.name.endswith(".json")), key=lambda each: each.name)
-    return [row for each in files for row in json.loads(each.read_text(encoding="utf-8"))["rows"]]
+    texts = (each.read_text(encoding="utf-8") for each in files)
+    return "\n".join(line.rstrip(",") for text in texts for line in text.split("\n") if line.startswith('{"id"'))
+
+
+def _by_provider(file: str) -> dict[str, list[str]]:
+    """Provider -> its lines. The provider is found without parsing a line: each is JSON with that key, and ids hold no quotes."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in file.split("\n"):
+        match = _PROVIDER.search(line)
+        if match is not None:
+            found[match[1]].append(line)
+        elif line:
+            raise KeyError("provider")
+    return dict(found)
 
 
 def _checked(text: str, parse: Callable[[str], Any]) -> list[dict[str, Any]]:
@@ -205,8 +257,8 @@ def _label(raw: Any) -> str:
 
 
 def _canonical(rows: list[dict[str, Any]]) -> str:
-    """One line, the same for rows that say the same."""
-    return json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=date.isoformat)
+    """One row a line, the same for rows that say the same."""
+    return "\n".join(json.dumps(row, sort_keys=True, separators=(",", ":"), default=date.isoformat) for row in rows)
 
 
 def _digest(canonical: str) -> str:

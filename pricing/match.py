@@ -13,7 +13,10 @@ from collections.abc import Iterator
 
 MAX_CHARS = 256
 """Names come from callers. A longer one is no model's, and is neither matched nor remembered."""
-ALIASES = {"gemini": "google", "vertex": "google", "azure": "openai", "x-ai": "xai"}
+ALIASES = {
+    "gemini": "google", "vertex": "google", "azure": "openai", "x-ai": "xai", "bedrock": "aws", "moonshot": "moonshotai",
+    "fireworks-ai": "fireworks", "together-ai": "together", "z-ai": "zai", "voyage": "voyageai",
+}  # fmt: skip
 """Providers that bill by another one's list, and other names of the same."""
 NEUTRAL = frozenset(("models", "publishers"))
 """Path segments of Google's names that name no provider."""

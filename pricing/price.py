@@ -7,7 +7,7 @@ context. Knows no row's form and no model's name. Law: a sum is exact until it i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter, mul
 
 from pricing.money import Cost, round_femto
@@ -22,6 +22,7 @@ OUTPUT_UNITS = ("output", "reasoning", "audio_out", "image_out")
 """What an output token can become: a model that speaks may spend its whole maximum on audio."""
 
 _counts = attrgetter(*UNITS)
+_REQUESTS = UNITS.index("requests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,22 @@ class Tariff:
     steps: Mapping[str, tuple[Rates, ...]]
     source: str = ""
     source_date: str = ""
+    hours: tuple[tuple[int, int, Tariff], ...] = ()
+    """(from, to, rates): seconds of the day, UTC, at which others hold; the last one that matches."""
+    least_seconds: int = 0
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     unpriced: bool = False
     dearest_input_femto: int = field(init=False)
     dearest_output_femto: int = field(init=False)
+    per_request: bool = field(init=False)
+    """Whether a part of the price is for the request itself."""
 
     def __post_init__(self) -> None:
         every = [rates.femto for steps in self.steps.values() for rates in steps]
         object.__setattr__(self, "dearest_input_femto", _dearest(every, TEXT_INPUT_UNITS))
         object.__setattr__(self, "dearest_output_femto", _dearest(every, OUTPUT_UNITS))
+        object.__setattr__(self, "per_request", any(femto[_REQUESTS] for femto in every))
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -87,18 +94,27 @@ class Tariff:
         """The standard rate of one unit, short context. ValueError for a name that is not in ``UNITS``."""
         return self.steps[""][0].femto[UNITS.index(unit)]
 
-    def rates(self, input_tokens: int, service_tier: str) -> tuple[Rates, str]:
-        """The rates that apply, and the mark that says which: ``""``, ``#flex``, ``#long``, ``#flex#long``.
+    def during(self, second: int) -> Tariff:
+        """The rates that hold at a second of the day, UTC."""
+        found = self
+        for starts, ends, tariff in self.hours:
+            if starts <= second < ends or (starts > ends and not ends <= second < starts):
+                found = tariff
+        return found
 
-        For a tier that the row does not know the standard rates stand in, and the mark says ``#unknown-tier``.
+    def rates(self, input_tokens: int, service_tier: str) -> tuple[Rates, str]:
+        """The rates that apply, and the mark that says which: ``""``, ``#flex``, ``#long``, ``#flex@us#long``.
+
+        For a tier that the row does not know the standard rates stand in, and the mark says ``#unknown-tier``. A region that
+        it does not know costs what all others cost.
         """
-        tier = service_tier.lower()
-        if tier in STANDARD_TIERS:
-            steps, mark = self.steps[""], ""
-        elif tier in self.steps:
-            steps, mark = self.steps[tier], f"#{tier}"
-        else:
-            steps, mark = self.steps[""], "#unknown-tier"
+        tier, _, region = service_tier.lower().partition("@")
+        name, mark = ("", "") if tier in STANDARD_TIERS else (tier, f"#{tier}")
+        if name not in self.steps:
+            name, mark = "", "#unknown-tier"
+        if region and f"{name}@{region}" in self.steps:
+            name, mark = f"{name}@{region}", f"{mark}@{region}"
+        steps = self.steps[name]
         if len(steps) == 1 or input_tokens <= steps[1].above:
             return steps[0], mark
         return next(rates for rates in reversed(steps) if input_tokens > rates.above), f"{mark}#long"
@@ -106,6 +122,7 @@ class Tariff:
 
 def price(usage: Usage, tariff: Tariff, service_tier: str = "") -> Cost:
     """What the usage costs. A long context is told by all input tokens together, and its rates hold for the whole call."""
+    usage = _billed(usage, tariff)
     rates, mark = tariff.rates(usage.input_tokens, service_tier)
     femto = sum(map(mul, _counts(usage), rates.femto))
     return Cost(round_femto(femto), (tariff.row + mark,), tariff.book, tariff.unpriced)
@@ -113,9 +130,17 @@ def price(usage: Usage, tariff: Tariff, service_tier: str = "") -> Cost:
 
 def bill(usage: Usage, tariff: Tariff, service_tier: str = "") -> tuple[Line, ...]:
     """The same, line by line: one for each unit that was used. Their sum, rounded once, is ``price``."""
+    usage = _billed(usage, tariff)
     rates, _ = tariff.rates(usage.input_tokens, service_tier)
     lines = zip(UNITS, _counts(usage), rates.femto, strict=True)
     return tuple(Line(unit, count, rate) for unit, count, rate in lines if count)
+
+
+def _billed(usage: Usage, tariff: Tariff) -> Usage:
+    """A call is one request, where that has a price of its own; short sounds can cost what longer ones do."""
+    if tariff.per_request and not usage.requests:
+        usage = replace(usage, requests=1)
+    return replace(usage, seconds=tariff.least_seconds) if 0 < usage.seconds < tariff.least_seconds else usage
 
 
 def _dearest(every: list[tuple[int, ...]], units: tuple[str, ...]) -> int:

@@ -7,10 +7,14 @@ A file is ``{"rows": [...]}``. A row has
   one search, image or request,
 - ``long``: ``[{"above": input tokens, "rates": {...}}]``, rates that hold for a whole call with more input than that,
 - ``tiers``: service tier -> ``{"rates": {...}, "long": [...]}``; a unit that a tier does not name costs what it costs without,
+- ``hours``: ``[{"from": "01:00", "to": "04:00", "rates": {...}}]``, rates that hold at those hours of a day, UTC,
+- ``regions``: region -> percent of every rate, as a decimal string: ``{"us": "110"}``; asked for as ``TIER@us``,
+- ``least_seconds``: what a shorter sound is billed as,
 - ``valid_from``, ``valid_to``: dates in UTC, the second one exclusive; ``context_tokens``, ``max_output_tokens``,
 - ``source``, ``source_date``: where the rates are published, and when they were seen there.
 
-``id``, ``provider``, ``names`` and a rate for ``input`` are required. Knows no file and no look-up. Law: a unit without a rate
+``id``, ``provider``, ``names`` and a rate for ``input`` are required. A row with ``percent`` has no rates of its own: it takes so
+many percent of what its models cost by the rows behind its file (a discount, a markup). Knows no file and no look-up. Law: a unit without a rate
 of its own gets one by rule; only a rate of "0" is free.
 """
 
@@ -19,7 +23,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -29,7 +33,7 @@ from pricing.price import STANDARD_TIERS, Rates, Tariff
 from pricing.usage import UNITS
 
 KEYS = (
-    "id", "provider", "names", "rates", "long", "tiers", "valid_from", "valid_to", "context_tokens", "max_output_tokens",
+    "id", "provider", "names", "rates", "long", "tiers", "hours", "regions", "percent", "least_seconds", "valid_from", "valid_to", "context_tokens", "max_output_tokens",
     "source", "source_date",
 )  # fmt: skip
 FOREVER = 1 << 53
@@ -42,6 +46,10 @@ SPEECH_TOKENS = 2
 IMAGE_TOKENS = 6_240
 """Of an image in gpt-image-1's dearest quality and size (OpenAI, "Image generation"). For rows that have no rate for images."""
 PER_ONE = frozenset(("searches", "images", "requests"))
+ALL = 10_000
+"""A hundred percent, in hundredths."""
+_HOUR = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_PERCENT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,2})?")
 _DOLLARS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 Curve = dict[int, int]
 """One unit's rate by context: femto-dollars from more than so many input tokens; -1 is where it begins."""
@@ -49,13 +57,16 @@ Curve = dict[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that was found right. It holds from ``starts`` until before ``ends`` (Unix seconds)."""
+    """A row that was found right. It holds from ``starts`` until before ``ends`` (Unix seconds). Where ``percent`` (hundredths
+    of a percent) is not 0, its tariff has no rates.
+    """
 
     provider: str
     names: tuple[str, ...]
     starts: int
     ends: int
     tariff: Tariff
+    percent: int = 0
 
     def holds(self, at: int) -> bool:
         """Whether it is in force at a moment."""
@@ -65,20 +76,52 @@ class Row:
 def make(raw: Mapping[str, Any], version: str) -> Row:
     """The row that ``raw``, in which ``problems`` finds none, describes. ``version`` is that of the book it stands in."""
     names = tuple(name.strip().lower() for name in raw["names"])
+    starts, ends = _moment(raw.get("valid_from"), 0), _moment(raw.get("valid_to"), FOREVER)
     is_claude = raw["provider"] == "anthropic" or names[0].startswith("claude")
-    standard = _curves(raw)
+    return Row(
+        raw["provider"], names, starts, ends, _tariff(raw, version, is_claude), _hundredths(raw.get("percent", "0"))
+    )
+
+
+def _tariff(raw: Mapping[str, Any], version: str, is_claude: bool) -> Tariff:
+    standard = _curves({"rates": {"input": "0"}} if "percent" in raw else raw)
     tiers = {name.lower(): _curves(tier) for name, tier in raw.get("tiers", {}).items()}
     steps = {name: _steps({**standard, **own}, is_claude) for name, own in {"": {}, **tiers}.items()}
-    tariff = Tariff(
+    for region, percent in raw.get("regions", {}).items():
+        regional = {
+            f"{name}@{region.lower()}": _scaled(each, _hundredths(percent))
+            for name, each in steps.items()
+            if "@" not in name
+        }
+        steps |= regional
+    return Tariff(
         row=raw["id"],
         book=version,
         steps=steps,
+        hours=tuple(_hour(raw, hour, version, is_claude) for hour in raw.get("hours", ())),
         source=str(raw.get("source", "")),
         source_date=str(raw.get("source_date", "")),
+        least_seconds=raw.get("least_seconds", 0),
         context_tokens=raw.get("context_tokens"),
         max_output_tokens=raw.get("max_output_tokens"),
     )
-    return Row(raw["provider"], names, _moment(raw.get("valid_from"), 0), _moment(raw.get("valid_to"), FOREVER), tariff)
+
+
+def _hour(raw: Mapping[str, Any], hour: Mapping[str, Any], version: str, is_claude: bool) -> tuple[int, int, Tariff]:
+    """(from, to, rates) in seconds of the day."""
+    rates = {**raw["rates"], **hour["rates"]}
+    own = {**raw, "id": f"{raw['id']}#{hour['from']}-{hour['to']}", "rates": rates, "hours": ()}
+    return _seconds(hour["from"]), _seconds(hour["to"]), _tariff(own, version, is_claude)
+
+
+def scaled(tariff: Tariff, percent: int) -> Tariff:
+    """So many hundredths of a percent of every rate; a femto-dollar that is not whole is rounded up."""
+    return replace(
+        tariff,
+        row=f"{tariff.row}*{percent / 100:g}%",
+        steps={name: _scaled(steps, percent) for name, steps in tariff.steps.items()},
+        hours=tuple((starts, ends, scaled(each, percent)) for starts, ends, each in tariff.hours),
+    )
 
 
 # -- rates ----------------------------------------------------------------------------------------------------------------
@@ -104,8 +147,12 @@ def _cut(curves: Mapping[str, Curve], above: int) -> dict[str, int]:
     return {unit: curve[max(each for each in curve if each <= above)] for unit, curve in curves.items()}
 
 
+def _scaled(steps: tuple[Rates, ...], percent: int) -> tuple[Rates, ...]:
+    return tuple(Rates(tuple(-(-femto * percent // ALL) for femto in step.femto), step.above) for step in steps)
+
+
 def _complete(known: dict[str, int], is_claude: bool) -> tuple[int, ...]:
-    """A rate for every unit. No discount is assumed: cached input costs what input costs, and audio and images what text of
+    """A rate for every unit. No discount is assumed: what came from a cache costs what it costs fresh, and audio and images what text of
     their side costs; sounds and images that are billed by their length or number cost what their tokens would. Anthropic asks 1.25 times the input rate for a cache write, and 2 times for one that lasts an hour.
     """
     text_in = known["input"]
@@ -113,6 +160,8 @@ def _complete(known: dict[str, int], is_claude: bool) -> tuple[int, ...]:
     write = known.get("cache_write", -(-text_in * 125 // 100) if is_claude else text_in)
     rates = {
         "cached_input": text_in,
+        "cached_audio": known.get("audio_in", known.get("cached_input", text_in)),
+        "cached_image": known.get("image_in", known.get("cached_input", text_in)),
         "cache_write": write,
         "cache_write_1h": text_in * 2 if is_claude else write,
         "audio_in": text_in,
@@ -145,6 +194,15 @@ def _femto(unit: str, text: str) -> int:
     return int(Decimal(text) * (10**15 if unit in PER_ONE else 10**9))
 
 
+def _seconds(hour: str) -> int:
+    """Of the day."""
+    return int(hour[:2]) * 3600 + int(hour[3:]) * 60
+
+
+def _hundredths(percent: str) -> int:
+    return int(Decimal(percent) * 100)
+
+
 def _moment(day: date | str | None, otherwise: int) -> int:
     """Midnight UTC of a date, in Unix seconds."""
     if not day:
@@ -169,14 +227,49 @@ def problems(raw: Any) -> Iterator[str]:
         if not isinstance(raw.get(key), str) or not raw[key].strip():
             yield f"{key}: a name is needed"
     yield from _name_problems(raw.get("names"))
+    yield from _price_problems(raw)
+    yield from _date_problems(raw)
+    for key, what in (("context_tokens", "tokens"), ("max_output_tokens", "tokens"), ("least_seconds", "seconds")):
+        if key in raw and (type(raw[key]) is not int or raw[key] < 1):
+            yield f"{key}: a number of {what} is needed"
+
+
+def _price_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    if "percent" in raw:
+        yield from _percent_problems(raw["percent"], "percent")
+        for key in ("rates", "long", "tiers", "hours", "regions"):
+            if key in raw:
+                yield f"{key}: a row with percent takes those of the row behind it"
+        return
     yield from _block_problems(raw, "")
     if isinstance(raw.get("rates"), dict) and "input" not in raw["rates"]:
         yield 'rates: one for input is needed ("0" if it is free)'
     yield from _tier_problems(raw.get("tiers", {}))
-    yield from _date_problems(raw)
-    for key in ("context_tokens", "max_output_tokens"):
-        if key in raw and (type(raw[key]) is not int or raw[key] < 1):
-            yield f"{key}: a number of tokens is needed"
+    yield from _hour_problems(raw.get("hours", []))
+    regions = raw.get("regions", {})
+    if not isinstance(regions, dict):
+        yield "regions: an object of region and percent is needed"
+        return
+    for region, percent in regions.items():
+        yield from _percent_problems(percent, f"regions.{str(region)[:40]}")
+
+
+def _percent_problems(percent: Any, where: str) -> Iterator[str]:
+    if not isinstance(percent, str) or not _PERCENT.fullmatch(percent) or not _hundredths(percent):
+        yield f'{where}: a percentage in quotes is needed, such as "85" or "110.5"'
+
+
+def _hour_problems(hours: Any) -> Iterator[str]:
+    if not isinstance(hours, list):
+        yield "hours: a list is needed"
+        return
+    for index, hour in enumerate(hours):
+        where = f"hours.{index}"
+        ends = [hour.get("from"), hour.get("to")] if isinstance(hour, dict) else []
+        if not ends or not all(isinstance(end, str) and _HOUR.fullmatch(end) for end in ends):
+            yield f'{where}: from and to are needed, such as "16:30" and "00:30", in UTC'
+        else:
+            yield from _rate_problems(hour.get("rates"), f"{where}.rates")
 
 
 def _name_problems(names: Any) -> Iterator[str]:

@@ -20,6 +20,8 @@ class Usage:
 
     input: int = 0
     cached_input: int = 0
+    cached_audio: int = 0
+    cached_image: int = 0
     cache_write: int = 0
     cache_write_1h: int = 0
     audio_in: int = 0
@@ -41,7 +43,8 @@ class Usage:
     @property
     def input_tokens(self) -> int:
         """Everything that was read: what a person means by "input tokens"."""
-        return self.input + self.cached_input + self.cache_write + self.cache_write_1h + self.audio_in + self.image_in
+        kept = self.cached_input + self.cached_audio + self.cached_image + self.cache_write + self.cache_write_1h
+        return self.input + kept + self.audio_in + self.image_in
 
     @property
     def output_tokens(self) -> int:

@@ -42,6 +42,10 @@ class Tariff(Protocol):
     @property
     def max_output_tokens(self) -> int | None: ...
     @property
+    def least_seconds(self) -> int: ...
+    @property
+    def per_request(self) -> bool: ...
+    @property
     def context_tokens(self) -> int | None: ...
     def rate_femto(self, unit: str, /) -> int: ...
 
@@ -62,6 +66,9 @@ def bound(ask: Ask, tariff: Tariff) -> Bound:
     most_input_femto, likely_input = _inputs(ask, tariff)
     most = most_input_femto + most_output * choices * tariff.dearest_output_femto
     likely = likely_input * tariff.likely_input_femto
+    if tariff.per_request:
+        most += tariff.rate_femto("requests")
+        likely += tariff.rate_femto("requests")
     if ask.seconds or ask.characters or ask.images:
         most += _units(ask, tariff, ask.seconds)
         likely += _units(ask, tariff, ask.likely_seconds)
@@ -90,7 +97,7 @@ def _units(ask: Ask, tariff: Tariff, seconds: int) -> int:
     that it comes to.
     """
     return (
-        seconds * tariff.rate_femto("seconds")
+        (max(seconds, tariff.least_seconds) if seconds else 0) * tariff.rate_femto("seconds")
         + ask.characters * tariff.rate_femto("characters")
         + ask.images * tariff.rate_femto("images")
     )

@@ -20,6 +20,7 @@ from gateway.cli.audit import DAY, moment
 from gateway.cli.config import config_option, read_config
 from gateway.correct import correction_of
 from gateway.errors import Failure
+from gateway.loading import load_book
 from gateway.settings import Settings
 from gateway.store import Settlement
 from gateway.store.archive import LAST, Archive
@@ -46,7 +47,7 @@ def correct(
     "corrected") on the accounts of the call; no record is changed. Can be run while the gateway serves, and again.
     """
     settings, _ = read_config(config)
-    book = Book.load(Path(settings.pricing.overrides) if settings.pricing.overrides else None)
+    book = load_book(settings.pricing.overrides)
     try:
         found = _find(settings, book, moment(since, ""), moment(until, LAST), model)
         booked = asyncio.run(_book(settings, book, found)) if write and found else 0

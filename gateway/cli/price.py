@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gateway.loading import load_book
 from pricing.book import Book
 from pricing.money import Cost, format_usd
 from pricing.price import Line, Tariff, bill
 from pricing.price import price as price_usage
-from pricing.usage import Usage
+from pricing.usage import UNITS, Usage
 
 MAKERS = ("openai", "anthropic", "google")
 """Whose price is meant first where nobody is named and several sell a model."""
 
+UNIT_HELP = f"Any other unit: {', '.join(name for name in UNITS if name not in ('input', 'output', 'searches'))}."
 PER = {"searches": (1, "1"), "images": (1, "1"), "requests": (1, "1"), "seconds": (1, "1 s")}
 """How rates are shown: for how many of a unit. Others for a million."""
 
@@ -31,21 +35,25 @@ PER = {"searches": (1, "1"), "images": (1, "1"), "requests": (1, "1"), "seconds"
 @click.option("--cache-write", type=click.IntRange(0), default=0, metavar="N", help="How many were written to one.")
 @click.option("--output", type=click.IntRange(0), default=0, metavar="N", help="Output tokens, reasoning included.")
 @click.option("--searches", type=click.IntRange(0), default=0, metavar="N", help="Web searches.")
+@click.option("--unit", "units", type=(str, click.IntRange(0)), multiple=True, metavar="NAME N", help=UNIT_HELP)
 @click.option("--provider", default="", help="Who bills. Default: whoever makes or sells the model.")
-@click.option("--at", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="Day of the call, UTC. Default: today.")
-@click.option("--tier", default="", help="Service tier: batch, flex, priority, ...")
+@click.option(
+    "--at", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]), metavar="TIME", help="Of the call, UTC. Default: now."
+)
+@click.option("--tier", default="", help="Service tier, and region: batch, flex, priority, ...; standard@us.")
 @click.option(
     "--overrides", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Price rows that go first."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def price(
-    model: str, provider: str, at: datetime | None, tier: str, overrides: Path | None, as_json: bool, **counts: int
-) -> None:
+    model: str, provider: str, at: datetime | None, tier: str, overrides: Path | None, as_json: bool,
+    units: Sequence[tuple[str, int]], **counts: int,
+) -> None:  # fmt: skip
     """Price one usage of MODEL and show how.
 
     Exit status 1 when the price book does not know the model.
     """
-    usage = _usage(**counts)
+    usage = replace(_usage(**counts), **_units(units))
     book = _book(overrides)
     moment = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
     sellers = _sellers(book, model, provider, int(moment.timestamp()))
@@ -70,9 +78,17 @@ def _usage(input_: int, cached: int, cache_write: int, output: int, searches: in
     return Usage(input=fresh, cached_input=cached, cache_write=cache_write, output=output, searches=searches)
 
 
+def _units(units: Sequence[tuple[str, int]]) -> dict[str, int]:
+    for name, _ in units:
+        if name not in UNITS:
+            near = difflib.get_close_matches(name, UNITS, n=1)
+            raise click.UsageError(f"there is no unit {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    return dict(units)
+
+
 def _book(overrides: Path | None) -> Book:
     try:
-        return Book.load(overrides)
+        return load_book(str(overrides or ""))
     except ValueError as problems:
         click.echo(f"{overrides}:\n{problems}", err=True)
         sys.exit(2)

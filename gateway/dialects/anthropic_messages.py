@@ -140,6 +140,8 @@ def _merge(reading: Reading, usage: Any) -> None:
     tier = "fast" if told.get("speed") == "fast" else told.get("service_tier")
     if tier is not None:
         reading.service_tier = name(tier)
+    if told.get("inference_geo") == "us" and "@" not in reading.service_tier:  # billed at 1.1 times from Opus 4.6 on
+        reading.service_tier += "@us"
 
 
 def _add_block(reading: Reading, block: Any) -> None:

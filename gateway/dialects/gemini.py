@@ -66,15 +66,17 @@ class GeminiGenerate(GeminiVoice):
         cached = min(count(raw.get("cachedContentTokenCount")) or 0, prompt)
         fresh = prompt - cached
         audio, image = _media(raw, "promptTokensDetails"), _media(raw, "promptTokensDetails", "IMAGE")
-        audio -= min(audio, _media(raw, "cacheTokensDetails"))
-        image -= min(image, _media(raw, "cacheTokensDetails", "IMAGE"))
+        kept_audio = min(audio, cached, _media(raw, "cacheTokensDetails"))
+        kept_image = min(image, cached - kept_audio, _media(raw, "cacheTokensDetails", "IMAGE"))
+        audio, image, cached = audio - kept_audio, image - kept_image, cached - kept_audio - kept_image
         audio_in = min(audio, fresh)
         image_in = min(image, fresh - audio_in)
         thoughts, written = count(raw.get("thoughtsTokenCount")) or 0, _written(raw, prompt)
         audio_out = min(_media(raw, "candidatesTokensDetails", "AUDIO", "responseTokensDetails"), written)
         image_out = min(_media(raw, "candidatesTokensDetails", "IMAGE", "responseTokensDetails"), written - audio_out)
         return Usage(
-            input=fresh - audio_in - image_in, cached_input=cached, audio_in=audio_in, image_in=image_in,
+            input=fresh - audio_in - image_in, cached_input=cached, cached_audio=kept_audio, cached_image=kept_image,
+            audio_in=audio_in, image_in=image_in,
             output=written - audio_out - image_out, reasoning=thoughts, audio_out=audio_out, image_out=image_out,
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.call import Ask
 from gateway.dialects import Work
 from gateway.dialects.followed import add_up
+from gateway.dialects.openai_usage import part
 from gateway.dialects.values import Json, add_text, as_object, count, name, parse
 from gateway.dialects.voices import OpenAIVoice
 from pricing.usage import Usage
@@ -80,18 +81,17 @@ class OpenAIRealtime(OpenAIVoice):
             return None
         told_in, told_out = as_object(raw.get("input_token_details")), as_object(raw.get("output_token_details"))
         kept = as_object(told_in.get("cached_tokens_details"))
-        cached = min(count(told_in.get("cached_tokens")) or 0, read or 0)
-        sound, image = (
-            max(0, (count(told_in.get(kind)) or 0) - (count(kept.get(kind)) or 0))
-            for kind in ("audio_tokens", "image_tokens")
-        )
-        left = (read or 0) - cached
-        sound = min(sound, left)
-        image = min(image, left - sound)
+        cached, left = part(told_in.get("cached_tokens"), read or 0)
+        kept_sound, cached = part(kept.get("audio_tokens"), cached)
+        kept_image, cached = part(kept.get("image_tokens"), cached)
+        sound, left = part((count(told_in.get("audio_tokens")) or 0) - kept_sound, left)
+        image, left = part((count(told_in.get("image_tokens")) or 0) - kept_image, left)
         said = min(count(told_out.get("audio_tokens")) or 0, written or 0)
         return Usage(
-            input=left - sound - image,
+            input=left,
             cached_input=cached,
+            cached_audio=kept_sound,
+            cached_image=kept_image,
             audio_in=sound,
             image_in=image,
             output=(written or 0) - said,

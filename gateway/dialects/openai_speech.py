@@ -1,7 +1,7 @@
 """The dialect of ``audio/speech``: text in, sound out.
 
 The sound itself tells nothing. What is spoken by a ``tts`` model is billed by the character, which the request tells exactly;
-``gpt-`` models are billed by the token, which only their event streams tell: otherwise it is the declared number for a
+``gpt-4o`` models are billed by the token, which only their event streams tell: otherwise it is the declared number for a
 character. Source: OpenAI API reference, "Create speech"; pricing.
 """
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOST_TOKENS = 21
 """For a character: a whole second of speech, 20.8 tokens. Usual is a fourteenth of it."""
 LEAST_BOUND = 4_096
+COUNTED_MODELS = "gpt-4o"
+"""How the names of models begin that are billed by the token."""
 
 
 class OpenAISpeech(OpenAIVoice):
@@ -66,7 +68,7 @@ class OpenAISpeech(OpenAIVoice):
         """Characters, or the tokens that they come to."""
         if reading.usage is not None:
             return None
-        if ask.model.lower().rpartition("/")[2].startswith("gpt-"):
+        if ask.model.lower().rpartition("/")[2].startswith(COUNTED_MODELS):
             return {"audio_out": ask.characters * SPEECH_TOKENS, "output": 0}
         return {"characters": ask.characters, "input": 0, "output": 0}
 

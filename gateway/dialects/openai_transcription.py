@@ -1,6 +1,6 @@
 """The dialect of ``audio/transcriptions`` and ``audio/translations``: sound in, text out.
 
-Billed by the second (``whisper``) or by the token (``gpt-``); the usage says which. Answers without usage are text,
+Billed by the second (``whisper``) or by the token (``gpt-4o-transcribe``); the usage says which. Answers without usage are text,
 subtitles or another server's JSON: then the length is that of the last subtitle, else the declared number of bytes for a
 second. Source: OpenAI API reference, "Audio"; pricing.
 """
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gateway.call import Ask
     from gateway.dialects import Reading
 
+COUNTED_MODELS = "gpt-4o"
+"""How the names of models begin that are billed by the token; others are billed by the second."""
 LEAST_BYTES = 500
 """Of a second of sound: speech in Opus or AMR at 4.75 kbit/s, the least that is in use, has about 600."""
 LIKELY_BYTES = 4_000
@@ -86,7 +88,7 @@ class OpenAITranscription(OpenAIVoice):
         if reading.usage is not None:
             return None
         seconds = _last_subtitle("".join(reading.text)) or ask.likely_seconds
-        if ask.model.lower().rpartition("/")[2].startswith("gpt-"):
+        if ask.model.lower().rpartition("/")[2].startswith(COUNTED_MODELS):
             return {"audio_in": seconds * TOKENS_A_SECOND}
         return {"seconds": seconds, "input": 0, "output": 0}
 

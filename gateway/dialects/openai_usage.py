@@ -52,9 +52,9 @@ def split(raw: Json, read_key: str, written_key: str) -> Usage | None:
     told = as_object(raw.get(f"{written_key}_details"))
     unseen = _unseen(raw, read or 0, written or 0)
     left = (written or 0) + unseen
-    reasoning, left = _part(max(count(told.get("reasoning_tokens")) or 0, unseen), left)
-    audio_out, left = _part(told.get("audio_tokens"), left)
-    image_out, left = _part(told.get("image_tokens"), left)
+    reasoning, left = part(max(count(told.get("reasoning_tokens")) or 0, unseen), left)
+    audio_out, left = part(told.get("audio_tokens"), left)
+    image_out, left = part(told.get("image_tokens"), left)
     cached, write, audio_in, image_in, fresh = _split_input(raw, as_object(raw.get(f"{read_key}_details")), read or 0)
     return Usage(
         input=fresh, cached_input=cached, cache_write=write, audio_in=audio_in, image_in=image_in,
@@ -64,10 +64,10 @@ def split(raw: Json, read_key: str, written_key: str) -> Usage | None:
 
 def _split_input(raw: Json, told: Json, read: int) -> tuple[int, int, int, int, int]:
     """Cached first: cached tokens may be audio or images as well, and would be billed twice otherwise."""
-    cached, left = _part(_cached(raw, told), read)
-    write, left = _part(told.get("cache_write_tokens"), left)
-    audio, left = _part(told.get("audio_tokens"), left)
-    image, left = _part(told.get("image_tokens"), left)
+    cached, left = part(_cached(raw, told), read)
+    write, left = part(told.get("cache_write_tokens"), left)
+    audio, left = part(told.get("audio_tokens"), left)
+    image, left = part(told.get("image_tokens"), left)
     return cached, write, audio, image, left
 
 
@@ -87,7 +87,7 @@ def _unseen(raw: Json, read: int, written: int) -> int:
     return max(0, (count(raw.get("total_tokens")) or 0) - read - written)
 
 
-def _part(wanted: Any, left: int) -> tuple[int, int]:
+def part(wanted: Any, left: int) -> tuple[int, int]:
     """So much of what is left, and what then remains."""
     taken = min(count(wanted) or 0, left)
     return taken, left - taken

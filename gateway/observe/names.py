@@ -10,6 +10,8 @@ READ = {
     "audio_in": "input",
     "image_in": "input",
     "cached_input": "cached_input",
+    "cached_audio": "cached_input",
+    "cached_image": "cached_input",
     "cache_write": "cache_write",
     "cache_write_1h": "cache_write",
 }

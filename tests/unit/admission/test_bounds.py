@@ -22,6 +22,8 @@ class Rates:
     likely_output_femto: int = 10_000_000_000
     max_output_tokens: int | None = 16_384
     context_tokens: int | None = 128_000
+    per_request: bool = False
+    least_seconds: int = 0
 
     def rate_femto(self, unit: str, /) -> int:
         return self.dearest_input_femto
@@ -29,6 +31,20 @@ class Rates:
 
 def ask(operation: str = "chat", **given_: object) -> Ask:
     return Ask(operation=operation, metered=True, **given_)  # type: ignore[arg-type]
+
+
+def test_what_a_request_itself_costs_is_held_as_well():
+    """Perplexity's fee."""
+    plain, feed = (bound(ask(input_bytes=40), Rates(per_request=fee)) for fee in (False, True))
+    assert feed.most_nanousd - plain.most_nanousd == feed.likely_nanousd - plain.likely_nanousd == 5000
+
+
+def test_sound_is_held_by_its_length():
+    """At the most and likely; not less than is billed at the least."""
+    held = bound(ask("transcription", seconds=100, likely_seconds=20), Rates(max_output_tokens=0))
+    assert (held.likely_nanousd, held.most_nanousd) == (20 * 5000, 100 * 5000)
+    short = bound(ask("transcription", seconds=2, likely_seconds=1), Rates(max_output_tokens=0, least_seconds=10))
+    assert (short.likely_nanousd, short.most_nanousd) == (10 * 5000, 10 * 5000)
 
 
 def test_most_takes_every_byte_as_a_token_and_every_token_as_the_dearest():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pricing.book import REMEMBERED, Book
+from pricing.book import KNOWN_MAKERS, REMEMBERED, Book
 from pricing.price import price
 from pricing.usage import UNITS, Usage
 
@@ -164,11 +164,16 @@ def test_no_estimate_is_free_in_any_unit(provider):
     assert all(estimate.rate_femto(unit) > 0 for unit in UNITS if unit != "requests")
 
 
-@pytest.mark.parametrize("provider", BOOK.providers)
+ORDINARY = {
+    "openai": "gpt-6-astra", "google": "gemini-3.1-pro-preview", "anthropic": "claude-opus-5-5", "xai": "grok-4.7",
+    "groq": "llama-3.3-70b-versatile", "mistral": "mistral-large-latest", "deepseek": "deepseek-v4-pro",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("provider", ORDINARY)
 def test_an_estimate_is_not_below_an_ordinary_model_of_the_family(provider):
     """Gemini's -pro is one; OpenAI's -pro and what speaks or paints is not."""
-    ordinary = {"openai": "gpt-6-astra", "google": "gemini-3.1-pro-preview", "anthropic": "claude-opus-5-5", "xai": "grok-4.7", "groq": "llama-3.3-70b-versatile"}  # fmt: skip
-    tariff, estimate = BOOK.tariff(provider, ordinary[provider], AT), BOOK.dearest(provider, AT)
+    tariff, estimate = BOOK.tariff(provider, ORDINARY[provider], AT), BOOK.dearest(provider, AT)
     (most,) = (rates[-1] for tier, rates in tariff.steps.items() if tier == "")
     assert all(estimate.rate_femto(unit) >= rate for unit, rate in zip(UNITS, most.femto, strict=True))
 
@@ -180,10 +185,10 @@ def test_outliers_do_not_make_the_estimate():
     assert BOOK.dearest("openai", AT).rate_femto("audio_out") < 150 * 10**9
 
 
-def test_a_stranger_is_priced_by_everybodys_dearest():
+def test_a_stranger_is_priced_by_the_dearest_of_the_makers():
     """An upstream that nobody knows may resell anything."""
     everybody = BOOK.dearest("nobody", AT)
-    for provider in BOOK.providers:
+    for provider in KNOWN_MAKERS:
         assert all(everybody.rate_femto(unit) >= BOOK.dearest(provider, AT).rate_femto(unit) for unit in UNITS)
 
 
@@ -193,3 +198,39 @@ def test_near_names_are_for_a_person():
     assert BOOK.near("gpt-4o", "anthropic") == [] or all(
         name.startswith("claude") for name in BOOK.near("gpt-4o", "anthropic")
     )
+
+
+DISCOUNT = {"id": "ours", "provider": "openai", "names": ["gpt-4o*"], "percent": "85", "valid_from": "2026-01-01"}
+
+
+def test_a_discount_takes_percent_of_what_stands_behind_it(tmp_path):
+    """Every tier of every model that it names, from its day on; exact rows of the same file go before it."""
+    own = {"id": "contract", "provider": "openai", "names": ["gpt-4o-mini"], "rates": {"input": "1"}}
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps({"rows": [DISCOUNT, own]}))
+    book = Book.load(path)
+    plain, cheaper = BOOK.tariff("openai", "gpt-4o", AT), book.tariff("openai", "gpt-4o-2024-08-06", AT)
+    assert (cheaper.row, cheaper.rate_femto("input")) == ("openai/gpt-4o*85%", plain.rate_femto("input") * 85 // 100)
+    assert cheaper.rates(0, "batch")[0].femto[0] == plain.rates(0, "batch")[0].femto[0] * 85 // 100
+    assert book.tariff("openai", "gpt-4o-mini", AT).row == "contract"
+    assert book.tariff("openai", "gpt-4o", 1_735_000_000).row == "openai/gpt-4o"
+    assert book.tariff("openai", "gpt-4o-made-up", AT) is None
+    again = Book.unpack(book.packed)
+    assert again.version == book.version != BOOK.version
+    assert again.tariff("openai", "gpt-4o", AT) == book.tariff("openai", "gpt-4o", AT)
+
+
+def test_hours_are_looked_up_by_the_second_and_remembered():
+    """The memory is by day; what it holds is not."""
+    day = 1_794_960_000
+    assert [BOOK.tariff("deepseek", "deepseek-v4-pro", day + hour * 3600).row.partition("#")[2] for hour in (0, 1, 4, 6, 1)] == [
+        "", "01:00-04:00", "", "06:00-10:00", "01:00-04:00",
+    ]  # fmt: skip
+
+
+def test_only_what_is_asked_for_is_made():
+    """Two thousand rows would take a tenth of a second."""
+    book = Book.load()
+    assert all(not shelf._made for shelf in book._shelves)
+    book.prime(["openai"])
+    assert [list(shelf._made) for shelf in book._shelves] == [["openai"]]

@@ -105,3 +105,30 @@ def test_overrides_are_asked_first_and_checked(tmp_path):
     result = run("gpt-4o", "--overrides", str(path))
     assert result.exit_code == 2
     assert "row 1 (ours): provider: a name is needed" in result.stderr
+
+
+def test_any_unit_can_be_priced():
+    """Sound by the second at ten seconds the least, speech by the character, a region, an hour of the day."""
+    assert "$0.000308333" in run("whisper-large-v3", "--provider", "groq", "--unit", "seconds", "3").output
+    assert run("tts-1", "--unit", "characters", "1000").output.startswith("tts-1: $0.015 at openai")
+    assert "@us" in run("claude-opus-5-5", "--input", "10", "--tier", "standard@us").output
+    peak = run("deepseek-v4-pro", "--provider", "deepseek", "--input", "1000000", "--at", "2026-11-18T02:00").output
+    assert peak.startswith("deepseek-v4-pro: $1.32 at deepseek")
+    wrong = run("tts-1", "--unit", "charcters", "5")
+    assert wrong.exit_code == 2
+    assert "did you mean characters?" in wrong.output
+
+
+def test_overrides_can_be_yaml(tmp_path):
+    """As in the guide: dates as YAML has them, a discount beside a row."""
+    (tmp_path / "prices.yaml").write_text(
+        "rows:\n"
+        "  - {id: contract, provider: openai, names: [gpt-4o], percent: '85', valid_from: 2026-01-01}\n"
+        "  - id: ours\n    provider: self-hosted\n    names: [llama]\n    rates: {input: '0.10', output: '0.40'}\n"
+    )
+    found = run("gpt-4o", "--input", "1000000", "--overrides", str(tmp_path / "prices.yaml"))
+    assert found.output.startswith("gpt-4o: $2.125 at openai")
+    assert "openai/gpt-4o*85%" in found.output
+    assert run("llama", "--output", "10", "--overrides", str(tmp_path / "prices.yaml")).output.startswith(
+        "llama: $0.000004"
+    )

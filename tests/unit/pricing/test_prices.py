@@ -10,7 +10,7 @@ from pricing.book import Book, _builtin, _clashes
 from pricing.rows import problems
 
 BOOK = Book.load()
-ROWS = _builtin()
+ROWS = [json.loads(line) for line in _builtin().split("\n")]
 AT = 1795000000  # 2026-11-18
 FILES = sorted((Path(__file__).parents[3] / "pricing" / "data").glob("*.json"))
 

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from pricing.rows import SEARCH_FEMTO, make, problems
-from pricing.usage import UNITS
+from pricing.price import bill, price
+from pricing.rows import SEARCH_FEMTO, make, problems, scaled
+from pricing.usage import UNITS, Usage
 
 ROW = {"id": "acme/one", "provider": "acme", "names": ["One"], "rates": {"input": "2", "output": "8"}}
 FEMTO = 10**9
@@ -23,7 +24,16 @@ def test_a_unit_without_a_rate_costs_what_its_side_costs():
     found = rates({})
     others = ("searches", "seconds", "characters", "images", "requests")
     sides = {unit: found[unit] // FEMTO for unit in found if unit not in others}
-    reads = ("input", "cached_input", "cache_write", "cache_write_1h", "audio_in", "image_in")
+    reads = (
+        "input",
+        "cached_input",
+        "cache_write",
+        "cache_write_1h",
+        "audio_in",
+        "image_in",
+        "cached_audio",
+        "cached_image",
+    )
     assert sides == {unit: 2 if unit in reads else 8 for unit in sides}
     assert found["searches"] == SEARCH_FEMTO
     assert found["requests"] == 0
@@ -102,9 +112,64 @@ def test_a_row_holds_from_midnight_until_before_midnight():
     assert [row.holds(1767225600 + second) for second in (-1, 0, 86399, 86400)] == [False, True, True, False]
 
 
+def test_other_rates_at_other_hours():
+    """From the first minute until before the last one, also around midnight; tiers and marks are the row's own."""
+    hours = [
+        {"from": "16:30", "to": "00:30", "rates": {"input": "9"}},
+        {"from": "23:00", "to": "23:30", "rates": {"output": "7"}},
+    ]
+    tariff = make(ROW | {"rates": {"input": "2", "output": "8"}, "hours": hours}, "v").tariff
+    found = {}
+    for text in ("00:29", "00:30", "16:29", "16:30", "22:59", "23:00", "23:30"):
+        second = int(text[:2]) * 3600 + int(text[3:]) * 60
+        during = tariff.during(second)
+        found[text] = (during.rate_femto("input") // FEMTO, during.rate_femto("output") // FEMTO)
+    assert found == {
+        "00:29": (9, 8), "00:30": (2, 8), "16:29": (2, 8), "16:30": (9, 8), "22:59": (9, 8), "23:00": (2, 7), "23:30": (9, 8)
+    }  # fmt: skip
+    assert tariff.during(0).row.endswith("#16:30-00:30")
+
+
+def test_a_region_is_a_percentage_of_every_rate():
+    """Of each tier; what does not know the region costs what all others cost."""
+    raw = {"rates": {"input": "2"}, "tiers": {"batch": {"rates": {"input": "1"}}}, "regions": {"US": "110"}}
+    tariff = make(ROW | raw, "v").tariff
+    marks = {tier: tariff.rates(0, tier)[1] for tier in ("standard@us", "batch@us", "batch@eu", "@us", "made-up@us")}
+    assert marks == {
+        "standard@us": "@us", "batch@us": "#batch@us", "batch@eu": "#batch", "@us": "@us", "made-up@us": "#unknown-tier@us"
+    }  # fmt: skip
+    assert rates(raw, "batch@us")["input"] == 11 * FEMTO // 10
+    assert rates(raw, "standard@us")["input"] == 22 * FEMTO // 10
+
+
+def test_a_short_sound_costs_what_a_longer_one_does():
+    """Groq's ten seconds; none is none."""
+    tariff = make(ROW | {"rates": {"input": "0", "seconds": "0.36"}, "least_seconds": 10}, "v").tariff
+    assert [price(Usage(seconds=count), tariff).nanousd for count in (0, 1, 10, 11)] == [0, 10**6, 10**6, 1_100_000]
+    assert [line.count for line in bill(Usage(seconds=3), tariff)] == [10]
+
+
+def test_a_request_can_have_a_price_of_its_own():
+    """Once a call, beside its tokens."""
+    tariff = make(ROW | {"rates": {"input": "1", "requests": "0.005"}}, "v").tariff
+    assert price(Usage(input=1000), tariff).nanousd == 10**6 + 5 * 10**6
+    assert sum(line.femto for line in bill(Usage(input=1000), tariff)) == 6 * 10**12
+
+
+def test_a_discount_is_rounded_up_once():
+    """Per rate, to the femto-dollar."""
+    tariff = scaled(make(ROW | {"rates": {"input": "0.000000003", "output": "10"}}, "v").tariff, 8550)
+    assert tariff.rate_femto("input") == 3
+    assert tariff.rate_femto("output") == 8_550_000_000
+    assert tariff.row.endswith("*85.5%")
+
+
 def test_a_right_row_has_no_problem():
     """The documented form passes."""
     assert list(problems(ROW | LONG | {"valid_from": "2026-01-01", "max_output_tokens": 5, "source": "contract"})) == []
+    more = {"hours": [{"from": "00:00", "to": "23:59", "rates": {"output": "1"}}], "regions": {"us": "110.25"}}
+    assert list(problems(ROW | more | {"least_seconds": 10})) == []
+    assert list(problems({"id": "d", "provider": "openai", "names": ["gpt-*"], "percent": "85"})) == []
 
 
 @pytest.mark.parametrize(
@@ -117,6 +182,19 @@ def test_a_right_row_has_no_problem():
         (ROW | {"names": "one"}, "names: a list"),
         (ROW | {"names": ["a*b"]}, "'a*b' is no model name"),
         (ROW | {"rates": None}, "rates: an object"),
+        (ROW | {"hours": [{"from": "1:00", "to": "02:00", "rates": {}}]}, "hours.0: from and to"),
+        (ROW | {"hours": [{"from": "24:00", "to": "02:00", "rates": {}}]}, "hours.0: from and to"),
+        (
+            ROW | {"hours": [{"from": "01:00", "to": "02:00", "rates": {"inpt": "1"}}]},
+            "hours.0.rates.inpt: no such unit",
+        ),
+        (ROW | {"hours": 5}, "hours: a list"),
+        (ROW | {"regions": []}, "regions: an object"),
+        (ROW | {"regions": {"us": 110}}, "regions.us: a percentage in quotes"),
+        (ROW | {"percent": "85"}, "rates: a row with percent takes those"),
+        ({"id": "d", "provider": "x", "names": ["*"], "percent": "0"}, "percent: a percentage in quotes"),
+        ({"id": "d", "provider": "x", "names": ["*"], "percent": "-5"}, "percent: a percentage in quotes"),
+        (ROW | {"least_seconds": 0}, "least_seconds: a number of seconds"),
         (ROW | {"rates": {"output": "1"}}, "rates: one for input is needed"),
         (ROW | {"rates": {"input": 2.5}}, "rates.input: dollars as a decimal number in quotes"),
         (ROW | {"rates": {"input": "-1"}}, "rates.input: '-1' is no decimal number"),
