@@ -57,6 +57,8 @@ class Reading:
     deltas: int = 0
     images: int = 0
     """Images that came without a word on their usage."""
+    searches: int = 0
+    """That the answer shows and its usage does not tell."""
     sound_bytes: int = 0
     """Of an answer that is being spoken."""
     last_input: int = 0

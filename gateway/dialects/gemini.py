@@ -131,6 +131,11 @@ def _read_chunk(chunk: Json, reading: Reading) -> None:
     for answer in answers:
         for part in as_list(as_object(answer.get("content")).get("parts")):
             _add_part(reading, part)
+        queries = as_list(as_object(answer.get("groundingMetadata")).get("webSearchQueries"))
+        if (
+            queries
+        ):  # Gemini 3 bills each query, those before it bill the grounded prompt ("Grounding with Google Search")
+            reading.searches = max(reading.searches, len(queries) if reading.model.startswith("gemini-3") else 1)
     if any(answer.get("finishReason") for answer in answers) or as_object(root.get("promptFeedback")).get(
         "blockReason"
     ):

@@ -71,6 +71,8 @@ class OpenAIResponses(OpenAIVoice):
                 add_text(reading, root.get("delta"))
         elif kind == "response.output_item.added":
             add_text(reading, as_object(root.get("item")).get("name"))
+        elif kind == "response.output_item.done":
+            _note_search(reading, as_object(root.get("item")))
         elif type(response := root.get("response")) is dict:
             self._note(response, reading)
             reading.finished = reading.finished or kind in LAST_EVENTS
@@ -82,6 +84,7 @@ class OpenAIResponses(OpenAIVoice):
         for item in as_list(root.get("output")):
             if type(item) is dict:
                 _add_item(reading, item)
+                _note_search(reading, item)
 
     def _note(self, response: Json, reading: Reading) -> None:
         note_model(reading, response)
@@ -117,6 +120,12 @@ def _beyond(root: Json) -> Beyond:
     beyond.messages(root.get("input"))
     beyond.tools(root.get("tools"), lambda kind: kind not in OWN_TOOLS)
     return beyond
+
+
+def _note_search(reading: Reading, item: Json) -> None:
+    """Web searches are billed by the call (OpenAI, pricing, "Built-in tools"); opening a page that was found is not one."""
+    if item.get("type") == "web_search_call" and as_object(item.get("action")).get("type", "search") == "search":
+        reading.searches += 1
 
 
 def _add_item(reading: Reading, item: Json) -> None:

@@ -33,7 +33,7 @@ def choices_of(document: bytes, reading: Reading) -> list[Any]:
     if type(root) is not dict:
         return []
     note_model(reading, root)
-    usage = root.get("usage")
+    usage = root.get("usage") or as_object(root.get("x_groq")).get("usage")  # Groq's streams have it there
     if type(usage) is dict:
         reading.usage = usage
     answers = root.get("choices")

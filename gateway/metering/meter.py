@@ -84,7 +84,10 @@ def meter_work(dialect: Dialect, work: Work) -> Metered | None:
 
 def _reported(dialect: Dialect, reading: Reading) -> Usage | None:
     """What the provider says, so far: in a stream that was cut, the input is right and the output is only begun."""
-    return None if reading.usage is None else dialect.usage(reading.usage)
+    usage = None if reading.usage is None else dialect.usage(reading.usage)
+    if usage is not None and reading.searches:
+        return replace(usage, searches=usage.searches + reading.searches)
+    return usage
 
 
 def _is_read(reading: Reading) -> bool:

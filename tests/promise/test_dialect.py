@@ -6,6 +6,8 @@ import itertools
 import json
 import zlib
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,14 @@ from gateway.dialects import Dialect, Reading
 from gateway.dialects.addressed import GEMINI
 from gateway.dialects.table import EXACT, OPAQUE, dialect_for
 from gateway.errors import Kind, Refusal
+from gateway.metering.charge import charge
 from gateway.metering.meter import meter
 from gateway.metering.tap import Tap
 from gateway.metering.tokens import Counter
+from pricing.book import Book
 
 CORPUS = Path(__file__).parent.parent / "corpus"
+BOOK = Book.load(CORPUS / "own_prices.json")
 VOCAB = Path(gateway.metering.__file__).parent / "vocab"
 COUNTER = Counter(lambda name: (VOCAB / f"{name}.xz").read_bytes())
 DIALECTS = [*{type(dialect): dialect for dialect in (*EXACT.values(), *OPAQUE.values(), *GEMINI.values())}.values()]
@@ -72,9 +77,40 @@ def facts(reading: Reading) -> tuple[object, ...]:
     )
 
 
+def by_hand(bill: dict[str, Any]) -> tuple[dict[str, int], int]:
+    """Counts by unit and the sum in nano-dollars of a bill's lines (``1200 input x 2.50``: dollars a million), without a word
+    of ``pricing``.
+    """
+    counts: dict[str, int] = {}
+    millionths = Decimal(0)
+    for line in bill["lines"]:
+        count, unit, _, rate = line.split()
+        counts[unit] = int(count)
+        millionths += int(count) * Decimal(rate)
+    return counts, int((millionths * 1000).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+@each_case
+def test_an_answer_costs_what_was_worked_out_by_hand(case: Case) -> None:
+    """From the provider's own documentation, which the case names; to the nano-dollar."""
+    bill = case.expected["bill"]
+    counts, nanousd = by_hand(bill)
+    assert nanousd == bill["nanousd"]
+    assert bill["rates_from"]
+    assert bill["rule_from"]
+    assert {unit: count for unit, count in counts.items() if unit != "requests"} == case.expected["usage"]
+    ask, reading = case.dialect.ask(case.request), read(case, [case.response])
+    metered = meter(
+        case.dialect, ask, reading, case.request, response_bytes=len(case.response), answered=True, counter=COUNTER
+    )
+    at = int(datetime.fromisoformat(bill["at"]).timestamp())
+    cost = charge(BOOK, bill["provider"], metered, ask.model, at)
+    assert (cost.nanousd, cost.unpriced) == (bill["nanousd"], False), cost.rows
+
+
 def test_the_corpus_is_there() -> None:
     """An empty folder would make every other test of it pass."""
-    assert len(CASES) >= 70
+    assert len(CASES) >= 170
     families = {case.name.split("/")[0] for case in CASES}
     assert families >= {"openai_chat", "openai_responses", "anthropic_messages", "gemini_generate"}
 
