@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.dialects import prompts
+from gateway.dialects import pictures, prompts
 from gateway.dialects.beyond import Beyond
 from gateway.dialects.values import (
     Json,
@@ -121,7 +121,8 @@ class AnthropicMessages(AnthropicVoice):
         root, fault = parse(body)
         messages = root.get("messages")
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * len(as_list(messages))
-        return tokens + (TOOLS_TOKENS if root.get("tools") else 0) + MEDIA_TOKENS * prompts.media_parts(messages)
+        tokens += pictures.tokens(messages, prompts.MEDIA_PARTS, MEDIA_TOKENS, pictures.claude_rule)
+        return tokens + (TOOLS_TOKENS if root.get("tools") else 0)
 
 
 def _beyond(root: Json) -> Beyond:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.dialects import prompts
+from gateway.dialects import pictures, prompts
 from gateway.dialects.beyond import TOOLS_MOST_TOKENS, Beyond
 from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, count, name, output_bound, parse
 from gateway.dialects.voices import GeminiVoice
@@ -92,9 +92,9 @@ class GeminiGenerate(GeminiVoice):
         )
 
     def framing(self, body: bytes) -> int:
-        """A flat number for each image, sound or file."""
+        """What each image counts for, a flat number for a sound or file."""
         root, _ = parse(body)
-        return MEDIA_TOKENS * sum(_is_media(part) for part in _parts(root.get("contents")))
+        return sum(_media_tokens(part) for part in _parts(root.get("contents")) if _is_media(part))
 
 
 def _beyond(root: Json) -> Beyond:
@@ -178,6 +178,12 @@ def _either(root: Json, camel: str, snake: str) -> Any:
 def _parts(contents: Any) -> Iterator[Any]:
     for content in contents if type(contents) is list else [contents]:
         yield from as_list(as_object(content).get("parts"))
+
+
+def _media_tokens(part: Any) -> int:
+    data = as_object(_either(as_object(part), "inlineData", "inline_data")).get("data")
+    picture = pictures.read(data[: pictures.LOOKED_AT]) if type(data) is str else None
+    return MEDIA_TOKENS if picture is None else pictures.gemini_rule(picture)
 
 
 def _is_media(part: Any) -> bool:

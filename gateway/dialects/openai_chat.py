@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.dialects import prompts
+from gateway.dialects import pictures, prompts
 from gateway.dialects.beyond import Beyond
 from gateway.dialects.openai_usage import choices_of, split
 from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, name, output_bound, parse
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pricing.usage import Usage
 
 IMAGE_TOKENS = 1105
-"""A large image in high detail (OpenAI, "Images and vision": 2048 x 4096 pixels). The pixels are not looked at."""
+"""A large image in high detail (OpenAI, "Images and vision": 2048 x 4096 pixels), for one whose size is not seen."""
 TOOLS_TOKENS = 12
 """The frame around a list of tools (OpenAI cookbook, "How to count tokens with tiktoken")."""
 
@@ -84,12 +84,13 @@ class OpenAIChat(OpenAIVoice):
         )
 
     def framing(self, body: bytes) -> int:
-        """Four tokens a message and three for the answer, a frame around tools, a flat number for each image or file."""
+        """Four tokens a message and three for the answer, a frame around tools, what each image counts for, a flat number for a file."""
         root, fault = parse(body)
         messages = root.get("messages")
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * len(as_list(messages))
         tools = TOOLS_TOKENS if root.get("tools") or root.get("functions") else 0
-        return tokens + tools + IMAGE_TOKENS * prompts.media_parts(messages)
+        rule = pictures.openai_rule(name(root.get("model")))
+        return tokens + tools + pictures.tokens(messages, prompts.MEDIA_PARTS, IMAGE_TOKENS, rule)
 
 
 def _beyond(root: Json) -> Beyond:

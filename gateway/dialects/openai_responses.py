@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.dialects import prompts
+from gateway.dialects import pictures, prompts
 from gateway.dialects.beyond import Beyond
 from gateway.dialects.openai_usage import split
 from gateway.dialects.values import Json, add_text, as_list, as_object, asked, name, note_model, output_bound, parse
@@ -112,7 +112,9 @@ class OpenAIResponses(OpenAIVoice):
         root, fault = parse(body)
         items = root.get("input")
         tokens = 0 if fault else prompts.PRIMING_TOKENS + prompts.MESSAGE_TOKENS * max(1, len(as_list(items)))
-        return tokens + (TOOLS_TOKENS if root.get("tools") else 0) + IMAGE_TOKENS * prompts.media_parts(items)
+        rule = pictures.openai_rule(name(root.get("model")))
+        tokens += pictures.tokens(items, prompts.MEDIA_PARTS, IMAGE_TOKENS, rule)
+        return tokens + (TOOLS_TOKENS if root.get("tools") else 0)
 
 
 def _beyond(root: Json) -> Beyond:

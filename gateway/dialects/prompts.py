@@ -85,20 +85,6 @@ def _integers(value: Any) -> int:
     return sum(type(item) is int for item in value) if type(value) is list else 0
 
 
-def media_parts(value: Any) -> int:
-    """How many images, files and sounds stand below a JSON value."""
-    found = 0
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if type(item) is list:
-            stack.extend(item)
-        elif type(item) is dict:
-            found += type(item.get("type")) is str and item["type"] in MEDIA_PARTS
-            stack.extend(item.values())
-    return found
-
-
 def together(*sources: Iterable[str]) -> Iterator[str]:
     """The texts of several sources, empty ones left out."""
     for source in sources:

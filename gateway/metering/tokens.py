@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import tiktoken
 
 from gateway.metering.encodings import SHAPES
+from gateway.metering.fast import MIN_CHARS, fast_counter
 from gateway.metering.vocabulary import unpack
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Counter:
         """``vocabulary`` gives the bytes of ``vocab/{encoding}.xz``; who does the reading is not decided here."""
         self._vocabulary = vocabulary
         self._encodings: dict[str, tiktoken.Encoding] = {}
+        self._fast: dict[str, Callable[[str], int] | None] = {}
         self._building = Lock()
 
     def count(self, text: str, encoding: str) -> int:
@@ -49,8 +51,21 @@ class Counter:
             if seen < MAX_CHARS:
                 part = text[: MAX_CHARS - seen]
                 seen += len(part)
-                tokens += sum(_tokens(counter, piece) for piece in _pieces(part))
+                tokens += self._count_long(counter, part) if len(part) >= MIN_CHARS else _tokens(counter, part)
         return tokens if total == seen else -(-tokens * total // seen)
+
+    def _count_long(self, counter: tiktoken.Encoding, text: str) -> int:
+        """By the faster counter if there is one."""
+        name = counter.name
+        if name not in self._fast:
+            self._fast[name] = fast_counter(name, lambda question: _tokens(counter, question))
+        fast = self._fast[name]
+        if fast is not None:
+            try:
+                return fast(text)
+            except Exception:
+                self._fast[name] = None
+        return sum(_tokens(counter, piece) for piece in _pieces(text))
 
     def _encoding(self, name: str) -> tiktoken.Encoding:
         found = self._encodings.get(name)
