@@ -13,7 +13,10 @@ from typing import Any
 
 import click
 
+from gateway.cli.config import config_option, read_config
+from gateway.errors import Failure
 from gateway.loading import load_book
+from gateway.store.archive import Archive
 from pricing.book import Book
 from pricing.money import Cost, format_usd
 from pricing.price import Line, Tariff, bill
@@ -29,7 +32,9 @@ PER = {"searches": (1, "1"), "images": (1, "1"), "requests": (1, "1"), "seconds"
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
+@click.option("--call", "call_id", default="", metavar="ID", help="Explain what this recorded call cost instead.")
+@config_option
 @click.option("--input", "input_", type=click.IntRange(0), default=0, metavar="N", help="Input tokens, all of them.")
 @click.option("--cached", type=click.IntRange(0), default=0, metavar="N", help="How many of them came from a cache.")
 @click.option("--cache-write", type=click.IntRange(0), default=0, metavar="N", help="How many were written to one.")
@@ -46,13 +51,18 @@ PER = {"searches": (1, "1"), "images": (1, "1"), "requests": (1, "1"), "seconds"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def price(
-    model: str, provider: str, at: datetime | None, tier: str, overrides: Path | None, as_json: bool,
-    units: Sequence[tuple[str, int]], **counts: int,
+    model: str | None, call_id: str, config: Path | None, provider: str, at: datetime | None, tier: str,
+    overrides: Path | None, as_json: bool, units: Sequence[tuple[str, int]], **counts: int,
 ) -> None:  # fmt: skip
-    """Price one usage of MODEL and show how.
+    """Price one usage of MODEL and show how, or explain the price of a recorded call (--call, with the --config of its gateway).
 
-    Exit status 1 when the price book does not know the model.
+    Exit status 1 when the price book does not know the model, or the store does not know the call.
     """
+    if call_id:
+        _explain(call_id, config, as_json)
+        return
+    if model is None:
+        raise click.UsageError("a MODEL is needed, or --call ID")
     usage = replace(_usage(**counts), **_units(units))
     book = _book(overrides)
     moment = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
@@ -68,6 +78,45 @@ def price(
     click.echo(f"{model}: ${format_usd(cost.nanousd)} at {seller} on {moment:%Y-%m-%d}\n")
     click.echo(_table(lines, cost))
     click.echo(_notes(tariff, cost, [name for name, _ in sellers[1:]]))
+
+
+def _explain(call_id: str, config: Path | None, as_json: bool) -> None:
+    """A record's usage, line by line, with the book that was in force."""
+    settings, _ = read_config(config)
+    try:
+        with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
+            record = archive.record(call_id)
+            packed = archive.book(str(record["pricebook"])) if record is not None else None
+    except Failure as failure:
+        raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
+    if record is None:
+        raise click.ClickException(f"The store has no call {call_id}.")
+    if not record["usage_source"] or packed is None:
+        why = "Nobody metered it" if not record["usage_source"] else "Its price book was not kept"
+        raise click.ClickException(f"{why}: ${format_usd(record['cost_nanousd'])} ({record['outcome']}).")
+    book, moment = Book.unpack(packed), datetime.fromisoformat(record["started_at"])
+    asked = record.get("priced_as") or record["model_requested"]
+    usage = Usage(**{unit: record["usage"].get(unit, 0) for unit in UNITS})
+    tariff = book.charge(record["provider"], record["model_served"], asked, int(moment.timestamp()))
+    cost, lines = price_usage(usage, tariff, record["service_tier"]), bill(usage, tariff, record["service_tier"])
+    if as_json:
+        document = _document(asked, record["provider"], moment, tariff, cost, lines)
+        click.echo(json.dumps(document | {"call": record}, indent=2))
+        return
+    recorded = format_usd(record["cost_nanousd"])
+    click.echo(
+        f"{call_id}: ${recorded} for {record['model_served'] or asked} at {record['provider']} on {moment:%Y-%m-%d %H:%M}\n"
+    )
+    click.echo(_table(lines, cost))
+    click.echo(_notes(tariff, cost, ()))
+    click.echo(
+        f"usage   {record['usage_source']} ({record['usage_method']})"
+        + (", no price: estimated" if cost.unpriced else "")
+    )
+    if record["price_rows"] != list(cost.rows):
+        click.echo(f"note    charged by {', '.join(record['price_rows'])}, not by this table")
+    if record.get("corrects"):
+        click.echo(f"note    corrects {record['corrects']}, which had cost ${format_usd(record['corrected_nanousd'])}")
 
 
 def _usage(input_: int, cached: int, cache_write: int, output: int, searches: int) -> Usage:

@@ -72,6 +72,10 @@ class Archive:
                 return
             after = page[-1][:2]
 
+    def record(self, call_id: str) -> dict[str, Any] | None:
+        """One of them."""
+        return queries.find(self._connection, call_id)
+
     def corrections(self) -> dict[str, list[dict[str, Any]]]:
         """All records that correct another one, by its call id, in the order in which they were booked."""
         found: dict[str, list[dict[str, Any]]] = {}

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.simulator import Simulator
+from pricing.money import format_usd
 from tests.front_door.conftest import Serve
 from tests.harness.books import CALLS, CHAT, HAIKU, MESSAGES, MINI, TOLD, post
 from tests.harness.gateways import GatewayProcess, config_for, records
@@ -221,3 +222,26 @@ async def test_the_providers_own_figures_are_held_against_ours(
     (row,) = json.loads((await reconcile(1, "--tolerance", "0", "--json")).stdout)
     assert (row["day"], row["model"], row["differs"]) == (day, "gpt-4o-mini", ["output_tokens"])
     assert "a percentage from 0 to 100" in (await reconcile(0, "--tolerance", "many")).stderr
+
+
+async def test_the_price_of_a_call_is_explained(provider: Simulator, serve: Serve, tmp_path: Path) -> None:
+    """Line by line, with the book of its day; what is no metered call says so."""
+    gateway = await serve(provider.url)
+    answer = await ask(gateway.front_port, post(*CALLS["chat"]))
+    call_id = (answer.head.value(b"x-tollgate-call-id") or b"").decode()
+    moderated = await ask(gateway.front_port, post("/v1/moderations", {"input": "x"}, ""))
+    (_, record) = await records(gateway.admin_url, 2)
+
+    async def explain(*options: str) -> Result:
+        arguments = ["price", "--config", str(tmp_path / "tollgate.yaml"), *options]
+        return await asyncio.to_thread(CliRunner().invoke, main, arguments)
+
+    text = (await explain("--call", call_id)).output
+    assert text.startswith(f"{call_id}: ${format_usd(record['cost_nanousd'])} for gpt-4o-mini")
+    assert "usage   provider (usage)" in text
+    document = json.loads((await explain("--call", call_id, "--json")).output)
+    assert (document["cost_nanousd"], document["call"]["call_id"]) == (record["cost_nanousd"], call_id)
+    free = (moderated.head.value(b"x-tollgate-call-id") or b"").decode()
+    assert "Nobody metered it: $0.00" in (await explain("--call", free)).stderr
+    assert "The store has no call nobody." in (await explain("--call", "nobody")).stderr
+    assert "a MODEL is needed" in (await explain()).stderr
