@@ -151,7 +151,7 @@ class Metering:
     compare_every: int = key(
         100,
         whole(0, 10**9),
-        "Of so many calls that their provider metered one is counted as well, to see drift; 0 = none.",
+        "Of so many calls that their provider metered one is counted too, to see drift; 0 = none.",
     )
     unpriced: str = key("estimate", one_of("estimate", "refuse"), "No price: charge the family's dearest, or refuse.")
 

@@ -38,6 +38,10 @@ class Counter:
         self._fast: dict[str, Callable[[str], int] | None] = {}
         self._building = Lock()
 
+    def is_ready(self, encoding: str) -> bool:
+        """Whether it was built: somebody had to count in it."""
+        return encoding in self._encodings
+
     def count(self, text: str, encoding: str) -> int:
         """Tokens of one text; text that looks like a special token is plain text."""
         return self.count_all((text,), encoding)
