@@ -295,12 +295,22 @@ class _Reader:
             if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
+        self._check_prices(settings.pricing.overrides)
         admin = settings.admin
         if not _is_loopback(admin.host) and not admin.token and not self._is_faulty("admin"):
             self._problem(self._place("admin.host"), "off loopback the admin listener needs admin.token")
         if admin.port and admin.port == settings.front.port:
             place = self._place("admin.port" if "admin.port" in self._lines else "front.port")
             self._problem(place, "both listeners have the same port")
+
+    def _check_prices(self, overrides: str) -> None:
+        if not overrides or self._is_faulty("pricing.overrides"):
+            return
+        try:
+            load_book(overrides)
+        except (OSError, ValueError) as error:
+            for fault in str(error).split("\n")[:MAX_PROBLEMS]:
+                self._problem(self._place("pricing.overrides"), _printable(fault, 300))
 
     def _place(self, path: str) -> _At:
         return _At(path, self._lines.get(path, 1))
@@ -358,9 +368,9 @@ def _yaml_fault(error: Exception, text: str) -> tuple[int, str]:
     return 1, f"is not YAML: {'it nests too deep' if isinstance(error, RecursionError) else 'a number is too large'}"
 
 
-def _printable(text: str) -> str:
+def _printable(text: str, most: int = 80) -> str:
     """Text for a message: one line, bounded, nothing that a terminal would obey."""
-    return "".join(char if char.isprintable() else "?" for char in text[:80])
+    return "".join(char if char.isprintable() else "?" for char in text[:most])
 
 
 def _is_loopback(host: str) -> bool:

@@ -379,3 +379,25 @@ def test_a_damaged_file_gives_settings_or_problems(path, data):
     end = data.draw(st.integers(start, len(FULL)))
     path.write_text(FULL[:start] + data.draw(st.text(alphabet="{}[]:,&*a0 \n-", max_size=5)) + FULL[end:])
     outcome(path)
+
+
+def test_a_price_file_is_checked_with_the_config(tmp_path):
+    """A gateway must not start, or change over, on prices that are wrong; each fault is told, at the key that names the file."""
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(
+        "rows:\n  - {id: d, provider: openai, names: [x], percent: 85}\n  - {id: e, names: [x], rates: {input: '1'}}\n"
+    )
+    config = tmp_path / "tollgate.yaml"
+    config.write_text(f"pricing:\n  overrides: {prices}\n")
+    with pytest.raises(Problems) as problems:
+        load(config, {})
+    start = f"{config.name}:2: pricing.overrides: row "
+    assert [line.partition(start)[2][:20] for line in problems.value.found] == [
+        "1 (d): percent: a pe",
+        "2 (e): provider: a n",
+    ]
+    prices.write_text("rows: []\n")
+    load(config, {})
+    prices.write_text("no rows")
+    with pytest.raises(Problems, match="not a price file"):
+        load(config, {})
