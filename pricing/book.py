@@ -67,7 +67,7 @@ class _Shelf:
         return found
 
     def find(self, provider: str, model: str, at: int, *, resold: bool) -> Row | None:
-        """By name; else by the longest prefix."""
+        """By name; else by the longest prefix. ``*`` alone is everybody's only in a row with ``percent``: see ``declared``."""
         tried = list(candidates(provider, model, resold=resold))
         for owner, name in tried:
             for row in self.of(owner).exact.get(name, ()):
@@ -75,9 +75,14 @@ class _Shelf:
                     return row
         for owner, name in tried:
             for prefix, row in self.of(owner).prefixes:
-                if name.startswith(prefix) and row.holds(at):
+                if name.startswith(prefix) and row.holds(at) and (prefix or row.percent):
                     return row
         return None
+
+    def declared(self, provider: str, at: int) -> Row | None:
+        """What a provider's unknown models cost: a row for ``*``."""
+        rows = (row for owner in owners(provider) for prefix, row in self.of(owner).prefixes if not prefix)
+        return next((row for row in rows if row.holds(at) and not row.percent), None)
 
 
 class _Rows:
@@ -190,6 +195,9 @@ class Book:
                 break
             if row is not None:
                 percent = row.percent
+        if tariff is None:
+            declared = (shelf.declared(provider, day * DAY) for shelf in self._shelves)
+            tariff = next((row.tariff for row in declared if row is not None), None)
         if len(self._found) >= REMEMBERED:
             self._found.clear()
         self._found[key] = tariff

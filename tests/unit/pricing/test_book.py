@@ -234,3 +234,18 @@ def test_only_what_is_asked_for_is_made():
     assert all(not shelf._made for shelf in book._shelves)
     book.prime(["openai"])
     assert [list(shelf._made) for shelf in book._shelves] == [["openai"]]
+
+
+def test_what_unknown_models_cost_can_be_declared(tmp_path):
+    """A row for ``*`` stands in for what no other row knows, and for nothing else; with ``percent`` it is for all."""
+    rows = [
+        {"id": "unknown", "provider": "openai", "names": ["*"], "rates": {"input": "7", "output": "9"}},
+        {"id": "less", "provider": "anthropic", "names": ["*"], "percent": "90"},
+    ]
+    (tmp_path / "prices.json").write_text(json.dumps({"rows": rows}))
+    book = Book.load(tmp_path / "prices.json")
+    assert book.charge("openai", "", "never-heard-of", AT).row == "unknown"
+    assert book.charge("openai", "", "gpt-4o", AT).row == "openai/gpt-4o"
+    assert book.charge("mistral", "", "never-heard-of", AT).unpriced
+    assert book.charge("anthropic", "", "claude-haiku-4-5", AT).row == "anthropic/claude-haiku-4-5*90%"
+    assert book.charge("anthropic", "", "never-heard-of", AT).unpriced
