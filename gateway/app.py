@@ -29,7 +29,7 @@ from gateway.metering.tokens import Counter
 from gateway.observe import FanOut, Sink, logs
 from gateway.observe.metrics import Metrics
 from gateway.reload import Reloader
-from gateway.settings import Settings
+from gateway.settings import WEEK_STARTS, Settings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.settle import Settler
 from gateway.snapshot import Snapshot
@@ -212,7 +212,15 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         },
         ledger=Ledger(
             [
-                Budget(budget_name(each), each.scope, each.limit_nanousd, each.window, each.mode, each.timezone)
+                Budget(
+                    budget_name(each),
+                    each.scope,
+                    each.limit_nanousd,
+                    each.window,
+                    each.mode,
+                    each.timezone,
+                    WEEK_STARTS[each.week_start],
+                )
                 for each in settings.budgets
             ]
         ),

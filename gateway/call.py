@@ -93,6 +93,8 @@ class Caller:
     trace_id: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     key_name: str = ""
+    limits: tuple[tuple[int, str, str], ...] = ()
+    """What it wishes itself: (nano-dollars, window or ``call``, kind of scope)."""
 
 
 @value

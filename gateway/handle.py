@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 from gateway.admission.bounds import bound
 from gateway.admission.identity import identify
+from gateway.admission.scopes import Facts
 from gateway.call import Ask, Call, Caller, Ending, Headers, Request
 from gateway.dialects.stream_usage import with_usage
 from gateway.dialects.table import dialect_for, upgraded
 from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
 from gateway.settle import Finished, Settler
+from gateway.store.words import refusal as no_room
 from gateway.watch import Watch, identity_headers
 from gateway.wire.attempts import Sent, send
 from gateway.wire.websocket import relay_upgrade
@@ -130,14 +132,19 @@ class Handle:
         request, ask, snapshot = call.request, call.ask, watch.snapshot
         if request is None or ask is None or not may_spend or ask.operation in FREE:
             return ()
+        facts = Facts(model=ask.model, provider=request.provider, upstream=request.upstream)
         if not ask.metered:
-            claims = snapshot.ledger.claims(caller, call.started_at, 0, 0)
+            claims = snapshot.ledger.claims(caller, call.started_at, 0, 0, facts)
         else:
             tariff = snapshot.tariff(request.provider, request.priced_as or ask.model, call.started_at)
             if tariff.unpriced and snapshot.refuse_unpriced:
                 return _unpriced(ask.model)
             amounts = bound(ask, tariff)
-            claims = snapshot.ledger.claims(caller, call.started_at, amounts.likely_nanousd, amounts.most_nanousd)
+            likely, most = amounts.likely_nanousd, amounts.most_nanousd
+            over = snapshot.ledger.over_ceiling(caller, likely, most, facts)
+            if over is not None:
+                return no_room(Kind.BUDGET_EXCEEDED, over[0], over[1], 0, 0)
+            claims = snapshot.ledger.claims(caller, call.started_at, likely, most, facts)
             if not amounts.most_nanousd:
                 claims = tuple([replace(claim, limit_nanousd=None) for claim in claims])  # free: counted, not limited
         if ask.fault and any(claim.limit_nanousd is not None for claim in claims):

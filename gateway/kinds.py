@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.admission.scopes import parse_scope
 from pricing.money import format_usd, parse_usd
 
 LARGEST_LIMIT_NANOUSD = 9_000_000 * 10**9
@@ -194,11 +195,10 @@ def _read_path(kind: Kind, text: str) -> str:
 
 
 def _read_scope(kind: Kind, text: str) -> str:
-    scope, _, name = read_text(kind, text).partition(":")
-    if text != "global" and (scope not in ("team", "user") or not name or name != name.strip()):
-        raise Wrong("must be global, team:NAME, team:*, user:NAME or user:*")
-    if "*" in name and name != "*":
-        raise Wrong("takes * alone, not as a part of a name")
+    try:
+        parse_scope(read_text(kind, text))
+    except ValueError as error:
+        raise Wrong(str(error)) from None
     return text
 
 

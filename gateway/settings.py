@@ -36,6 +36,7 @@ from gateway.kinds import (
     whole,
 )
 
+WEEK_STARTS = {"monday": 0, "saturday": 5, "sunday": 6}
 CALLER_LABELS = ("team", "agent", "call_type")
 
 
@@ -125,13 +126,18 @@ class Route:
 class Budget:
     """A limit on what a scope may spend in a window."""
 
-    scope: str = key("", SCOPE, "global, team:NAME, team:* (every team its own), user:NAME or user:*.", required=True)
+    scope: str = key(
+        "", SCOPE, "global, call, request, KIND:NAME or KIND:* (each its own); several joined by +.", required=True
+    )
     limit_nanousd: int = key(0, MONEY, "Dollars, as a decimal number.", yaml="limit_usd", required=True)
     window: str = key("day", one_of("hour", "day", "week", "month", "total"), "After which it starts again.")
     mode: str = key(
-        "hard", one_of("hard", "strict"), "hard sets aside what a call likely costs, strict the most it can."
+        "hard",
+        one_of("hard", "strict", "soft", "shadow"),
+        "hard sets aside what a call likely costs, strict the most it can; soft looks at what was spent, shadow only counts.",
     )
     timezone: str = key("UTC", ZONE, "IANA time zone of the calendar.")
+    week_start: str = key("monday", one_of(*WEEK_STARTS), "The first day of its weeks.")
     name: str = key("", TEXT, "Its name in errors and metrics. Default: scope/window.")
 
 

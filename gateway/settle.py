@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.accounts import account_of
+from gateway.admission.scopes import Facts
 from gateway.call import Call, Metered, Receipt, Record
 from gateway.dialects.table import by_operation
 from gateway.errors import Failure, Kind
@@ -159,7 +160,8 @@ class Settler:
         if original is not None:
             record = correction(original, record)
         else:
-            claims = snapshot.ledger.claims(call.caller, call.started_at, 0, 0)
+            facts = Facts(model=work.model, provider=record.provider, upstream=record.upstream)
+            claims = snapshot.ledger.claims(call.caller, call.started_at, 0, 0, facts)
             record = replace(record, accounts=tuple(str(claim.account) for claim in claims))
         accounts = tuple(account_of(each) for each in record.accounts)
         settlement = Settlement(

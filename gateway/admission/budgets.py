@@ -1,12 +1,13 @@
-"""Which claims does a call make? Caller + bounds + the moment -> claims, most specific first.
+"""Which claims does a call make? Its facts + bounds + the moment -> claims, most specific first.
 
 Owns the rules by which budgets apply; knows no store, no price and no clock. Laws:
 
-- ``team:NAME`` replaces ``team:*`` of the same window for that team (the same for users), so an exception can also be
-  larger than the rule. A ``shadow`` budget replaces nothing: to try a limit out must not switch another one off.
+- ``team:NAME`` replaces ``team:*`` of the same window for that team (the same for every kind and combination), so an exception
+  can also be larger than the rule. A ``shadow`` budget replaces nothing: to try a limit out must not switch another one off.
 - Leaving the header out is no way around: a caller without a name counts as ``-`` under ``team:*`` and ``user:*``.
 - One account is claimed once: budgets on the same scope and window merge to the largest amount and the lowest limit.
 - A claim is never below one nano-dollar, so that an exhausted budget also refuses what cannot be priced.
+- What the caller itself asks for (``x-tollgate-budget``) is one more budget on its own scope: it only tightens.
 - Spend by team is always counted, one account per team and UTC day, whether or not somebody limits it.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
+from gateway.admission.scopes import Facts, Scope, parse_scope, specificity
 from gateway.admission.windows import Calendar
 from gateway.call import Caller
 
@@ -24,7 +26,8 @@ WINDOWS = ("hour", "day", "week", "month", "total")
 MAX_LIMIT_NANOUSD = 1 << 53
 """9 million dollars an account: the largest integer that every store counts exactly (Lua's numbers are doubles)."""
 REMEMBERED_CALLERS = 4096
-NOBODY = "-"
+WISH = "x-tollgate-budget"
+"""The name of a budget that the caller asked for."""
 
 MODES = ("shadow", "soft", "hard", "strict")
 """From the one that stands back for all others to the one that sets aside the most."""
@@ -32,7 +35,7 @@ MODES = ("shadow", "soft", "hard", "strict")
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One line of ``budgets:``. ``scope`` is global, team:NAME, team:*, user:NAME or user:*.
+    """One line of ``budgets:``. ``scope`` is as ``scopes`` reads it; ``week_start`` is 0 for Monday.
 
     ``strict`` sets aside what the call can cost at the most, ``hard`` what it will likely cost, ``soft`` one nano-dollar
     (it looks only at what has been spent); ``shadow`` counts and refuses nothing. ValueError for what no budget can be.
@@ -44,11 +47,10 @@ class Budget:
     window: str
     mode: str = "hard"
     timezone: str = "UTC"
+    week_start: int = 0
 
     def __post_init__(self) -> None:
-        kind, colon, name = self.scope.partition(":")
-        if self.scope != "global" and not (kind in ("team", "user") and colon and name):
-            raise ValueError(f"not a scope: {self.scope!r}")
+        parse_scope(self.scope)
         if self.window not in WINDOWS:
             raise ValueError(f"not a window: {self.window!r}")
         if self.mode not in MODES:
@@ -72,10 +74,15 @@ class _Row:
         self.account = Account(scope, "")
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What makes it one account with another: scope, window, zone."""
+    def key(self) -> tuple[str, str, str, int]:
+        """What makes it one account with another: scope, window, zone, the first day of its week."""
         window = self.calendar.window
-        return (self.scope, window, self.calendar.zone.key if window != "total" else "")
+        zone = self.calendar.zone.key if window != "total" else ""
+        return (self.scope, window, zone, self.calendar.week_start if window == "week" else 0)
+
+    def copy(self) -> _Row:
+        """One that can be tightened."""
+        return _Row(self.scope, self.calendar, self.mode, self.limit, self.budget)
 
     def claim(self, now: float, likely_nanousd: int, most_nanousd: int) -> Claim:
         """The claim of one call."""
@@ -94,83 +101,137 @@ class _Row:
             self.limit, self.budget = other.limit, other.budget
 
 
+_Rows = dict[tuple[str, str, str, int], _Row]
+
+
 class Ledger:
     """Budgets, compiled: the rows of a caller are put together once, and a call only fills in amounts."""
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
         self.budgets = tuple(budgets)
-        self._named = [budget for budget in budgets if not budget.scope.endswith(":*")]
-        self._general = [budget for budget in budgets if budget.scope.endswith(":*")]
-        self._calendars: dict[tuple[str, str], Calendar] = {}
+        scoped = [(parse_scope(budget.scope), budget) for budget in budgets]
+        self._ceilings = [each for each in scoped if "call" in each[0].kinds]
+        self._requests = [each for each in scoped if "request" in each[0].kinds and "call" not in each[0].kinds]
+        self._others = [each for each in scoped if not each[0].kinds & {"call", "request"}]
+        self._kinds = sorted({kind for scope, _ in self._others for kind in scope.kinds} - {"global", "team", "user"})
+        self._calendars: dict[tuple[str, str, int], Calendar] = {}
         for budget in budgets:
-            self._calendar(budget.window, budget.timezone)
-        self._calendar("day", "UTC")
-        self._rows: dict[tuple[str, str], tuple[_Row, ...]] = {}
+            self._calendar(budget.window, budget.timezone, budget.week_start)
+        for window in WINDOWS:
+            self._calendar(window, "UTC", 0)
+        self._rows: dict[tuple[object, ...], tuple[_Row, ...]] = {}
 
-    def claims(self, caller: Caller, now: float, likely_nanousd: int, most_nanousd: int) -> tuple[Claim, ...]:
-        """The claims of one call at ``now`` (Unix seconds): users before teams before global, short windows first."""
-        key = (caller.team, caller.user)
+    def claims(
+        self, caller: Caller, now: float, likely_nanousd: int, most_nanousd: int, facts: Facts | None = None
+    ) -> tuple[Claim, ...]:
+        """The claims of one call at ``now`` (Unix seconds): users before teams before global, short windows first. ``facts``
+        beyond the caller's own: model, provider, upstream.
+        """
+        key: tuple[object, ...] = (caller.team, caller.user)
+        if self._kinds or self._requests:
+            facts = _facts(caller, facts)
+            key += tuple([getattr(facts, "tags" if kind == "tag" else kind) for kind in self._kinds])
         rows = self._rows.get(key)
         if rows is None:
             if len(self._rows) >= REMEMBERED_CALLERS:
                 self._rows.clear()  # callers are named by headers: forgetting all costs 20 us each, keeping all the memory
-            rows = self._rows[key] = self._compile(caller)
-        return tuple([row.claim(now, likely_nanousd, most_nanousd) for row in rows])
+            rows = self._rows[key] = self._compile(_facts(caller, facts))
+        every = self._with_more(rows, caller, _facts(caller, facts)) if self._requests or caller.limits else rows
+        return tuple([row.claim(now, likely_nanousd, most_nanousd) for row in every])
+
+    def over_ceiling(
+        self, caller: Caller, likely_nanousd: int, most_nanousd: int, facts: Facts | None = None
+    ) -> tuple[Claim, int] | None:
+        """The ceiling of a single call that this one would not keep, and what it needs; None when there is none."""
+        if not self._ceilings and not caller.limits:
+            return None
+        facts = _facts(caller, facts)
+        met = [(budget.limit_nanousd, budget.mode, budget.name) for scope, budget in self._ceilings if scope.of(facts)]
+        met += [(limit, "hard", WISH) for limit, window, _ in caller.limits if window == "call"]
+        for limit, mode, name in sorted(met):
+            needed = most_nanousd if mode == "strict" else likely_nanousd
+            if mode in ("strict", "hard") and needed > limit:
+                return Claim(Account("call", "call"), needed, limit, name, "call"), needed
+        return None
 
     def limits(self, now: float) -> list[Claim]:
         """What is limited at ``now``: the accounts of named budgets, and those of the callers seen since the start that
         wildcards limit. Claims of nothing, in no order.
         """
-        rows: dict[tuple[str, str, str], _Row] = {}
-        for budget in self._named:
-            if budget.mode != "shadow":
-                _add(rows, self._row_of(budget))
+        rows: _Rows = {}
+        for scope, budget in self._others:
+            if budget.mode != "shadow" and not scope.is_general:
+                row = self._row("+".join(_written(scope)), budget)
+                rows[row.key] = row
         for known in self._rows.values():
             rows.update((row.key, row) for row in known if row.limit is not None)
         return [row.claim(now, 0, 0) for row in rows.values()]
 
-    def _row_of(self, budget: Budget) -> _Row:
-        calendar = self._calendar(budget.window, budget.timezone)
-        return _Row(budget.scope, calendar, budget.mode, budget.limit_nanousd, budget.name)
+    def _row(self, scope: str, budget: Budget) -> _Row:
+        limit = budget.limit_nanousd if budget.mode != "shadow" else None
+        calendar = self._calendar(budget.window, budget.timezone, budget.week_start)
+        return _Row(scope, calendar, budget.mode, limit, budget.name)
 
-    def _compile(self, caller: Caller) -> tuple[_Row, ...]:
-        rows: dict[tuple[str, str, str], _Row] = {}
-        found = [*self._scoped("user", caller.user), *self._scoped("team", caller.team)]
-        found += [("global", budget) for budget in self._named if budget.scope == "global"]
-        for scope, budget in found:
-            limit = budget.limit_nanousd if budget.mode != "shadow" else None
-            calendar = self._calendar(budget.window, budget.timezone)
-            _add(rows, _Row(scope, calendar, budget.mode, limit, budget.name))
-        _add(rows, _Row(f"team:{caller.team or NOBODY}", self._calendar("day", "UTC"), "shadow", None, ""))
+    def _compile(self, facts: Facts) -> tuple[_Row, ...]:
+        """The rows of a caller, without those of its request and its own wishes."""
+        found = [(text, scope, budget) for scope, budget in self._others if (text := scope.of(facts)) is not None]
+        named = {(text, each.window) for text, scope, each in found if not scope.is_general and each.mode != "shadow"}
+        rows: _Rows = {}
+        for text, scope, budget in found:
+            if not (scope.is_general and budget.mode != "shadow" and (text, budget.window) in named):
+                _add(rows, self._row(text, budget))
+        _add(rows, _Row(_team(facts.team), self._calendar("day", "UTC", 0), "shadow", None, ""))
         return tuple(sorted(rows.values(), key=_specificity))
 
-    def _scoped(self, kind: str, name: str) -> list[tuple[str, Budget]]:
-        """The budgets of one team or user, with the scope that they are booked under."""
-        scope = f"{kind}:{name or NOBODY}"
-        named = [budget for budget in self._named if budget.scope == scope]
-        replaced = {budget.window for budget in named if budget.mode != "shadow"}
-        general = [
-            budget
-            for budget in self._general
-            if budget.scope.startswith(kind) and (budget.mode == "shadow" or budget.window not in replaced)
-        ]
-        return [(scope, budget) for budget in (*named, *general)]
+    def _with_more(self, rows: Sequence[_Row], caller: Caller, facts: Facts) -> Sequence[_Row]:
+        """What holds for this request alone, and what the caller wishes."""
+        every: _Rows = {row.key: row.copy() for row in rows}
+        for scope, budget in self._requests:
+            text = scope.of(facts)
+            if text is not None:
+                _add(every, self._row(text, budget))
+        for limit, window, kind in caller.limits:
+            if window != "call":
+                scope_of_caller = parse_scope(f"{kind}:*").of(facts) or ""
+                _add(every, _Row(scope_of_caller, self._calendar(window, "UTC", 0), "hard", limit, WISH))
+        return sorted(every.values(), key=_specificity)
 
-    def _calendar(self, window: str, timezone: str) -> Calendar:
+    def _calendar(self, window: str, timezone: str, week_start: int) -> Calendar:
         """One calendar per window and zone. Zones are read here while the ledger is built, not while calls are served."""
-        key = (window, timezone)
+        key = (window, timezone, week_start)
         calendar = self._calendars.get(key)
         if calendar is None:
-            calendar = self._calendars[key] = Calendar(window, ZoneInfo(timezone))
+            calendar = self._calendars[key] = Calendar(window, ZoneInfo(timezone), week_start)
         return calendar
 
 
-def _add(rows: dict[tuple[str, str, str], _Row], row: _Row) -> None:
+def _facts(caller: Caller, facts: Facts | None) -> Facts:
+    """The caller's, with what is known of the call's way."""
+    way = facts or Facts()
+    return way._replace(
+        team=caller.team, user=caller.user, agent=caller.agent, key=caller.key_name, tags=caller.tags,
+        request=caller.correlation_id,
+    )  # fmt: skip
+
+
+def _team(name: str) -> str:
+    return parse_scope("team:*").of(Facts(team=name)) or ""
+
+
+def _written(scope: Scope) -> list[str]:
+    """The parts of a scope that stands for one account, as they stand in its name."""
+    facts = Facts(
+        **{part.kind: part.name for part in scope.parts if part.kind not in ("global", "tag", "model")},
+        tags=tuple((part.tag, part.name) for part in scope.parts if part.kind == "tag"),
+    )
+    return [f"model:{part.name}" if part.kind == "model" else part.of(facts) or "" for part in scope.parts]
+
+
+def _add(rows: _Rows, row: _Row) -> None:
     present = rows.setdefault(row.key, row)
     if present is not row:
         present.merge(row)
 
 
 def _specificity(row: _Row) -> tuple[int, int]:
-    kind = row.scope.partition(":")[0]
-    return ("user", "team", "global").index(kind), WINDOWS.index(row.calendar.window)
+    return specificity(row.scope), WINDOWS.index(row.calendar.window)

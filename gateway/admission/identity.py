@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from gateway.call import Caller, Headers
 from gateway.errors import Kind, Refusal
+from pricing.money import parse_usd
 
 MAX_CHARS = 128
 MAX_TAGS = 16
@@ -24,12 +25,15 @@ NAMES = {
 }
 FIELDS = {header.encode(): field for field, header in NAMES.items()} | {
     b"x-tollgate-tags": "tags",
+    b"x-tollgate-budget": "budget",
     b"x-correlation-id": "correlation_id",
     b"x-request-id": "request_id",
     b"traceparent": "traceparent",
 }
 """By lower-case name (RFC 9110 5.1: names do not depend on case)."""
 _PLAIN = re.compile(rb"[!-~](?:[ -~]{0,126}[!-~])?")
+_LIMIT = re.compile(rb"([0-9]{1,7}(?:\.[0-9]{1,9})?)/(call|hour|day|week|month|total)(?:/(user|team|agent))?")
+MAX_LIMITS = 8
 _ID = re.compile(rb"[!-~]{1,128}")
 _TAG_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
@@ -63,10 +67,18 @@ def identify(headers: Headers, new_id: str) -> Caller | Refusal:
                 values[field] = _only(found[field])
         header = "x-tollgate-tags"
         tags = _tags(found["tags"]) if "tags" in found else ()
+        header = "x-tollgate-budget"
+        limits = _limits(found["budget"], values) if "budget" in found else ()
     except _UnusableError as fault:
         return Refusal(Kind.MALFORMED_HEADER, f"The header {header} {fault}.")
     trace_id = _trace_id(found["traceparent"]) if "traceparent" in found else ""
-    return Caller(**values, tags=tags, trace_id=trace_id, correlation_id=_correlation_id(found) or trace_id or new_id)
+    return Caller(
+        **values,
+        tags=tags,
+        trace_id=trace_id,
+        correlation_id=_correlation_id(found) or trace_id or new_id,
+        limits=limits,
+    )
 
 
 def _only(values: list[bytes]) -> str:
@@ -110,6 +122,20 @@ def _tags(values: list[bytes]) -> tuple[tuple[str, str], ...]:
             raise _UnusableError(f"has more than {MAX_TAGS} tags")
         tags[key] = _clean(value)
     return tuple(tags.items())
+
+
+def _limits(values: list[bytes], names: dict[str, str]) -> tuple[tuple[int, str, str], ...]:
+    """``2.50/day``, ``0.10/call``, ``20/month/user``, several in a list; without a scope the user's if there is one, else the
+    team's.
+    """
+    found: list[tuple[int, str, str]] = []
+    for part in b",".join(values).split(b","):
+        match = _LIMIT.fullmatch(part.strip(b" \t"))
+        if match is None or len(found) == MAX_LIMITS:
+            raise _UnusableError("is not a list of limits like 2.50/day or 20/month/user")
+        amount, window, kind = (each.decode() if each is not None else "" for each in match.groups())
+        found.append((parse_usd(amount), window, kind or ("user" if names.get("user") else "team")))
+    return tuple(found)
 
 
 def _correlation_id(found: dict[str, list[bytes]]) -> str:

@@ -25,8 +25,8 @@ class Window(NamedTuple):
     end: int
 
 
-def window_at(window: str, zone: ZoneInfo, now: float) -> Window:
-    """The window of this kind in which ``now`` (Unix seconds) lies. ValueError for an unknown kind."""
+def window_at(window: str, zone: ZoneInfo, now: float, week_start: int = 0) -> Window:
+    """The window of this kind (weeks from ``week_start``, 0 = Monday) in which ``now`` (Unix seconds) lies. ValueError for an unknown kind."""
     if window == "total":
         return Window("total", 0, NEVER)
     if window == "hour":
@@ -35,33 +35,39 @@ def window_at(window: str, zone: ZoneInfo, now: float) -> Window:
     tomorrow = day + timedelta(days=1)
     if _begin(tomorrow, zone) <= now:  # clocks went back over midnight: a day that has begun does not end again
         day = tomorrow
-    first, last, label = _span(window, day)
+    first, last, label = _span(window, day, week_start)
     return Window(f"{window}:{label}{_suffix(zone)}", _begin(first, zone), _begin(last, zone))
 
 
 class Calendar:
     """``window_at`` for one kind and zone, remembered: nearly every call lies in the window of the one before it."""
 
-    __slots__ = ("_latest", "window", "zone")
+    __slots__ = ("_latest", "week_start", "window", "zone")
 
-    def __init__(self, window: str, zone: ZoneInfo) -> None:
+    def __init__(self, window: str, zone: ZoneInfo, week_start: int = 0) -> None:
         self.window = window
         self.zone = zone
-        self._latest = window_at(window, zone, 0.0)
+        self.week_start = week_start
+        self._latest = window_at(window, zone, 0.0, week_start)
 
     def at(self, now: float) -> Window:
         """The window in which ``now`` (Unix seconds) lies."""
         latest = self._latest
         if latest.start <= now < latest.end:
             return latest
-        self._latest = latest = window_at(self.window, self.zone, now)
+        self._latest = latest = window_at(self.window, self.zone, now, self.week_start)
         return latest
 
 
-def _span(window: str, day: date) -> tuple[date, date, str]:
-    """First day, first day after, and label. Weeks are those of ISO 8601: from Monday, numbered by their Thursday."""
+def _span(window: str, day: date, week_start: int) -> tuple[date, date, str]:
+    """First day, first day after, and label. Weeks from Monday are those of ISO 8601, numbered by their Thursday; others are
+    named by their first day.
+    """
     if window == "day":
         return day, day + timedelta(days=1), day.isoformat()
+    if window == "week" and week_start:
+        first = day - timedelta(days=(day.weekday() - week_start) % 7)
+        return first, first + timedelta(days=7), first.isoformat()
     if window == "week":
         year, week, weekday = day.isocalendar()
         monday = day - timedelta(days=weekday - 1)

@@ -168,7 +168,7 @@ observability: {metrics: {labels: []}}
     assert read.store.durability == "full"
     assert read.routes == (Route(Match(model="gpt-*"), ("openai",)),)
     assert read.budgets == (
-        Budget("team:a", 2_500_000_000, "month", "strict", "Europe/Berlin", "a"),
+        Budget("team:a", 2_500_000_000, "month", "strict", "Europe/Berlin", name="a"),
         Budget("team:a", 100_000_000),
     )
     assert read.observability.metrics == Metrics(labels=())

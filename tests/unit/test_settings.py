@@ -224,14 +224,47 @@ def test_a_misspelt_choice_gets_the_nearest_word():
 
 
 @pytest.mark.parametrize(
-    "scope", ["global", "team:*", "user:*", "team:search", "user:a@b.c", "team:Équipe 1", "team:-"]
+    "scope",
+    [
+        "global",
+        "team:*",
+        "user:*",
+        "team:search",
+        "user:a@b.c",
+        "team:Équipe 1",
+        "team:-",
+        "call",
+        "request",
+        "model:gpt-5*",
+        "tag:project",
+        "tag:project=a",
+        "team:*+model:gpt-5*+agent:x",
+        "team:a+b",
+    ],
 )
 def test_scopes_are_taken_as_they_are(scope):
     """Letters of any script: callers may be called so."""
     assert read(SCOPE, scope) == scope
 
 
-@pytest.mark.parametrize("scope", ["", "all", "team", "team:", "team: a", "team:a ", "agent:x", "global:x", "Team:a"])
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "",
+        "all",
+        "team",
+        "team:",
+        "team: a",
+        "team:a ",
+        "agnt:x",
+        "global:x",
+        "Team:a",
+        "call:x",
+        "tag:",
+        "tag:=x",
+        "request+global",
+    ],
+)
 def test_what_is_no_scope_is_refused(scope):
     """A budget on nobody limits nothing."""
     assert refused(SCOPE, scope)

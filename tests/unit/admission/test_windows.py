@@ -126,3 +126,13 @@ def test_an_unknown_window_is_an_error():
     """A misspelt window is no window."""
     with pytest.raises(ValueError, match="not a window"):
         window_at("fortnight", UTC, 0.0)
+
+
+@given(st.integers(0, 4_000_000_000), st.sampled_from([5, 6]))
+def test_a_week_can_begin_on_another_day(second, week_start):
+    """Seven days from that weekday on, named by its first one; no ISO week has that name."""
+    zone = ZoneInfo("UTC")
+    found = window_at("week", zone, second, week_start)
+    first = datetime.fromtimestamp(found.start, zone)
+    assert found.start <= second < found.end == found.start + 7 * 86_400
+    assert (first.weekday(), found.name) == (week_start, f"week:{first:%Y-%m-%d}")
