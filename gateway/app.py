@@ -230,6 +230,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         stream_usage=Wishes(settings.metering.stream_usage == "ask", settings.metering.stream_usage_except),
         models={name: upstream.models for name, upstream in settings.upstreams.items() if upstream.models},
         compare_every=settings.metering.compare_every,
+        held_wait_s=settings.store.held_wait,
         refuse_unpriced=settings.metering.unpriced == "refuse",
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,

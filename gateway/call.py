@@ -154,6 +154,8 @@ class Call:
     started_ns: int
     """The same moment on the monotonic clock, in nanoseconds."""
     config_version: str = ""
+    waited_ns: int = 0
+    """For room that other calls held."""
     request: Request | None = None
     ask: Ask | None = None
     caller: Caller | None = None

@@ -29,7 +29,7 @@ from gateway.wire.attempts import Sent, send
 from gateway.wire.websocket import relay_upgrade
 
 if TYPE_CHECKING:
-    from gateway.accounts import Claim
+    from gateway.accounts import Claim, Hold
     from gateway.dialects import Dialect
     from gateway.snapshot import Snapshot
     from gateway.store import Store
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.handle")
 
+ASK_AGAIN_S = 0.05
+"""While a call waits for room: other processes book as well, and nobody tells."""
 MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
 """Methods that can make a provider do billable work, as a WebSocket can; a list of models is not held against a budget."""
 FREE = frozenset(("count_tokens", "moderations"))
@@ -126,7 +128,7 @@ class Handle:
         if isinstance(claims, Refusal):
             return claims
         call.claims = claims
-        return await self._reserve(call, claims)
+        return await self._reserve(call, claims, arrival, watch.snapshot.held_wait_s)
 
     def _claims(self, call: Call, watch: Watch, caller: Caller, *, may_spend: bool) -> tuple[Claim, ...] | Refusal:
         request, ask, snapshot = call.request, call.ask, watch.snapshot
@@ -154,13 +156,17 @@ class Handle:
             )
         return claims
 
-    async def _reserve(self, call: Call, claims: tuple[Claim, ...]) -> Refusal | None:
+    async def _reserve(
+        self, call: Call, claims: tuple[Claim, ...], arrival: Arrival, held_wait_s: float
+    ) -> Refusal | None:
         """All claims or none. A store that is down stops only calls that somebody limits."""
         if not claims:
             return None
         limited = any(claim.limit_nanousd is not None for claim in claims)
         try:
             answer = await self._store.reserve(call.call_id, claims)
+            if isinstance(answer, Refusal) and answer.kind is Kind.BUDGET_HELD and held_wait_s:
+                answer = await self._wait_for_room(call, claims, arrival, answer, held_wait_s)
         except Failure as failure:
             if limited:
                 raise
@@ -170,6 +176,21 @@ class Handle:
             return answer
         call.hold = answer
         return None
+
+    async def _wait_for_room(
+        self, call: Call, claims: tuple[Claim, ...], arrival: Arrival, answer: Hold | Refusal, held_wait_s: float
+    ) -> Hold | Refusal:
+        """Ask again whenever something was booked here, and now and then for what others book, until there is room, none
+        will come, or the time is over.
+        """
+        started = time.monotonic()
+        left = held_wait_s
+        while left > 0 and not arrival.gone and isinstance(answer, Refusal) and answer.kind is Kind.BUDGET_HELD:
+            await self._settler.booked(min(left, ASK_AGAIN_S))
+            answer = await self._store.reserve(call.call_id, claims)
+            left = held_wait_s - (time.monotonic() - started)
+        call.waited_ns = int((time.monotonic() - started) * 1e9)
+        return answer
 
     # -- there and back -----------------------------------------------------------------------------------------------
 

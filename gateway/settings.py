@@ -79,6 +79,9 @@ class Store:
 
     url: str = key("sqlite:///tollgate.db", STORE_URL, "sqlite:///FILE, or sqlite:////ABSOLUTE/FILE.")
     lease: float = key(60.0, duration(1), "Holds of a process that is silent for so long are charged as lost.")
+    held_wait: float = key(
+        0.5, duration(0, 60), "How long a call waits when only other calls' holds are in its way; 0 = not at all."
+    )
     durability: str = key(
         "normal", one_of("normal", "full"), "normal survives kill -9, full a power cut (one fsync a batch)."
     )

@@ -8,6 +8,7 @@ still open at shutdown is logged with its amount.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ class Settler:
         self._closing = False
         self._owed: deque[Settlement] = deque()
         self._open: set[str] = set()
+        self._booked = asyncio.Event()
         self._uncompared = 0
         self._unpriced: set[tuple[str, str]] = set()
 
@@ -76,6 +78,11 @@ class Settler:
     def is_open(self, call_id: str) -> bool:
         """Whether a call has ended and is not in the books yet."""
         return call_id in self._open
+
+    async def booked(self, timeout_s: float) -> None:
+        """Until a batch was booked, which gives room back; no longer than that."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._booked.wait(), timeout_s)
 
     def start(self) -> None:
         """Begin to work."""
@@ -207,6 +214,8 @@ class Settler:
             if not self._owed:
                 log.error("the store cannot take settlements, they are kept and tried again: %s", answer.message)
             self._owed.append(settlement)
+        self._booked.set()
+        self._booked = asyncio.Event()
         return answers
 
     async def _pay_owed(self) -> None:
@@ -332,7 +341,7 @@ def _overhead_ms(call: Call) -> float:
     """What the gateway itself took before the request left: everything but reading the body and the upstream's own time."""
     if call.ending is None or call.request is None or not call.ending.sent_ns:
         return 0.0
-    return _ms(max(0, call.ending.sent_ns - call.request.received_ns))
+    return _ms(max(0, call.ending.sent_ns - call.request.received_ns - call.waited_ns))
 
 
 def _ms(nanoseconds: int) -> float:

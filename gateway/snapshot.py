@@ -29,6 +29,7 @@ class Snapshot:
     counter: Counter
     response_headers: bool
     refuse_unpriced: bool
+    held_wait_s: float
     compare_every: int
     stream_usage: Wishes
     models: Mapping[str, Mapping[str, str]]

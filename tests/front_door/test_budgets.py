@@ -142,7 +142,9 @@ async def test_a_budget_that_others_only_hold_asks_for_a_short_wait(
     upstream: ScriptedUpstream, serve: Serve, dialect: str
 ) -> None:
     """429 that invites a retry, in milliseconds; once the other call is over the same call goes through."""
-    gateway = await serve(budgets=[{"scope": "global", "limit_usd": "0.01", "mode": "strict"}])
+    gateway = await serve(
+        budgets=[{"scope": "global", "limit_usd": "0.01", "mode": "strict"}], store={"held_wait": "20ms"}
+    )
     gate = asyncio.Event()
     upstream.answer = lambda seen: [gate, *paid(seen)]
     running = asyncio.create_task(say(gateway, "openai", most=9_900))
@@ -158,6 +160,43 @@ async def test_a_budget_that_others_only_hold_asks_for_a_short_wait(
     gate.set()
     await record_after(gateway, await running)
     assert (await say(gateway, dialect, most=300)).status == 200
+
+
+async def test_a_call_waits_for_room_that_others_only_hold(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """It goes through as soon as the other one is over, and is not counted as the gateway's own delay."""
+    gateway = await serve(
+        budgets=[{"scope": "global", "limit_usd": "0.01", "mode": "strict"}], store={"held_wait": "30s"}
+    )
+    gate = asyncio.Event()
+    upstream.answer = lambda seen: [gate, *paid(seen)]
+    running = asyncio.create_task(say(gateway, "openai", most=9_900))
+    await until_held(gateway)
+    waiting = asyncio.create_task(say(gateway, "openai", most=300))
+    await asyncio.sleep(0.3)
+    assert len(upstream.seen) == 1
+    assert not waiting.done()
+    gate.set()
+    assert [answer.status for answer in await asyncio.gather(running, waiting)] == [200, 200]
+    record = await record_after(gateway, waiting.result())
+    assert record["latency_ms"] > 250 > record["overhead_ms"]
+
+
+async def test_a_call_stops_waiting_when_no_room_will_come(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """The other one spent it: 429 at once, and not after half a minute."""
+    gateway = await serve(
+        budgets=[{"scope": "global", "limit_usd": "0.001", "mode": "strict", "window": "total"}],
+        store={"held_wait": "30s"},
+    )
+    gate = asyncio.Event()
+    upstream.answer = lambda seen: [gate, *paid(seen)]
+    running = asyncio.create_task(say(gateway, "openai", most=900))
+    await until_held(gateway)
+    waiting = asyncio.create_task(say(gateway, "openai", most=900))
+    await asyncio.sleep(0.1)
+    gate.set()
+    await running
+    async with asyncio.timeout(10):
+        error_of(await waiting, "openai", 429, "budget_exceeded", retry=False, kind="insufficient_quota")
 
 
 # -- whose room ------------------------------------------------------------------------------------------------------------

@@ -226,12 +226,14 @@ async def test_an_exhausted_budget_is_a_rate_limit_error_once(
 
 
 async def test_room_that_is_only_held_is_waited_for(provider: Simulator, gateway: Any) -> None:
-    """Two calls of which only one fits at a time: the SDK comes back when it is told to, and both are answered."""
+    """Two calls of which only one fits at a time: the gateway waits for a moment, the SDK comes back when it is told to, and
+    both are answered.
+    """
     async with clients(
         openai.AsyncOpenAI,
         places("openai", provider, gateway)[1],
         max_retries=10,
-        default_headers={"x-tollgate-team": "narrow", "x-simulate": "delay=0.2"},
+        default_headers={"x-tollgate-team": "narrow", "x-simulate": "delay=1.2"},
     ) as (client,):
         answers = await asyncio.gather(
             *(client.chat.completions.with_raw_response.create(**CHAT, max_tokens=1000) for _ in range(2))
