@@ -134,7 +134,9 @@ class Handle:
         request, ask, snapshot = call.request, call.ask, watch.snapshot
         if request is None or ask is None or not may_spend or ask.operation in FREE:
             return ()
-        facts = Facts(model=ask.model, provider=request.provider, upstream=request.upstream)
+        facts = None
+        if snapshot.ledger.asks_more:
+            facts = Facts(model=ask.model, provider=request.provider, upstream=request.upstream)
         if not ask.metered:
             claims = snapshot.ledger.claims(caller, call.started_at, 0, 0, facts)
         else:

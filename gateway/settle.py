@@ -8,7 +8,6 @@ still open at shutdown is logged with its amount.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -67,6 +66,7 @@ class Settler:
         self._owed: deque[Settlement] = deque()
         self._open: set[str] = set()
         self._booked = asyncio.Event()
+        self._waiting = 0
         self._uncompared = 0
         self._unpriced: set[tuple[str, str]] = set()
 
@@ -81,8 +81,13 @@ class Settler:
 
     async def booked(self, timeout_s: float) -> None:
         """Until a batch was booked, which gives room back; no longer than that."""
-        with contextlib.suppress(TimeoutError):
+        self._waiting += 1
+        try:
             await asyncio.wait_for(self._booked.wait(), timeout_s)
+        except TimeoutError:
+            return
+        finally:
+            self._waiting -= 1
 
     def start(self) -> None:
         """Begin to work."""
@@ -138,7 +143,8 @@ class Settler:
         settlements = []
         for finished in batch:
             await _account(finished)
-            await self._compare(finished)
+            if self._is_compared(finished):
+                await self._compare(finished)
             record = record_of(finished.call)
             records.append(record)
             if record.unpriced:
@@ -152,8 +158,9 @@ class Settler:
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
         for finished, record in zip(batch, records, strict=True):
-            for work in finished.watch.works:
-                await self._settle_work(finished, record, work)
+            if finished.watch.dialect.follows:
+                for work in finished.watch.works:
+                    await self._settle_work(finished, record, work)
 
     async def _settle_work(self, finished: Finished, teller: Record, work: Work) -> None:
         """Book what an answer told of, unless it is in the books already; then it is told once as well."""
@@ -178,16 +185,21 @@ class Settler:
         if isinstance(answer, Receipt) and not answer.again:
             self._take_all([record])
 
-    async def _compare(self, finished: Finished) -> None:
-        """Count one in so many of the calls that their provider metered. In a thread: it is text, and may be long."""
+    def _is_compared(self, finished: Finished) -> bool:
+        """One in so many of the calls that their provider metered."""
         usage = finished.call.usage
         if usage is None or usage.source != "provider":
-            return
+            return False
         self._uncompared += 1
         every = finished.watch.snapshot.compare_every
         if not every or self._uncompared < every:
-            return
+            return False
         self._uncompared = 0
+        return True
+
+    @staticmethod
+    async def _compare(finished: Finished) -> None:
+        """Count it too. In a thread: it is text, and may be long."""
         try:
             await asyncio.to_thread(finished.watch.compare)
         except Exception:
@@ -214,8 +226,9 @@ class Settler:
             if not self._owed:
                 log.error("the store cannot take settlements, they are kept and tried again: %s", answer.message)
             self._owed.append(settlement)
-        self._booked.set()
-        self._booked = asyncio.Event()
+        if self._waiting:
+            self._booked.set()
+            self._booked = asyncio.Event()
         return answers
 
     async def _pay_owed(self) -> None:

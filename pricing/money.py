@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+
+from pricing.value import value
 
 NANO = 10**9
 """Nano-dollars in a dollar."""
@@ -11,7 +12,7 @@ FEMTO_PER_NANO = 10**6
 """Femto-dollars in a nano-dollar. Rates are whole femto-dollars per unit, so that a sum is exact until it is rounded."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cost:
     """What a call cost. ``rows`` are the price rows used, ``book`` the version (content hash) of the price book."""
 

@@ -7,10 +7,13 @@ token is in exactly one field and the bill is the plain sum of field x rate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from operator import attrgetter
+
+from pricing.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """Counts of one call; every field is a whole number of its unit (tokens unless the name says otherwise).
 
@@ -53,7 +56,8 @@ class Usage:
 
     def counts(self) -> dict[str, int]:
         """The fields that are not zero, by name: the shape of records and of the admin API."""
-        return {name: value for name in UNITS if (value := getattr(self, name))}
+        return {name: count for name, count in zip(UNITS, _counts(self), strict=True) if count}
 
 
 UNITS: tuple[str, ...] = tuple(field.name for field in fields(Usage))
+_counts = attrgetter(*UNITS)

@@ -114,12 +114,18 @@ class Ledger:
         self._requests = [each for each in scoped if "request" in each[0].kinds and "call" not in each[0].kinds]
         self._others = [each for each in scoped if not each[0].kinds & {"call", "request"}]
         self._kinds = sorted({kind for scope, _ in self._others for kind in scope.kinds} - {"global", "team", "user"})
+        self._asks_more = bool(self._kinds or self._requests or self._ceilings)
         self._calendars: dict[tuple[str, str, int], Calendar] = {}
         for budget in budgets:
             self._calendar(budget.window, budget.timezone, budget.week_start)
         for window in WINDOWS:
             self._calendar(window, "UTC", 0)
         self._rows: dict[tuple[object, ...], tuple[_Row, ...]] = {}
+
+    @property
+    def asks_more(self) -> bool:
+        """Whether any budget goes by more than team and user."""
+        return self._asks_more
 
     def claims(
         self, caller: Caller, now: float, likely_nanousd: int, most_nanousd: int, facts: Facts | None = None

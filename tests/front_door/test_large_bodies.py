@@ -223,6 +223,7 @@ async def test_a_client_that_is_gone_while_its_upload_is_held_back_is_noticed(
     upstream.read_body = False
     never = asyncio.Event()
     upstream.answer = [never]
+    before = len(await records(gateway.admin_url))
     async with connected(gateway.front_port) as client:
         await client.send(b"PUT /v1/files/x HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
         seen = await upstream.request()
@@ -235,5 +236,5 @@ async def test_a_client_that_is_gone_while_its_upload_is_held_back_is_noticed(
             while gateway.handle.active:
                 await asyncio.sleep(0.02)
     assert seen.head.value(b"content-length") == b"50000000"
-    (record, *_) = await records(gateway.admin_url)
+    (record, *_) = await records(gateway.admin_url, before + 1)
     assert record["outcome"] == "client_disconnected"

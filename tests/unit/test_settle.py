@@ -50,7 +50,7 @@ def finished(call_id: str, cost_nanousd: int = 7) -> Finished:
     call.ending = Ending("completed", status=200, ended_ns=time.monotonic_ns())
     call.usage, call.cost = Metered(Usage(output=1), "provider"), Cost(cost_nanousd)
     watch: Any = SimpleNamespace(
-        works=(), snapshot=SimpleNamespace(compare_every=0)
+        dialect=SimpleNamespace(follows=False), snapshot=SimpleNamespace(compare_every=0)
     )  # everything else that it would tell is on the call already
     return Finished(call, watch)
 
