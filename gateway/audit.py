@@ -50,7 +50,13 @@ def verdict(record: dict[str, Any], book_of: FindBook) -> Verdict:
     usage = _usage(record, found)
     at = int(datetime.fromisoformat(record["started_at"]).timestamp())
     metered = Metered(
-        usage, record["usage_source"], "", record["model_served"], record["service_tier"], record["usage_raw"]
+        usage,
+        record["usage_source"],
+        "",
+        record["model_served"],
+        record["service_tier"],
+        record["usage_raw"],
+        record.get("largest_input", 0),
     )
     asked = record.get("priced_as") or record["model_requested"]
     cost = charge(book, record["provider"], metered, asked, at)

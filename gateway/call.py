@@ -130,6 +130,9 @@ class Metered:
     model_served: str = ""
     service_tier: str = ""
     raw: dict[str, Any] | None = None
+    largest_input: int = 0
+    """Of a usage that is the sum of several requests: the input tokens of the largest. A price for long contexts goes by what
+    one request reads. 0 where it is one request."""
     awaits: str = ""
     """What the provider calls an answer that is still being written: its usage is an estimate until it is fetched."""
 
@@ -227,3 +230,5 @@ class Record:
     """The call that this record corrects: then its cost is only the difference."""
     corrected_nanousd: int = 0
     """What that call had been charged so far."""
+    largest_input: int = 0
+    """See ``Metered``."""

@@ -24,7 +24,15 @@ def correction_of(chain: list[dict[str, Any]], book: Book) -> dict[str, Any] | N
         return None
     charged = sum(int(each["cost_nanousd"]) for each in chain)
     usage = Usage(**{unit: last["usage"].get(unit, 0) for unit in UNITS})
-    metered = Metered(usage, last["usage_source"], "", last["model_served"], last["service_tier"], last["usage_raw"])
+    metered = Metered(
+        usage,
+        last["usage_source"],
+        "",
+        last["model_served"],
+        last["service_tier"],
+        last["usage_raw"],
+        last.get("largest_input", 0),
+    )
     asked = last.get("priced_as") or last["model_requested"]
     at = int(datetime.fromisoformat(last["started_at"]).timestamp())
     cost = charge(book, last["provider"], metered, asked, at)

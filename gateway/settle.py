@@ -334,6 +334,7 @@ def record_of(call: Call) -> Record:
         priced_as=request.priced_as if request else "",
         own_count=call.compared or {},
         awaits=usage.awaits,
+        largest_input=usage.largest_input,
     )
 
 

@@ -56,6 +56,7 @@ def record_of_work(teller: Record, work: Work, metered: Metered, book: Book, at:
         priced_as="",
         own_count={},
         awaits="",
+        largest_input=metered.largest_input,
     )
 
 

@@ -120,18 +120,20 @@ class Tariff:
         return next(rates for rates in reversed(steps) if input_tokens > rates.above), f"{mark}#long"
 
 
-def price(usage: Usage, tariff: Tariff, service_tier: str = "") -> Cost:
-    """What the usage costs. A long context is told by all input tokens together, and its rates hold for the whole call."""
+def price(usage: Usage, tariff: Tariff, service_tier: str = "", largest_input: int = 0) -> Cost:
+    """What the usage costs. A long context is told by all input tokens together, and its rates hold for the whole call; of a
+    usage that is the sum of several requests, by the ``largest_input`` of one.
+    """
     usage = _billed(usage, tariff)
-    rates, mark = tariff.rates(usage.input_tokens, service_tier)
+    rates, mark = tariff.rates(largest_input or usage.input_tokens, service_tier)
     femto = sum(map(mul, _counts(usage), rates.femto))
     return Cost(round_femto(femto), (tariff.row + mark,), tariff.book, tariff.unpriced)
 
 
-def bill(usage: Usage, tariff: Tariff, service_tier: str = "") -> tuple[Line, ...]:
+def bill(usage: Usage, tariff: Tariff, service_tier: str = "", largest_input: int = 0) -> tuple[Line, ...]:
     """The same, line by line: one for each unit that was used. Their sum, rounded once, is ``price``."""
     usage = _billed(usage, tariff)
-    rates, _ = tariff.rates(usage.input_tokens, service_tier)
+    rates, _ = tariff.rates(largest_input or usage.input_tokens, service_tier)
     lines = zip(UNITS, _counts(usage), rates.femto, strict=True)
     return tuple(Line(unit, count, rate) for unit, count, rate in lines if count)
 

@@ -98,7 +98,8 @@ def _explain(call_id: str, config: Path | None, as_json: bool) -> None:
     asked = record.get("priced_as") or record["model_requested"]
     usage = Usage(**{unit: record["usage"].get(unit, 0) for unit in UNITS})
     tariff = book.charge(record["provider"], record["model_served"], asked, int(moment.timestamp()))
-    cost, lines = price_usage(usage, tariff, record["service_tier"]), bill(usage, tariff, record["service_tier"])
+    how = (record["service_tier"], record.get("largest_input", 0))
+    cost, lines = price_usage(usage, tariff, *how), bill(usage, tariff, *how)
     if as_json:
         document = _document(asked, record["provider"], moment, tariff, cost, lines)
         click.echo(json.dumps(document | {"call": record}, indent=2))

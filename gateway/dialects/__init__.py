@@ -37,6 +37,8 @@ class Work:
     model: str
     usage: dict[str, Any]
     service_tier: str = ""
+    largest_input: int = 0
+    """See ``Metered``."""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class Reading:
     """Of an answer that is being spoken."""
     last_input: int = 0
     """Tokens that the last of several responses has read."""
+    largest_input: int = 0
+    """See ``Metered``."""
     second_model: str = ""
     """The model that writes down what the first one hears."""
     finished: bool = False

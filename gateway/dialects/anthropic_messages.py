@@ -15,6 +15,7 @@ from gateway.dialects.beyond import Beyond
 from gateway.dialects.values import (
     Json,
     add_text,
+    add_up,
     as_list,
     as_object,
     asked,
@@ -98,8 +99,7 @@ class AnthropicMessages(AnthropicVoice):
         """The totals, and the iterations that are billed beside them."""
         if all(count(raw.get(key)) is None for key in TOTALS):
             return None
-        billed = [raw, *(item for item in map(as_object, as_list(raw.get("iterations"))) if item.get("type") in APART)]
-        parts = [_split(item) for item in billed]
+        parts = [_split(item) for item in _billed(raw)]
         sums = [sum(column) for column in zip(*parts, strict=True)]
         searches = count(as_object(raw.get("server_tool_use")).get("web_search_requests")) or 0
         return Usage(
@@ -137,6 +137,9 @@ def _merge(reading: Reading, usage: Any) -> None:
     if type(usage) is not dict:
         return
     told = {key: value for key, value in usage.items() if value is not None}
+    reading.largest_input = (
+        max(reading.largest_input, largest_input(told)) if "iterations" in told else reading.largest_input
+    )
     reading.usage = {**(reading.usage or {}), **told}
     tier = "fast" if told.get("speed") == "fast" else told.get("service_tier")
     if tier is not None:
@@ -154,6 +157,26 @@ def _add_block(reading: Reading, block: Any) -> None:
     if block.get("input"):  # an object that is empty while a stream is still to fill it
         for text in prompts.definitions(block["input"]):
             add_text(reading, text)
+
+
+def largest_input(usage: Json) -> int:
+    """What the largest of the requests behind a usage has read: the message itself, or an iteration billed beside it."""
+    return max(sum(_split(item)[:4]) for item in _billed(usage))
+
+
+def flattened(usage: Json) -> Json:
+    """The same bill without iterations: what is billed beside the totals is in them."""
+    if "iterations" not in usage:
+        return usage
+    total: Json = {key: value for key, value in usage.items() if key != "iterations"}
+    for item in _billed(usage)[1:]:
+        add_up(total, {key: value for key, value in item.items() if key != "type"})
+    return total
+
+
+def _billed(raw: Json) -> list[Json]:
+    """The totals, and the iterations that they leave out."""
+    return [raw, *(item for item in map(as_object, as_list(raw.get("iterations"))) if item.get("type") in APART)]
 
 
 def _split(raw: Json) -> tuple[int, int, int, int, int, int]:

@@ -8,14 +8,15 @@ reference, "Retrieve Message Batch results".
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gateway.dialects import Reading, Work
-from gateway.dialects.anthropic_messages import AnthropicMessages
+from gateway.dialects.anthropic_messages import AnthropicMessages, flattened, largest_input
 from gateway.dialects.opaque import OpaqueAnthropic, OpaqueOpenAI
 from gateway.dialects.openai_responses import LAST_STATES, OpenAIResponses
-from gateway.dialects.values import Json, as_list, as_object, name, parse
+from gateway.dialects.values import Json, add_up, as_list, as_object, count, name, parse
 
 if TYPE_CHECKING:
     from gateway.dialects import Dialect
@@ -26,6 +27,8 @@ BATCH = "batch"
 BATCH_ENDS = frozenset(("completed", "expired", "cancelled", "failed"))
 MAX_WORKS = 1000
 """Of one answer: a page of batches has at most 100, the results of one batch as many as it names models."""
+LONG_CONTEXTS = (100_000, 200_000)
+"""Input tokens of one message above which Anthropic has had other prices ("Pricing": Haiku 5.5; Sonnet 4.5)."""
 _RETRIEVED = re.compile(r"/(responses|batches)/[\w.-]+$")
 _RESULTS = re.compile(r"/messages/batches/([\w.-]{1,200})/results$")
 
@@ -45,7 +48,7 @@ class OpenAIBatches(OpaqueOpenAI):
         for batch in as_list(root.get("data")) if root.get("object") == "list" else [root]:
             found = as_object(batch)
             if found.get("object") == "batch" and name(found.get("status")) in BATCH_ENDS:
-                _note(reading, found, BATCH, BATCH)
+                _note(reading, found, BATCH, BATCH, _mean_input(found))
 
     def usage(self, raw: Json) -> Usage | None:
         """As in responses."""
@@ -72,7 +75,7 @@ class OpenAIRetrieved(OpaqueOpenAI):
 
 
 class AnthropicBatchResults(OpaqueAnthropic):
-    """JSON lines, one for each message of a batch: summed up for each model."""
+    """JSON lines, one for each message of a batch: summed up for each model, those of long context apart."""
 
     __slots__ = ("_batch",)
     follows = True
@@ -88,12 +91,16 @@ class AnthropicBatchResults(OpaqueAnthropic):
         model, usage = name(message.get("model")), message.get("usage")
         if type(usage) is not dict or not self._batch:
             return
-        key = f"{self._batch}:{model}"
+        largest = largest_input(usage)
+        above = max((step for step in LONG_CONTEXTS if largest > step), default=0)
+        key = f"{self._batch}:{model}" + (f":>{above}" if above else "")
         before = reading.works.get(key)
+        usage = flattened(usage)
         if before is not None:
             add_up(before.usage, usage)
+            reading.works[key] = replace(before, largest_input=max(before.largest_input, largest))
         elif len(reading.works) < MAX_WORKS:
-            reading.works[key] = Work(key, BATCH, model, usage, BATCH)
+            reading.works[key] = Work(key, BATCH, model, usage, BATCH, largest)
 
     def usage(self, raw: Json) -> Usage | None:
         """As in messages."""
@@ -122,19 +129,13 @@ def of_batch(protocol: str) -> Dialect:
     return _RESULTS_OF_ANY if protocol == "anthropic" else _BATCHES
 
 
-def add_up(total: Json, more: Json) -> None:
-    """Add the counts of one usage object to those of another of the same shape, in place; words are replaced."""
-    for key, value in more.items():
-        before = total.get(key)
-        if type(value) is dict and type(before) is dict:
-            add_up(before, value)
-        elif type(value) in (int, float) and type(before) in (int, float):
-            total[key] = before + value
-        elif value is not None:
-            total[key] = value
+def _mean_input(batch: Json) -> int:
+    """What one request of a batch has read on the average: nothing tells more of them. At least 1, since it is a sum."""
+    done = count(as_object(batch.get("request_counts")).get("completed")) or 1
+    return max(1, (count(as_object(batch.get("usage")).get("input_tokens")) or 0) // done)
 
 
-def _note(reading: Reading, found: Json, operation: str, tier: str) -> None:
+def _note(reading: Reading, found: Json, operation: str, tier: str, largest: int = 0) -> None:
     key, usage = name(found.get("id")), found.get("usage")
     if key and type(usage) is dict and len(reading.works) < MAX_WORKS:
-        reading.works[key] = Work(key, operation, name(found.get("model")), usage, tier)
+        reading.works[key] = Work(key, operation, name(found.get("model")), usage, tier, largest)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from gateway.call import Ask
 from gateway.dialects import Work
-from gateway.dialects.followed import add_up
 from gateway.dialects.openai_usage import part
-from gateway.dialects.values import Json, add_text, as_object, count, name, parse
+from gateway.dialects.values import Json, add_text, add_up, as_object, count, name, parse
 from gateway.dialects.voices import OpenAIVoice
 from pricing.usage import Usage
 
@@ -68,6 +67,7 @@ class OpenAIRealtime(OpenAIVoice):
             usage = as_object(event.get("response")).get("usage")
             if type(usage) is dict:
                 reading.last_input = count(usage.get("input_tokens")) or 0
+                reading.largest_input = max(reading.largest_input, reading.last_input, 1)
                 reading.usage = _sum(reading.usage, usage)
             reading.finished = True
             reading.text, reading.text_chars, reading.sound_bytes = [], 0, 0
@@ -131,7 +131,7 @@ def _note_transcript(event: Json, reading: Reading) -> None:
     if type(usage) is dict and reading.id:
         key = f"{reading.id}:{model}"
         before = reading.works.get(key)
-        reading.works[key] = Work(key, "transcription", model, _sum(before.usage if before else None, usage))
+        reading.works[key] = Work(key, "transcription", model, _sum(before.usage if before else None, usage), "", 1)
 
 
 def _sum(total: Json | None, usage: Json) -> Json:

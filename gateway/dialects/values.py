@@ -141,3 +141,15 @@ def note_model(reading: Reading, root: Json) -> None:
     tier = root.get("service_tier")
     if tier is not None and tier != reading.service_tier:
         reading.service_tier = name(tier)
+
+
+def add_up(total: Json, more: Json) -> None:
+    """Add the counts of one usage object to those of another of the same shape, in place; words are replaced."""
+    for key, value in more.items():
+        before = total.get(key)
+        if type(value) is dict and type(before) is dict:
+            add_up(before, value)
+        elif type(value) in (int, float) and type(before) in (int, float):
+            total[key] = before + value
+        elif value is not None:
+            total[key] = value

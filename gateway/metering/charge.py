@@ -28,7 +28,7 @@ def charge(book: Book, provider: str, metered: Metered, asked: str, at: int) -> 
         if told is not None:
             return Cost(told, (f"{provider}/usage.cost",), book.version)
     tariff = book.charge(provider, metered.model_served, asked, at)
-    return price(metered.usage, tariff, metered.service_tier)
+    return price(metered.usage, tariff, metered.service_tier, metered.largest_input)
 
 
 def told_nanousd(raw: dict[str, Any]) -> int | None:

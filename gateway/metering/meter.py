@@ -84,7 +84,7 @@ def meter_work(dialect: Dialect, work: Work) -> Metered | None:
     usage = dialect.usage(work.usage)
     if usage is None:
         return None
-    return Metered(usage, "provider", "usage", work.model, work.service_tier, work.usage)
+    return Metered(usage, "provider", "usage", work.model, work.service_tier, work.usage, work.largest_input)
 
 
 def _reported(dialect: Dialect, reading: Reading) -> Usage | None:
@@ -155,4 +155,5 @@ def _metered(usage: Usage, source: str, method: str, ask: Ask, reading: Reading)
         model_served=reading.model,
         service_tier=reading.service_tier or ask.service_tier,
         raw=reading.usage,
+        largest_input=reading.largest_input,
     )

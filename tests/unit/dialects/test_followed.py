@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dialects import Reading
-from gateway.dialects.followed import AnthropicBatchResults, OpenAIBatches, OpenAIRetrieved, add_up
+from gateway.dialects.followed import AnthropicBatchResults, OpenAIBatches, OpenAIRetrieved
 from gateway.dialects.sse import LineSplitter
 from gateway.dialects.table import dialect_for
+from gateway.dialects.values import add_up
+from gateway.metering.charge import charge
+from gateway.metering.meter import meter_work
+from pricing.book import Book
 
 
 @pytest.mark.parametrize(
@@ -82,3 +86,48 @@ def test_a_line_too_large_is_skipped_and_not_kept() -> None:
     assert len(splitter._rest) <= 10
     found += [*splitter.feed(b"\nshort\n"), *splitter.feed(b"y" * 11 + b"\n"), *splitter.finish()]
     assert found == [b"short"]
+
+
+BOOK = Book.load()
+AT = 1_795_000_000
+MESSAGES = st.fixed_dictionaries(
+    {
+        "input_tokens": st.sampled_from([1, 5_000, 60_000, 100_000, 100_001, 250_000]),
+        "output_tokens": st.integers(0, 99),
+    },
+    optional={
+        "iterations": st.lists(
+            st.fixed_dictionaries(
+                {"type": st.sampled_from(["compaction", "message"]), "input_tokens": st.integers(0, 90_000)}
+            ),
+            max_size=2,
+        )
+    },
+)
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=12))
+def test_a_batch_costs_what_its_messages_cost(usages: list[dict[str, Any]]) -> None:
+    """Prices for long contexts go by each message, never by the sum of many."""
+
+    def works(some: list[dict[str, Any]]) -> int:
+        reading, dialect = Reading(), AnthropicBatchResults("b")
+        for usage in some:
+            message = {"model": "claude-haiku-5-5", "usage": usage}
+            dialect.read(json.dumps({"result": {"type": "succeeded", "message": message}}).encode(), reading)
+        metered = [meter_work(dialect, work) for work in reading.works.values()]
+        return sum(charge(BOOK, "anthropic", each, each.model_served, AT).nanousd for each in metered if each)
+
+    assert abs(works(usages) - sum(works([usage]) for usage in usages)) <= len(usages)  # each is rounded once
+
+
+def test_a_batch_object_is_priced_by_its_mean_request() -> None:
+    """Fifty requests of ten thousand tokens are no long context; nothing tells more of them."""
+    usage = {"input_tokens": 500_000, "output_tokens": 50}
+    batch = {"id": "b", "object": "batch", "status": "completed", "model": "gpt-5.4", "usage": usage, "request_counts": {"completed": 50}}  # fmt: skip
+    reading = Reading()
+    OpenAIBatches().read(json.dumps(batch).encode(), reading)
+    (work,) = reading.works.values()
+    metered = meter_work(OpenAIBatches(), work)
+    assert metered is not None
+    assert (metered.largest_input, charge(BOOK, "openai", metered, "gpt-5.4", AT).rows) == (10_000, ("openai/gpt-5.4#batch",))  # fmt: skip
