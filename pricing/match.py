@@ -26,6 +26,8 @@ _RELEASE = re.compile(
     r"|(?<=-preview)-[01]\d-(?:20\d\d|[0-3]\d)$"  # gemini-2.5-flash-lite-preview-09-2025; what it previews may cost more
     r"|(?<=^ft:gpt-3\.5-turbo)-\d{4}$"  # the one base whose releases have a short date
 )
+_ROUTED = re.compile(r":(?:nitro|floor|exacto|online|extended|thinking)$")
+"""OpenRouter's suffixes that choose a way to a model and not another model (openrouter.ai/docs, "Model variants")."""
 _TUNED = re.compile(r"(ft:[^:]+):.*")
 
 
@@ -47,6 +49,8 @@ def candidates(provider: str, model: str, *, resold: bool = False) -> Iterator[t
     mine = owners(provider)
     for owner in mine:
         yield from ((owner, form) for form in _forms(name))
+    if provider == "openrouter" and _ROUTED.search(name):
+        yield provider, _ROUTED.sub("", name)
     prefix, slash, last = name.rpartition("/")
     if slash and not name.startswith("ft:"):
         for owner in _named_owners(prefix, mine, resold=resold):

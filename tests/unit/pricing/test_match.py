@@ -100,3 +100,12 @@ def test_any_name_gives_a_few_short_ones(model):
 def test_a_name_that_is_too_long_matches_nothing():
     """It is not cut down to one that does."""
     assert names("gpt-4o" + " " * MAX_CHARS) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("a/b:nitro", True), ("a/b:floor", True), ("a/b:free", False), ("a/b:beta", False)]
+)
+def test_a_way_to_a_model_is_not_another_model(name: str, found: bool) -> None:
+    """OpenRouter's ``:free`` is another row, ``:nitro`` is not; for other providers a colon is part of the name."""
+    assert (("openrouter", "a/b") in list(candidates("openrouter", name))) is found
+    assert ("together", "a/b") not in list(candidates("together", name))

