@@ -30,9 +30,11 @@ def account_of(text: str) -> Account:
 class Claim:
     """So much of one account, asked for by one call.
 
-    ``limit`` is None for an account that only counts (spend is recorded whether or not somebody limits it).
-    ``budget`` is the name under which the limit stands in the config, ``resets_at`` the end of the window (Unix seconds;
-    0 = never).
+    ``limit`` is None for an account that only counts (spend is recorded whether or not somebody limits it); ``shadow`` is a
+    limit that refuses nothing and is only told of. ``budget`` is the name under which the limit stands in the config,
+    ``resets_at`` the end of the window (Unix seconds; 0 = never). ``notify_at`` are percents of the limit whose crossing is
+    told once. ``cut``: a call that outgrows its hold and finds no room here is cut. ``lost_estimate``: a call whose process
+    dies costs what it had likely used, where all its limits say so.
     """
 
     account: Account
@@ -41,6 +43,15 @@ class Claim:
     budget: str = ""
     window: str = ""
     resets_at: int = 0
+    shadow_nanousd: int | None = None
+    notify_at: tuple[int, ...] = ()
+    cut: bool = False
+    lost_estimate: bool = False
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody wants to know how far it is used: a limit, in force or looking on."""
+        return self.limit_nanousd is not None or self.shadow_nanousd is not None
 
 
 @value
@@ -52,6 +63,8 @@ class Hold:
     claims: tuple[Claim, ...]
     least_left_nanousd: int | None = None
     """What the tightest limit still has beyond this hold when it was granted; None when nothing is limited."""
+    would_refuse: tuple[str, ...] = ()
+    """Budgets in shadow mode that had no room for it."""
 
 
 @value
@@ -61,3 +74,14 @@ class Balance:
     account: Account
     spent_nanousd: int
     held_nanousd: int
+
+
+@value
+class Notice:
+    """A threshold of a budget that was crossed: told once for each account, budget and percent, whoever crosses it."""
+
+    account: Account
+    budget: str
+    percent: int
+    limit_nanousd: int
+    spent_nanousd: int

@@ -7,13 +7,14 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from gateway.accounts import Notice
 from gateway.admin.api import Sources
 from gateway.admin.server import AdminServer
 from gateway.admission.budgets import Budget, Ledger
@@ -38,6 +39,7 @@ from gateway.wire.front import Front
 from gateway.wire.routes import Routes, Rule
 from gateway.wire.upstreams import Endpoint, Pool
 from pricing.book import Book
+from pricing.money import format_usd
 
 log = logging.getLogger("gateway.app")
 
@@ -63,6 +65,8 @@ class Gateway:
         )
         self._metrics = Metrics(settings.observability.metrics.labels, settings.observability.metrics.max_label_values)
         self._settler = Settler(self._store, FanOut(self._sinks(), self._metrics.count_sink_error).take_all)
+        self._store.tell = self._tell
+        self._settler.on_overdraft = self._metrics.count_overdraft
         self.handle = Handle(lambda: self.snapshot, self._store, self._settler)
         self._front = Front(
             self.handle,
@@ -161,6 +165,19 @@ class Gateway:
         except Failure as failure:
             log.warning("the price book %s could not be kept for audits: %s", book.version, failure.message)
 
+    def _tell(self, notices: Sequence[Notice]) -> None:
+        """Thresholds of budgets that were crossed."""
+        for notice in notices:
+            self._metrics.count_notice(notice)
+            log.warning(
+                "budget %s: %d %% of $%s is spent by %s ($%s)",
+                notice.budget,
+                notice.percent,
+                format_usd(notice.limit_nanousd),
+                notice.account,
+                format_usd(notice.spent_nanousd),
+            )
+
     # -- what is told -------------------------------------------------------------------------------------------------
 
     def _sinks(self) -> list[Sink]:
@@ -220,6 +237,9 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
                     each.mode,
                     each.timezone,
                     WEEK_STARTS[each.week_start],
+                    tuple(sorted(set(each.notify_at))),
+                    each.on_exhausted == "cut",
+                    each.lost == "estimate",
                 )
                 for each in settings.budgets
             ]

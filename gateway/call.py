@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from gateway.accounts import Claim, Hold
 from gateway.errors import Refusal
 from gateway.value import value
@@ -82,6 +84,16 @@ class Ask:
 
 
 @value
+class Bound:
+    """Nano-dollars: the expected cost, and the cost that the call cannot exceed. Rates in femto-dollars a token of output."""
+
+    likely_nanousd: int
+    most_nanousd: int
+    likely_input_nanousd: int = 0
+    output_femto: int = 0
+
+
+@value
 class Caller:
     """Who asks. All values are clean: printable, bounded, safe in a log line or a label."""
 
@@ -145,6 +157,8 @@ class Receipt:
     cost_nanousd: int
     again: bool = False
     """True when the store had settled this call before: nothing was changed."""
+    overdrafts: tuple[tuple[Claim, int], ...] = ()
+    """Limits that this settlement went past, and how many nano-dollars of it lie beyond."""
 
 
 @dataclass(slots=True)
@@ -162,6 +176,7 @@ class Call:
     request: Request | None = None
     ask: Ask | None = None
     caller: Caller | None = None
+    bound: Bound | None = None
     claims: Sequence[Claim] | None = None
     hold: Hold | None = None
     refusal: Refusal | None = None
@@ -232,3 +247,31 @@ class Record:
     """What that call had been charged so far."""
     largest_input: int = 0
     """See ``Metered``."""
+    would_refuse: tuple[str, ...] = field(default=())
+    """Budgets in shadow mode that had no room for it."""
+
+
+RARE: dict[str, Any] = {
+    "touched": [],
+    "priced_as": "",
+    "own_count": {},
+    "awaits": "",
+    "told_by": "",
+    "corrects": "",
+    "corrected_nanousd": 0,
+    "largest_input": 0,
+    "would_refuse": [],
+}
+"""The last fields of a Record, as they mostly are: then they are left out of what is stored and logged."""
+_NOTHING_RARE = b"," + orjson.dumps(RARE)[1:]
+
+
+def as_json(record: Record) -> bytes:
+    """The Record as JSON, without its rare fields where none of them says anything."""
+    text = orjson.dumps(record)
+    return text[: -len(_NOTHING_RARE)] + b"}" if text.endswith(_NOTHING_RARE) else text
+
+
+def from_json(text: str | bytes) -> dict[str, Any]:
+    """What ``as_json`` wrote, every field there."""
+    return {**RARE, **orjson.loads(text)}

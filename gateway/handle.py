@@ -148,6 +148,7 @@ class Handle:
             over = snapshot.ledger.over_ceiling(caller, likely, most, facts)
             if over is not None:
                 return no_room(Kind.BUDGET_EXCEEDED, over[0], over[1], 0, 0)
+            call.bound = amounts
             claims = snapshot.ledger.claims(caller, call.started_at, likely, most, facts)
             if not amounts.most_nanousd:
                 claims = tuple([replace(claim, limit_nanousd=None) for claim in claims])  # free: counted, not limited
@@ -166,7 +167,7 @@ class Handle:
             return None
         limited = any(claim.limit_nanousd is not None for claim in claims)
         try:
-            answer = await self._store.reserve(call.call_id, claims)
+            answer = await self._store.reserve(call.call_id, claims, _mark(call, claims))
             if isinstance(answer, Refusal) and answer.kind is Kind.BUDGET_HELD and held_wait_s:
                 answer = await self._wait_for_room(call, claims, arrival, answer, held_wait_s)
         except Failure as failure:
@@ -189,7 +190,7 @@ class Handle:
         left = held_wait_s
         while left > 0 and not arrival.gone and isinstance(answer, Refusal) and answer.kind is Kind.BUDGET_HELD:
             await self._settler.booked(min(left, ASK_AGAIN_S))
-            answer = await self._store.reserve(call.call_id, claims)
+            answer = await self._store.reserve(call.call_id, claims, _mark(call, claims))
             left = held_wait_s - (time.monotonic() - started)
         call.waited_ns = int((time.monotonic() - started) * 1e9)
         return answer
@@ -254,6 +255,14 @@ def _request(arrival: Arrival, place: Place, ask: Ask, team: str, body: bytes | 
         sent_body=with_usage(ask, body) if asks and body is not None else None,
         received_ns=time.monotonic_ns(),
     )
+
+
+def _mark(call: Call, claims: tuple[Claim, ...]) -> int | None:
+    """What the call costs if this process dies: its hold, unless all its limits say that the likely cost will do."""
+    limits = [claim for claim in claims if claim.limit_nanousd is not None]
+    if call.bound is None or not limits or not all(claim.lost_estimate for claim in limits):
+        return None
+    return call.bound.likely_nanousd
 
 
 def _unpriced(model: str) -> Refusal:

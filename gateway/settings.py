@@ -141,6 +141,17 @@ class Budget:
     )
     timezone: str = key("UTC", ZONE, "IANA time zone of the calendar.")
     week_start: str = key("monday", one_of(*WEEK_STARTS), "The first day of its weeks.")
+    notify_at: tuple[int, ...] = key(
+        (), list_of(whole(1, 1000), 0, 20), "Percents of the limit: crossing one is told once a window."
+    )
+    on_exhausted: str = key(
+        "finish", one_of("finish", "cut"), "A stream that outgrows its hold and finds no room: let it end, or cut it."
+    )
+    lost: str = key(
+        "hold",
+        one_of("hold", "estimate"),
+        "What a call costs whose process died: its hold, or what it had likely used.",
+    )
     name: str = key("", TEXT, "Its name in errors and metrics. Default: scope/window.")
 
 

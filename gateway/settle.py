@@ -16,11 +16,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import orjson
-
 from gateway.accounts import account_of
 from gateway.admission.scopes import Facts
-from gateway.call import Call, Metered, Receipt, Record
+from gateway.call import Call, Metered, Receipt, Record, as_json
 from gateway.dialects.table import by_operation
 from gateway.errors import Failure, Kind
 from gateway.metering.meter import meter_work
@@ -69,6 +67,8 @@ class Settler:
         self._waiting = 0
         self._uncompared = 0
         self._unpriced: set[tuple[str, str]] = set()
+        self.on_overdraft: Callable[[Claim, int], None] = _say_nothing
+        """Gets each limit that a settlement went past, with the nano-dollars beyond it."""
 
     @property
     def depth(self) -> int:
@@ -179,7 +179,7 @@ class Settler:
             record = replace(record, accounts=tuple(str(claim.account) for claim in claims))
         accounts = tuple(account_of(each) for each in record.accounts)
         settlement = Settlement(
-            record.call_id, record.cost_nanousd, record.outcome, accounts, orjson.dumps(record), record.started_at
+            record.call_id, record.cost_nanousd, record.outcome, accounts, as_json(record), record.started_at
         )
         (answer,) = await self._book([settlement])
         if isinstance(answer, Receipt) and not answer.again:
@@ -218,6 +218,8 @@ class Settler:
         for settlement, answer in zip(settlements, answers, strict=True):
             if isinstance(answer, Receipt):
                 self._open.discard(settlement.call_id)
+                for claim, past_nanousd in answer.overdrafts:
+                    self.on_overdraft(claim, past_nanousd)
                 continue
             if answer.kind is not Kind.STORE_UNAVAILABLE:
                 self._open.discard(settlement.call_id)
@@ -238,6 +240,10 @@ class Settler:
             answers = await self._book(batch)
             if all(isinstance(answer, Failure) and answer.kind is Kind.STORE_UNAVAILABLE for answer in answers):
                 return
+
+
+def _say_nothing(claim: Claim, nanousd: int) -> None:
+    """Nobody listens."""
 
 
 def _say_lost(settlement: Settlement) -> None:
@@ -278,8 +284,9 @@ def _settlement(call: Call, record: Record) -> Settlement:
         cost_nanousd=record.cost_nanousd,
         outcome=record.outcome,
         accounts=tuple(claim.account for claim in _booked(call)),
-        record=orjson.dumps(record),
+        record=as_json(record),
         started_at=record.started_at,
+        limits=tuple([claim for claim in _booked(call) if claim.is_watched]),
     )
 
 
@@ -335,6 +342,7 @@ def record_of(call: Call) -> Record:
         own_count=call.compared or {},
         awaits=usage.awaits,
         largest_input=usage.largest_input,
+        would_refuse=call.hold.would_refuse if call.hold else (),
     )
 
 

@@ -7,10 +7,9 @@ vocabulary covers at least one byte, and a provider honours its own output maxim
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.call import Ask
+from gateway.call import Ask, Bound
 from pricing.money import FEMTO_PER_NANO
 
 BYTES_PER_TOKEN = 4
@@ -50,14 +49,6 @@ class Tariff(Protocol):
     def rate_femto(self, unit: str, /) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """Nano-dollars: the expected cost, and the cost that the call cannot exceed."""
-
-    likely_nanousd: int
-    most_nanousd: int
-
-
 def bound(ask: Ask, tariff: Tariff) -> Bound:
     """Both bounds of one call under one tariff."""
     asked = ask.max_output_tokens if ask.max_output_tokens and ask.max_output_tokens > 0 else None  # -1: "no limit"
@@ -75,7 +66,8 @@ def bound(ask: Ask, tariff: Tariff) -> Bound:
     else:
         likely += likely_output * min(choices, LIKELY_CHOICES) * tariff.likely_output_femto
     likely_nanousd = _up(likely)
-    return Bound(likely_nanousd, max(likely_nanousd, _up(most)))
+    likely_input_nanousd = _up(likely_input * tariff.likely_input_femto)
+    return Bound(likely_nanousd, max(likely_nanousd, _up(most)), likely_input_nanousd, tariff.likely_output_femto)
 
 
 def _inputs(ask: Ask, tariff: Tariff) -> tuple[int, int]:

@@ -38,7 +38,9 @@ class Budget:
     """One line of ``budgets:``. ``scope`` is as ``scopes`` reads it; ``week_start`` is 0 for Monday.
 
     ``strict`` sets aside what the call can cost at the most, ``hard`` what it will likely cost, ``soft`` one nano-dollar
-    (it looks only at what has been spent); ``shadow`` counts and refuses nothing. ValueError for what no budget can be.
+    (it looks only at what has been spent); ``shadow`` counts and refuses nothing. ``notify_at``: percents of the limit. ``cut``: a
+    stream that outgrows its hold and finds no room is cut. ``lost_estimate``: a call whose process dies costs what it had
+    likely used, not its hold. ValueError for what no budget can be.
     """
 
     name: str
@@ -48,6 +50,9 @@ class Budget:
     mode: str = "hard"
     timezone: str = "UTC"
     week_start: int = 0
+    notify_at: tuple[int, ...] = ()
+    cut: bool = False
+    lost_estimate: bool = False
 
     def __post_init__(self) -> None:
         parse_scope(self.scope)
@@ -62,14 +67,30 @@ class Budget:
 class _Row:
     """A claim without its amount: what is the same for every call of a caller while the window lasts."""
 
-    __slots__ = ("account", "budget", "calendar", "end", "limit", "mode", "scope", "start")
+    __slots__ = (
+        "account",
+        "budget",
+        "calendar",
+        "cut",
+        "end",
+        "limit",
+        "lost_estimate",
+        "mode",
+        "notify_at",
+        "scope",
+        "shadow",
+        "start",
+    )
 
     def __init__(self, scope: str, calendar: Calendar, mode: str, limit: int | None, budget: str) -> None:
         self.scope = scope
         self.calendar = calendar
         self.mode = mode
-        self.limit = limit
+        self.limit = limit if mode != "shadow" else None
+        self.shadow = limit if mode == "shadow" else None
         self.budget = budget
+        self.notify_at: tuple[int, ...] = ()
+        self.cut = self.lost_estimate = False
         self.start = self.end = 0
         self.account = Account(scope, "")
 
@@ -82,7 +103,14 @@ class _Row:
 
     def copy(self) -> _Row:
         """One that can be tightened."""
-        return _Row(self.scope, self.calendar, self.mode, self.limit, self.budget)
+        row = _Row(self.scope, self.calendar, self.mode, self.limit, self.budget)
+        row.shadow, row.notify_at, row.cut, row.lost_estimate = (
+            self.shadow,
+            self.notify_at,
+            self.cut,
+            self.lost_estimate,
+        )
+        return row
 
     def claim(self, now: float, likely_nanousd: int, most_nanousd: int) -> Claim:
         """The claim of one call."""
@@ -92,13 +120,29 @@ class _Row:
         amount = most_nanousd if self.mode == "strict" else 1 if self.mode == "soft" else likely_nanousd
         kind = self.calendar.window
         resets_at = self.end if kind != "total" else 0
-        return Claim(self.account, max(1, amount), self.limit, self.budget, kind, resets_at)
+        return Claim(
+            self.account,
+            max(1, amount),
+            self.limit,
+            self.budget,
+            kind,
+            resets_at,
+            self.shadow,
+            self.notify_at,
+            self.cut,
+            self.lost_estimate,
+        )
 
     def merge(self, other: _Row) -> None:
         """Take in another budget on the same account. What only counts (shadow) leaves the amount to what limits."""
-        self.mode = max(self.mode, other.mode, key=MODES.index)
         if other.limit is not None and (self.limit is None or other.limit < self.limit):
             self.limit, self.budget = other.limit, other.budget
+            self.notify_at, self.cut, self.lost_estimate = other.notify_at, other.cut, other.lost_estimate
+        if self.limit is not None:
+            self.shadow = None
+        elif other.shadow is not None and (self.shadow is None or other.shadow < self.shadow):
+            self.shadow, self.budget, self.notify_at = other.shadow, other.budget, other.notify_at
+        self.mode = max(self.mode, other.mode, key=MODES.index)
 
 
 _Rows = dict[tuple[str, str, str, int], _Row]
@@ -174,9 +218,10 @@ class Ledger:
         return [row.claim(now, 0, 0) for row in rows.values()]
 
     def _row(self, scope: str, budget: Budget) -> _Row:
-        limit = budget.limit_nanousd if budget.mode != "shadow" else None
         calendar = self._calendar(budget.window, budget.timezone, budget.week_start)
-        return _Row(scope, calendar, budget.mode, limit, budget.name)
+        row = _Row(scope, calendar, budget.mode, budget.limit_nanousd, budget.name)
+        row.notify_at, row.cut, row.lost_estimate = budget.notify_at, budget.cut, budget.lost_estimate
+        return row
 
     def _compile(self, facts: Facts) -> tuple[_Row, ...]:
         """The rows of a caller, without those of its request and its own wishes."""

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from gateway.call import Record
+from gateway.call import Record, as_json
 from gateway.observe.names import READ, WRITTEN
 from gateway.observe.output import Output
 from pricing.money import format_usd
@@ -42,7 +42,7 @@ class CallLog:
 
 
 def _json_line(record: Record) -> bytes:
-    return b'{"event":"call",' + orjson.dumps(record)[1:] + b"\n"
+    return b'{"event":"call",' + as_json(record)[1:] + b"\n"
 
 
 def _console_line(record: Record) -> bytes:

@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from gateway.accounts import Claim, Notice
 from gateway.call import Record
 from gateway.observe.names import CALLER_LABELS, COUNTERS, GAUGES, HISTOGRAMS, OF_A_CALL, READ, WRITTEN
 
@@ -74,6 +75,17 @@ class Metrics:
         """A sink failed to take a batch."""
         self._counters["tollgate_sink_errors_total"].labels(sink).inc()
 
+    def count_overdraft(self, claim: Claim, nanousd: int) -> None:
+        """A settlement went past a limit."""
+        self._counters["llm_budget_overdraft_usd_total"].labels(self._bounded("budget", claim.budget)).inc(
+            nanousd / 1e9
+        )
+
+    def count_notice(self, notice: Notice) -> None:
+        """A threshold was crossed."""
+        budget = self._bounded("budget", notice.budget)
+        self._counters["llm_budget_notices_total"].labels(budget, str(notice.percent)).inc()
+
     def take(self, records: Sequence[Record]) -> None:
         """Count a batch."""
         for record in records:
@@ -99,6 +111,8 @@ class Metrics:
             self._exceptions(record, base)
         if record.own_count:
             self._compare(record, base)
+        for budget in record.would_refuse:
+            self._counters["llm_budget_shadow_rejections_total"].labels(self._bounded("budget", budget)).inc()
 
     def _compare(self, record: Record, base: tuple[str, ...]) -> None:
         for kind, units in (("input", READ), ("output", WRITTEN)):

@@ -39,6 +39,9 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_usage_source_total": ("Metered calls, by who counted: provider, counted or estimated.", ("source",)),
     "llm_unpriced_total": ("Calls charged by estimate because their model has no price.", ("model",)),
     "llm_budget_rejections_total": ("Calls that a budget refused.", ("budget",)),
+    "llm_budget_shadow_rejections_total": ("Calls that a budget in shadow mode would have refused.", ("budget",)),
+    "llm_budget_overdraft_usd_total": ("Dollars spent past a limit.", ("budget",)),
+    "llm_budget_notices_total": ("Thresholds of a budget (notify_at) that were crossed.", ("budget", "percent")),
     "tollgate_sink_errors_total": ("Batches of records that a sink failed to take.", ("sink",)),
 }
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {

@@ -2,13 +2,14 @@
 
 ``reserve``  grants every claim of a call or none, in one atomic step. Asking again for the same call grants the same hold.
              After a crash between grant and answer the hold exists and its lease runs.
-``extend``   adds to a hold while a stream outgrows it, under the same rule. (Not there yet in the first version.)
+``extend``   raises a hold to new amounts while a stream outgrows it, under the same rule. Idempotent: amounts are totals.
 ``settle``   replaces the hold by what the call cost, and keeps the record, in one step. Idempotent by call id: the second
              time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
 ``release``  gives a hold back without a charge. Idempotent.
 ``read``     balances of accounts; ``find``, ``recent`` finished calls; ``spend`` sums of them.
 
-A lease that lapses (its worker died) is charged with the hold, and the record says ``lost``: never zero, never silent.
+A lease that lapses (its worker died) is charged with the hold, or with the mark that was last set beside it, and the record
+says ``lost``: never zero, never silent. A threshold that is crossed is handed to ``tell`` once, whoever crosses it.
 Failures of the store are ``Failure(STORE_UNAVAILABLE)``. The store's clock is the clock of leases.
 """
 
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.value import value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from gateway.accounts import Account, Balance, Claim, Hold
+    from gateway.accounts import Account, Balance, Claim, Hold, Notice
     from gateway.call import Receipt
     from gateway.errors import Failure, Refusal
 
@@ -37,6 +38,8 @@ class Settlement:
     record: bytes
     started_at: str
     """RFC 3339 as in the record: the order in which calls are listed."""
+    limits: tuple[Claim, ...] = ()
+    """Those of its claims that have a limit: their thresholds are watched, what goes past them is told."""
 
 
 class Store(Protocol):
@@ -48,8 +51,16 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what was asked for, renew nothing any more, disconnect."""
 
-    async def reserve(self, call_id: str, claims: Sequence[Claim]) -> Hold | Refusal:
-        """All claims or none."""
+    tell: Callable[[Sequence[Notice]], None]
+    """Gets the thresholds that were crossed; set before ``open``."""
+
+    async def reserve(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
+        """All claims or none. ``mark_nanousd`` is what the call costs if its process dies; None = its largest claim."""
+
+    async def extend(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
+        """Raise the hold of a call to what these claims come to; parts that hold more already stay. Refused, all stays as
+        it was, but for the mark.
+        """
 
     async def settle(self, settlement: Settlement) -> Receipt:
         """Book the cost, drop the hold, keep the record."""

@@ -11,10 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
-
 from gateway.accounts import Balance
-from gateway.call import CORRECTED
+from gateway.call import CORRECTED, from_json
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import queries
 from gateway.store.faults import as_failure
@@ -67,7 +65,7 @@ class Archive:
         while True:
             page = self._connection.execute(_RECORDS, (*after, until, PAGE_ROWS)).fetchall()
             for *_, record in page:
-                yield orjson.loads(record)
+                yield from_json(record)
             if len(page) < PAGE_ROWS:
                 return
             after = page[-1][:2]
@@ -82,7 +80,7 @@ class Archive:
         for (text,) in self._connection.execute(
             "SELECT record FROM records WHERE outcome = ? ORDER BY rowid", (CORRECTED,)
         ):
-            record = orjson.loads(text)
+            record = from_json(text)
             found.setdefault(record["corrects"], []).append(record)
         return found
 

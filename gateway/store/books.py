@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from gateway.accounts import Account, Claim, Hold
+from gateway.accounts import Account, Claim, Hold, Notice
 from gateway.call import CORRECTED, Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement
@@ -40,7 +40,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A hold as the books keep it. ``owner`` is the process that answers for it, ``granted_at`` Unix seconds."""
+    """A hold as the books keep it. ``amount`` is what it costs if it lapses; ``owner`` is the process that answers for it,
+    ``granted_at`` Unix seconds.
+    """
 
     call_id: str
     amount_nanousd: int
@@ -77,6 +79,10 @@ class Page:
     changed_accounts: set[Key] = field(default_factory=set)
     changed_holds: set[str] = field(default_factory=set)
     changed_records: set[str] = field(default_factory=set)
+    told: set[tuple[Key, str, int]] = field(default_factory=set)
+    """Thresholds (account, budget, percent) that have been crossed before."""
+    crossed: list[Notice] = field(default_factory=list)
+    heard: list[Notice] = field(default_factory=list)
 
     def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
         """Add (spent, held) to accounts: all of them, or none with a Failure."""
@@ -109,6 +115,14 @@ class Page:
         if self.records.pop(call_id, None) is not None:
             self.changed_records.add(call_id)
 
+    def cross(self, claim: Claim, percent: int) -> None:
+        """Note that a threshold is crossed, the first time."""
+        account = key_of(claim.account)
+        if (account, claim.budget, percent) not in self.told:
+            self.told.add((account, claim.budget, percent))
+            spent, _ = self.balances.get(account, (0, 0))
+            self.crossed.append(Notice(claim.account, claim.budget, percent, _limit(claim), spent))
+
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
@@ -116,6 +130,12 @@ class Reserve:
 
     call_id: str
     claims: tuple[Claim, ...]
+    mark_nanousd: int | None = None
+
+    @property
+    def watched(self) -> Iterable[Claim]:
+        """The claims whose thresholds it may cross."""
+        return self.claims
 
     @property
     def accounts(self) -> Iterable[Key]:
@@ -133,12 +153,66 @@ class Reserve:
             _check(claim.amount_nanousd)
         in_the_way = _in_the_way(page, self.claims)
         if in_the_way is not None:
-            return in_the_way
+            return _refused(page, *in_the_way)
         parts = tuple([Part(key_of(claim.account), claim.amount_nanousd, claim.budget) for claim in self.claims])
         page.move([(part.account, 0, part.amount_nanousd) for part in parts])
         page.ends.update([(key_of(claim.account), claim.resets_at) for claim in self.claims if claim.resets_at])
         amount = max([part.amount_nanousd for part in parts], default=0)
-        page.keep(Granted(self.call_id, amount, page.owner, page.now, parts))
+        mark = amount if self.mark_nanousd is None else self.mark_nanousd
+        page.keep(Granted(self.call_id, mark, page.owner, page.now, parts))
+        return Hold(
+            self.call_id, amount, self.claims, _least_left(page, self.claims, amount), _shadows(page, self.claims)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """The parts of a hold grow to the amounts of these claims, all of them or none. A call without a hold has none to grow."""
+
+    call_id: str
+    claims: tuple[Claim, ...]
+    mark_nanousd: int | None = None
+
+    @property
+    def accounts(self) -> Iterable[Key]:
+        return _keys([claim.account for claim in self.claims])
+
+    @property
+    def watched(self) -> Iterable[Claim]:
+        """See ``Reserve``."""
+        return self.claims
+
+    def apply(self, page: Page) -> Hold | Refusal:
+        granted = page.holds.get(self.call_id)
+        if granted is None:
+            raise Failure(Kind.INTERNAL, Whose.OURS, "This call holds nothing that could be extended.")
+        held: dict[Key, Part] = {}
+        for part in granted.parts:
+            before = held.get(part.account)
+            held[part.account] = part._replace(
+                amount_nanousd=part.amount_nanousd + (before.amount_nanousd if before else 0)
+            )
+        more = []
+        for claim in self.claims:
+            _check(claim.amount_nanousd)
+            so_far = held.get(key_of(claim.account))
+            missing = claim.amount_nanousd - (so_far.amount_nanousd if so_far else 0)
+            if missing > 0:
+                more.append(replace(claim, amount_nanousd=missing))
+        mark = granted.amount_nanousd if self.mark_nanousd is None else max(granted.amount_nanousd, self.mark_nanousd)
+        in_the_way = _in_the_way(page, more)
+        if in_the_way is not None:
+            page.keep(replace(granted, amount_nanousd=mark))
+            return _refused(page, *in_the_way)
+        page.move([(key_of(claim.account), 0, claim.amount_nanousd) for claim in more])
+        for claim in more:
+            account = key_of(claim.account)
+            grown = held.get(account) or Part(account, 0, claim.budget)
+            held[account] = grown._replace(amount_nanousd=grown.amount_nanousd + claim.amount_nanousd)
+        amount = max([part.amount_nanousd for part in held.values()], default=0)
+        if self.mark_nanousd is None:
+            mark = max(mark, amount)
+        page.keep(replace(granted, amount_nanousd=mark, parts=tuple(held.values())))
         return Hold(self.call_id, amount, self.claims, _least_left(page, self.claims, amount))
 
 
@@ -156,6 +230,11 @@ class Settle:
     def accounts(self) -> Iterable[Key]:
         return _keys(self.settlement.accounts)
 
+    @property
+    def watched(self) -> Iterable[Claim]:
+        """See ``Reserve``."""
+        return self.settlement.limits
+
     def apply(self, page: Page) -> Receipt:
         settlement = self.settlement
         call_id, cost = settlement.call_id, settlement.cost_nanousd
@@ -167,7 +246,7 @@ class Settle:
         page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
         page.drop(call_id)
         page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
-        return Receipt(call_id, cost)
+        return Receipt(call_id, cost, overdrafts=_past_limits(page, settlement.limits, cost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +255,7 @@ class Release:
 
     call_id: str
     accounts: tuple[Key, ...] = ()
+    watched: tuple[Claim, ...] = ()
 
     def apply(self, page: Page) -> None:
         before = page.records.get(self.call_id)
@@ -195,6 +275,7 @@ class Lapse:
 
     call_id: str
     accounts: tuple[Key, ...] = ()
+    watched: tuple[Claim, ...] = ()
 
     def apply(self, page: Page) -> Granted | None:
         hold = page.holds.get(self.call_id)
@@ -210,7 +291,20 @@ class Lapse:
         return hold
 
 
-Operation = Reserve | Settle | Release | Lapse
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Thresholds that were crossed have been told to whoever listens: nobody else needs to."""
+
+    notices: tuple[Notice, ...]
+    call_id: str = ""
+    accounts: tuple[Key, ...] = ()
+    watched: tuple[Claim, ...] = ()
+
+    def apply(self, page: Page) -> None:
+        page.heard.extend(self.notices)
+
+
+Operation = Reserve | Extend | Settle | Release | Lapse | Heard
 
 
 def _returned(page: Page, call_id: str) -> list[tuple[Key, int, int]]:
@@ -224,9 +318,13 @@ def _returned(page: Page, call_id: str) -> list[tuple[Key, int, int]]:
     return moves
 
 
-def _in_the_way(page: Page, claims: Sequence[Claim]) -> Refusal | None:
+_InTheWay = tuple[Kind, Claim, int, int, int]
+"""(why, claim, needed, spent, held)."""
+
+
+def _in_the_way(page: Page, claims: Sequence[Claim]) -> _InTheWay | None:
     """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds."""
-    waiting: Refusal | None = None
+    waiting: _InTheWay | None = None
     asked: dict[Key, int] = {}
     for claim in claims:
         account = key_of(claim.account)
@@ -235,9 +333,46 @@ def _in_the_way(page: Page, claims: Sequence[Claim]) -> Refusal | None:
         if claim.limit_nanousd is None or spent + held + needed <= claim.limit_nanousd:
             continue
         if spent + needed > claim.limit_nanousd:
-            return refusal(Kind.BUDGET_EXCEEDED, claim, needed, spent, held)
-        waiting = waiting or refusal(Kind.BUDGET_HELD, claim, needed, spent, held)
+            return (Kind.BUDGET_EXCEEDED, claim, needed, spent, held)
+        waiting = waiting or (Kind.BUDGET_HELD, claim, needed, spent, held)
     return waiting
+
+
+def _refused(page: Page, kind: Kind, claim: Claim, needed: int, spent: int, held: int) -> Refusal:
+    """100 percent is also the first refusal for want of room: with holds, spent can end one hold short for ever."""
+    if kind is Kind.BUDGET_EXCEEDED and 100 in claim.notify_at:
+        page.cross(claim, 100)
+    return refusal(kind, claim, needed, spent, held)
+
+
+def _shadows(page: Page, claims: Sequence[Claim]) -> tuple[str, ...]:
+    """Budgets that only look on and had no room for what was just granted."""
+    return tuple(
+        [
+            claim.budget
+            for claim in claims
+            if claim.shadow_nanousd is not None and sum(page.balances[key_of(claim.account)]) > claim.shadow_nanousd
+        ]
+    )
+
+
+def _past_limits(page: Page, claims: Sequence[Claim], cost_nanousd: int) -> tuple[tuple[Claim, int], ...]:
+    """The thresholds that the last charge has crossed are noted; what of it lies beyond a limit is returned."""
+    beyond = []
+    for claim in claims:
+        spent, _ = page.balances.get(key_of(claim.account), (0, 0))
+        for percent in claim.notify_at:
+            if spent * 100 >= _limit(claim) * percent:
+                page.cross(claim, percent)
+        past = min(cost_nanousd, spent - claim.limit_nanousd) if claim.limit_nanousd is not None else 0
+        if past > 0:
+            beyond.append((claim, past))
+    return tuple(beyond)
+
+
+def _limit(claim: Claim) -> int:
+    """That of a budget, also of one that only looks on."""
+    return claim.limit_nanousd if claim.limit_nanousd is not None else claim.shadow_nanousd or 0
 
 
 def _least_left(page: Page, claims: Sequence[Claim], amount_nanousd: int) -> int | None:

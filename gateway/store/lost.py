@@ -7,13 +7,10 @@ Such a call was never told to the end, so most of its fields are blank. What it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 
-import orjson
-
 from gateway.accounts import Account
-from gateway.call import Record
+from gateway.call import Record, as_json
 
 LOST = "lost"
 
@@ -63,7 +60,7 @@ def lost_record(
         outcome=LOST,
         accounts=tuple(str(Account(*account)) for account in accounts),
     )
-    return orjson.dumps(asdict(record))
+    return as_json(record)
 
 
 def rfc3339(unix_seconds: float) -> str:

@@ -6,9 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from gateway.accounts import Account, Balance
+from gateway.call import from_json
 
 _DIFFERENCES = """
     SELECT scope, "window", sum(spent), sum(held) FROM (
@@ -77,5 +76,4 @@ def differences(connection: sqlite3.Connection) -> list[Balance]:
 
 
 def _record(row: tuple[str]) -> dict[str, Any]:
-    record: dict[str, Any] = orjson.loads(row[0])
-    return record
+    return from_json(row[0])

@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.accounts import Account, Balance, Claim, Hold
+from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement, queries
-from gateway.store.books import Operation, Release, Reserve, Settle
+from gateway.store.books import Extend, Heard, Operation, Release, Reserve, Settle
 from gateway.store.faults import as_failure, patiently
 from gateway.store.tables import connect, keep_book, move_log, prepare
 from gateway.store.upkeep import Tenure, begin_tenure
@@ -66,6 +66,7 @@ class SqliteStore:
         owner: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.tell: Callable[[Sequence[Notice]], None] = _tell_nobody
         self._path = self._file = path
         self._durability = durability
         self._clock = clock
@@ -94,7 +95,7 @@ class SqliteStore:
             if isinstance(error, sqlite3.Error):
                 raise as_failure(error) from None
             raise
-        self._writer = Writer(connection, self._tenure, self._clock, self._answers)
+        self._writer = Writer(connection, self._tenure, self._clock, self._answers, self._crossed)
         self._writer.start()
         self._plan_checkpoint()
 
@@ -132,9 +133,14 @@ class SqliteStore:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    async def reserve(self, call_id: str, claims: Sequence[Claim]) -> Hold | Refusal:
+    async def reserve(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
         """All claims or none."""
-        answer: Hold | Refusal = await self._ask(Reserve(call_id, tuple(claims)))
+        answer: Hold | Refusal = await self._ask(Reserve(call_id, tuple(claims), mark_nanousd))
+        return answer
+
+    async def extend(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
+        """Raise the hold of a call."""
+        answer: Hold | Refusal = await self._ask(Extend(call_id, tuple(claims), mark_nanousd))
         return answer
 
     async def settle(self, settlement: Settlement) -> Receipt:
@@ -205,6 +211,17 @@ class SqliteStore:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_resolve, answers)
 
+    def _crossed(self, notices: Sequence[Notice]) -> None:
+        """Called by the writer."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell_of, tuple(notices))
+
+    def _tell_of(self, notices: tuple[Notice, ...]) -> None:
+        """Told first and marked afterwards: a process that dies in between leaves them to another one."""
+        self.tell(notices)
+        if self._writer is not None:
+            self._ask(Heard(notices))
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def read(self, accounts: Sequence[Account]) -> list[Balance]:
@@ -266,3 +283,7 @@ def _resolve(answers: list[Answer[Waiting]]) -> None:
 
 def _closed() -> Failure:
     return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store is closed.")
+
+
+def _tell_nobody(notices: Sequence[Notice]) -> None:
+    """Nobody listens."""

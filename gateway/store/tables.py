@@ -15,8 +15,9 @@ from typing import Any
 
 import orjson
 
+from gateway.accounts import Notice
 from gateway.errors import Failure, Kind, Whose
-from gateway.store.books import Booked, Granted, Key, Operation, Page, Part
+from gateway.store.books import Booked, Granted, Key, Operation, Page, Part, key_of
 
 MIN_SQLITE = (3, 37, 0)
 """STRICT tables (2021-11-27): a sum that leaves int64 is an error there, and no silent float."""
@@ -54,6 +55,13 @@ UPGRADES: tuple[str, ...] = (
     ALTER TABLE records ADD COLUMN awaits TEXT GENERATED ALWAYS AS (json_extract(record, '$.awaits')) VIRTUAL;
     CREATE INDEX records_by_awaited ON records (awaits) WHERE awaits <> ''
     """,
+    """
+    CREATE TABLE notices (
+        scope TEXT NOT NULL, "window" TEXT NOT NULL, budget TEXT NOT NULL, percent INTEGER NOT NULL,
+        "limit" INTEGER NOT NULL, spent INTEGER NOT NULL, owner TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (scope, "window", budget, percent)
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
 
@@ -86,6 +94,11 @@ _PUT_RECORDS = (
         " accounts = excluded.accounts, started_at = excluded.started_at, record = excluded.record"
     ),
 )
+_NOTICES = """
+    SELECT json_group_array(json_array(n.scope, n."window", n.budget, n.percent)) FROM json_each(?) AS asked
+    CROSS JOIN notices AS n ON n.scope = json_extract(asked.value, '$[0]') AND n."window" = json_extract(asked.value, '$[1]')
+"""
+_PUT_NOTICES = ('INSERT OR IGNORE INTO notices (scope, "window", budget, percent, "limit", spent, owner) VALUES ', "")
 _DROP_HOLDS = "DELETE FROM holds WHERE call_id IN (SELECT value FROM json_each(?))"
 _STRIKE_RECORDS = "DELETE FROM records WHERE call_id IN (SELECT value FROM json_each(?))"
 
@@ -174,6 +187,10 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
     if needed:
         balances = connection.execute(_BALANCES, (_json(list(needed)),)).fetchone()[0]
         page.balances = {(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)}
+    watched = [key_of(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
+    if watched:
+        told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
+        page.told = {((scope, window), budget, percent) for scope, window, budget, percent in _parse(told)}
     return page
 
 
@@ -182,6 +199,8 @@ def save(connection: sqlite3.Connection, page: Page) -> None:
     _put(connection, _PUT_ACCOUNTS, [_account_row(page, account) for account in page.changed_accounts])
     _put(connection, _PUT_HOLDS, [_hold_row(page.holds[call]) for call in page.changed_holds if call in page.holds])
     _put(connection, _PUT_RECORDS, [_record_row(page.records[c]) for c in page.changed_records if c in page.records])
+    _put(connection, _PUT_NOTICES, [_notice_row(page, notice) for notice in page.crossed])
+    _mark_heard(connection, page.heard)
     for statement, gone in (
         (_DROP_HOLDS, [call for call in page.changed_holds if call not in page.holds]),
         (_STRIKE_RECORDS, [call for call in page.changed_records if call not in page.records]),
@@ -202,6 +221,25 @@ def _hold_row(hold: Granted) -> tuple[Any, ...]:
 def _record_row(booked: Booked) -> tuple[Any, ...]:
     accounts = _json(booked.accounts)
     return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, booked.record.decode())
+
+
+def _notice_row(page: Page, notice: Notice) -> tuple[Any, ...]:
+    return (
+        *key_of(notice.account),
+        notice.budget,
+        notice.percent,
+        notice.limit_nanousd,
+        notice.spent_nanousd,
+        page.owner,
+    )
+
+
+def _mark_heard(connection: sqlite3.Connection, notices: Sequence[Notice]) -> None:
+    for notice in notices:
+        connection.execute(
+            'UPDATE notices SET told = 1 WHERE scope = ? AND "window" = ? AND budget = ? AND percent = ?',
+            (*key_of(notice.account), notice.budget, notice.percent),
+        )
 
 
 def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: list[tuple[Any, ...]]) -> None:

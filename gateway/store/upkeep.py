@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from gateway.accounts import Account, Notice
 from gateway.store.books import Granted, Lapse
 from gateway.store.lost import rfc3339
 from gateway.store.tables import load, roll_back, save
@@ -37,9 +38,12 @@ class Tenure:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one step found: the holds that it charged as lost, and whether there is more to do."""
+    """What one step found: the holds that it charged as lost, thresholds that a dead process had no time to tell of, and
+    whether there is more to do.
+    """
 
     lost: tuple[Granted, ...]
+    untold: tuple[Notice, ...]
     more: bool
 
 
@@ -58,6 +62,7 @@ def step(connection: sqlite3.Connection, tenure: Tenure, now: float) -> Found:
     connection.execute("BEGIN IMMEDIATE")
     try:
         _renew(connection, tenure, now)
+        untold = _inherit_notices(connection, tenure, now)
         lost = _charge_lapsed(connection, now)
         deleted = _delete_records(connection, rfc3339(max(0.0, now - tenure.retention_s)))
         deleted = max(deleted, _delete_accounts(connection, now - ACCOUNT_KEPT_S))
@@ -65,7 +70,7 @@ def step(connection: sqlite3.Connection, tenure: Tenure, now: float) -> Found:
     except BaseException:
         roll_back(connection)
         raise
-    return Found(tuple(lost), more=max(len(lost), deleted) >= STEP_ROWS)
+    return Found(tuple(lost), tuple(untold), more=max(len(lost), deleted) >= STEP_ROWS)
 
 
 def _renew(connection: sqlite3.Connection, tenure: Tenure, now: float) -> None:
@@ -74,6 +79,15 @@ def _renew(connection: sqlite3.Connection, tenure: Tenure, now: float) -> None:
         " ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until",
         (tenure.owner, tenure.name, now + tenure.lease_s),
     )
+
+
+def _inherit_notices(connection: sqlite3.Connection, tenure: Tenure, now: float) -> list[Notice]:
+    rows = connection.execute(
+        "UPDATE notices SET owner = ? WHERE told = 0 AND owner NOT IN (SELECT owner FROM owners WHERE lease_until >= ?)"
+        ' RETURNING scope, "window", budget, percent, "limit", spent',
+        (tenure.owner, now),
+    ).fetchall()
+    return [Notice(Account(scope, window), *rest) for scope, window, *rest in rows]
 
 
 def _charge_lapsed(connection: sqlite3.Connection, now: float) -> list[Granted]:
@@ -111,8 +125,11 @@ def _delete_records(connection: sqlite3.Connection, before: str) -> int:
 
 
 def _delete_accounts(connection: sqlite3.Connection, ended_before: float) -> int:
-    return connection.execute(
+    gone = connection.execute(
         'DELETE FROM accounts WHERE (scope, "window") IN (SELECT scope, "window" FROM accounts'
-        " WHERE ends_at > 0 AND ends_at < ? AND held = 0 AND spent = archived LIMIT ?)",
+        " WHERE ends_at > 0 AND ends_at < ? AND held = 0 AND spent = archived LIMIT ?)"
+        ' RETURNING scope, "window"',
         (ended_before, STEP_ROWS),
-    ).rowcount
+    ).fetchall()
+    connection.executemany('DELETE FROM notices WHERE scope = ? AND "window" = ?', gone)
+    return len(gone)

@@ -11,10 +11,11 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Generic, NamedTuple, TypeVar
 
+from gateway.accounts import Notice
 from gateway.errors import Failure
 from gateway.store import upkeep
 from gateway.store.books import Operation, Page
@@ -48,7 +49,9 @@ class Answer(NamedTuple, Generic[F]):
 
 
 class Writer(threading.Thread, Generic[F]):
-    """Takes batches with ``ask``; calls ``deliver`` with the answers, from its own thread."""
+    """Takes batches with ``ask``; calls ``deliver`` with the answers and ``tell`` with thresholds that were crossed, from its own
+    thread.
+    """
 
     def __init__(
         self,
@@ -56,12 +59,14 @@ class Writer(threading.Thread, Generic[F]):
         tenure: upkeep.Tenure,
         clock: Callable[[], float],
         deliver: Callable[[list[Answer[F]]], None],
+        tell: Callable[[Sequence[Notice]], None],
     ) -> None:
         super().__init__(name="store-write", daemon=True)  # daemon: a process without close() must still be able to end
         self._connection = connection
         self._tenure = tenure
         self._clock = clock
         self._deliver = deliver
+        self._tell = tell
         self._inbox: SimpleQueue[list[Asked[F]] | None] = SimpleQueue()
         self._next_upkeep = 0.0
         self._stopping = False
@@ -136,6 +141,8 @@ class Writer(threading.Thread, Generic[F]):
         except BaseException:
             roll_back(connection)
             raise
+        if page.crossed:
+            self._tell(page.crossed)
         return answers
 
     def _upkeep(self) -> None:
@@ -147,6 +154,8 @@ class Writer(threading.Thread, Generic[F]):
                 log.warning(
                     "call %s was lost: its hold of %d nano-dollars is charged", hold.call_id, hold.amount_nanousd
                 )
+            if found.untold:
+                self._tell(found.untold)
             wait_s = MORE_SOON_S if found.more else wait_s
         except Exception as error:
             log.exception("the store could not renew its lease: %s", type(error).__name__)

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
-from gateway.accounts import Account, Balance, Claim, Hold
+from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement, Store
 from gateway.store.sqlite import SqliteStore
@@ -317,6 +318,133 @@ async def test_an_asker_that_left_disturbs_nobody(opened):
         assert await balance(store) == (0, 2 * CENT)
 
 
+# -- growing holds ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hold_can_grow(opened):
+    """To the new amounts, all of them or none; asked again it grows no more; what it cost replaces all of it."""
+    async with opened() as store:
+        await store.reserve("a", [claim(DAY, CENT), claim(MONTH, CENT, None)])
+        grown = await store.extend("a", [claim(DAY, 4 * CENT), claim(MONTH, 3 * CENT, None)])
+        assert isinstance(grown, Hold)
+        assert (grown.amount_nanousd, grown.least_left_nanousd) == (4 * CENT, 96 * CENT)
+        assert isinstance(await store.extend("a", [claim(DAY, 4 * CENT)]), Hold)
+        assert isinstance(await store.extend("a", [claim(DAY, 2 * CENT)]), Hold)
+        assert await store.read([DAY, MONTH]) == [Balance(DAY, 0, 4 * CENT), Balance(MONTH, 0, 3 * CENT)]
+        await store.settle(settlement("a", 5, DAY, MONTH))
+        assert await store.read([DAY, MONTH]) == [Balance(DAY, 5, 0), Balance(MONTH, 5, 0)]
+        assert await store.check() == 0
+
+
+async def test_a_hold_that_cannot_grow_stays(opened):
+    """The refusal says what stands in the way; the call goes on with what it has."""
+    async with opened() as store:
+        await store.reserve("other", [claim(amount=60 * CENT)])
+        await store.reserve("a", [claim(DAY, 30 * CENT), claim(MONTH, 30 * CENT, None)])
+        held = await store.extend("a", [claim(MONTH, 50 * CENT, None), claim(DAY, 50 * CENT)])
+        assert isinstance(held, Refusal)
+        assert (held.kind, held.needed_nanousd, held.held_nanousd) == (Kind.BUDGET_HELD, 20 * CENT, 90 * CENT)
+        assert await store.read([DAY, MONTH]) == [Balance(DAY, 0, 90 * CENT), Balance(MONTH, 0, 30 * CENT)]
+        exceeded = await store.extend("a", [claim(DAY, 200 * CENT)])
+        assert isinstance(exceeded, Refusal)
+        assert exceeded.kind is Kind.BUDGET_EXCEEDED
+        assert await store.check() == 0
+
+
+async def test_only_what_is_held_can_grow(opened):
+    """A call that was settled, or never held anything, gets nothing by the back door."""
+    async with opened() as store:
+        await store.settle(settlement("a", 5))
+        for call in ("a", "unknown"):
+            with pytest.raises(Failure):
+                await store.extend(call, [claim()])
+        assert await balance(store) == (5, 0)
+
+
+# -- what is told -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_budget_that_looks_on_says_what_it_would_have_refused(opened):
+    """And refuses nothing."""
+    async with opened() as store:
+        looking = Claim(DAY, 60 * CENT, None, "trial", "day", RESETS_AT, shadow_nanousd=DOLLAR)
+        answers = [await store.reserve(f"c{number}", [looking]) for number in range(3)]
+        assert [answer.would_refuse for answer in answers] == [(), ("trial",), ("trial",)]
+
+
+async def test_what_goes_past_a_limit_is_told(opened):
+    """Of each settlement the part beyond; nothing while there is room."""
+    async with opened() as store:
+        limits = (claim(),)
+        first = await store.settle(replace(settlement("a", 90 * CENT), limits=limits))
+        second = await store.settle(replace(settlement("b", 30 * CENT), limits=limits))
+        third = await store.settle(replace(settlement("c", 5 * CENT), limits=limits))
+        again = await store.settle(replace(settlement("c", 5 * CENT), limits=limits))
+        past = [[nanousd for _, nanousd in receipt.overdrafts] for receipt in (first, second, third, again)]
+        assert past == [[], [20 * CENT], [5 * CENT], []]
+
+
+async def test_a_threshold_is_told_once(opened):
+    """By whom it is crossed, of many at once and of two processes; in a new window again."""
+    told: list[Notice] = []
+    limits = (replace(claim(), notify_at=(50, 80, 100)),)
+    tomorrow = (replace(limits[0], account=Account("team:search", "day:2026-11-21")),)
+    async with opened("one") as one, opened("two") as two:
+        one.tell = two.tell = told.extend
+        await asyncio.gather(
+            *(
+                store.settle(replace(settlement(f"c{number}", CENT), limits=limits))
+                for number, store in enumerate([one, two] * 60)
+            )
+        )
+        await one.settle(replace(settlement("t", 60 * CENT, tomorrow[0].account), limits=tomorrow))
+        await until(lambda: _has(told, 4))
+        await asyncio.sleep(0.05)
+    assert sorted((str(each.account), each.percent) for each in told) == [
+        (str(DAY), 50), (str(DAY), 80), (str(DAY), 100), (str(tomorrow[0].account), 50)
+    ]  # fmt: skip
+    assert all(each.spent_nanousd * 100 >= each.limit_nanousd * each.percent for each in told)
+
+
+async def test_the_first_refusal_for_want_of_room_is_a_hundred_percent(opened):
+    """With holds, spent can end one hold short of a limit for ever."""
+    told: list[Notice] = []
+    async with opened() as store:
+        store.tell = told.extend
+        watched = replace(claim(amount=30 * CENT), notify_at=(100,))
+        await store.settle(replace(settlement("a", 90 * CENT), limits=(watched,)))
+        for call in ("b", "c"):
+            assert isinstance(await store.reserve(call, [watched]), Refusal)
+        await until(lambda: _has(told, 1))
+        await asyncio.sleep(0.05)
+    assert [(each.percent, each.spent_nanousd) for each in told] == [(100, 90 * CENT)]
+
+
+async def test_thresholds_of_a_dead_process_are_told_by_another(opened):
+    """It crossed one and died before anybody heard of it."""
+    told: list[Notice] = []
+    async with opened("one", LEASE_S) as one:
+        one.tell = _die
+        await one.settle(replace(settlement("a", DOLLAR), limits=(replace(claim(), notify_at=(100,)),)))
+        await asyncio.sleep(0.05)
+    async with opened("two", LEASE_S) as two:
+        two.tell = told.extend
+        await until(lambda: _has(told, 1))
+        await asyncio.sleep(2 * LEASE_S)
+    async with opened("three", LEASE_S) as three:
+        three.tell = told.extend
+        await asyncio.sleep(2 * LEASE_S)
+    assert [each.percent for each in told] == [100]
+
+
+def _die(notices):
+    raise RuntimeError("nobody hears of it")
+
+
+async def _has(told, count):
+    return len(told) >= count
+
+
 # -- leases -------------------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +470,21 @@ async def test_the_hold_of_a_dead_owner_is_charged_and_marked(opened):
         assert await two.read([DAY, MONTH]) == [Balance(DAY, 3 * CENT, 0), Balance(MONTH, 3 * CENT, 0)]
         assert await two.check() == 0
         assert [found["call_id"] for found in await two.recent(5)] == ["a"]
+
+
+async def test_a_lost_call_costs_its_mark_where_one_was_set(opened):
+    """What it had likely used, raised as its stream grew: not the whole hold."""
+    async with opened("one", LEASE_S) as one:
+        await one.reserve("a", [claim(amount=50 * CENT)], 3 * CENT)
+        await one.extend("a", [claim(amount=60 * CENT)], 7 * CENT)
+        await one.reserve("b", [claim(amount=10 * CENT)], 2 * CENT)
+        await one.extend("b", [claim(amount=99 * CENT)], 9 * CENT)  # refused, but it did go on
+    async with opened("two", LEASE_S) as two:
+        await until(lambda: _is_found(two, "a"))
+        await until(lambda: _is_found(two, "b"))
+        assert await balance(two) == (16 * CENT, 0)
+        assert (await two.find("a"))["cost_nanousd"] == 7 * CENT
+        assert await two.check() == 0
 
 
 async def test_a_late_settlement_corrects_a_lost_call(opened):

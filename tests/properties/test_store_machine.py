@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import settings
@@ -13,7 +14,7 @@ from gateway.accounts import Account, Claim, Hold
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement, queries
-from gateway.store.books import Lapse, Operation, Release, Reserve, Settle
+from gateway.store.books import Extend, Lapse, Operation, Release, Reserve, Settle
 from gateway.store.tables import connect, load, prepare, roll_back, save
 
 LIMITS = {Account("a", "day"): 10, Account("b", "day"): 25, Account("c", "day"): None}
@@ -34,6 +35,7 @@ class Napkin:
 
     def __init__(self) -> None:
         self.held: dict[str, list[Claim]] = {}
+        self.mark: dict[str, int] = {}
         self.charged: dict[str, tuple[int, set[Account], str]] = {}
 
     def balance(self, account: Account) -> tuple[int, int]:
@@ -46,6 +48,13 @@ class Napkin:
             return "closed"
         if call in self.held:
             return "granted"
+        answer = self.room(made)
+        if answer == "granted":
+            self.held[call] = made
+            self.mark[call] = max((each.amount_nanousd for each in made), default=0)
+        return answer
+
+    def room(self, made: list[Claim]) -> str:
         answer = "granted"
         for account in dict.fromkeys(claim.account for claim in made):
             needed = sum(claim.amount_nanousd for claim in made if claim.account == account)
@@ -55,9 +64,22 @@ class Napkin:
                 return "exceeded"
             if limit is not None and spent + held + needed > limit:
                 answer = "held"
-        if answer == "granted":
-            self.held[call] = made
         return answer
+
+    def extend(self, call: str, made: list[Claim]) -> str:
+        if call not in self.held:
+            return "closed"
+        before = {account: self.held_by(call, account) for account in LIMITS}
+        more = [replace(each, amount_nanousd=each.amount_nanousd - before[each.account]) for each in made]
+        more = [each for each in more if each.amount_nanousd > 0]
+        answer = self.room(more)
+        if answer == "granted":
+            self.held[call] = self.held[call] + more
+            self.mark[call] = max(self.mark[call], *(self.held_by(call, account) for account in LIMITS))
+        return answer
+
+    def held_by(self, call: str, account: Account) -> int:
+        return sum(each.amount_nanousd for each in self.held[call] if each.account == account)
 
     def settle(self, call: str, cost: int, accounts: list[Account]) -> str:
         if call in self.charged and self.charged[call][2] != "lost":
@@ -74,8 +96,7 @@ class Napkin:
     def lapse(self, call: str) -> None:
         made = self.held.pop(call, None)
         if made is not None:
-            cost = max((claim.amount_nanousd for claim in made), default=0)
-            self.charged[call] = (cost, {claim.account for claim in made}, "lost")
+            self.charged[call] = (self.mark[call], {claim.account for claim in made}, "lost")
 
 
 class Books(RuleBasedStateMachine):
@@ -97,6 +118,10 @@ class Books(RuleBasedStateMachine):
     @rule(call=calls, made=claims)
     def reserve(self, call, made):
         self.batch.append(Reserve(call, tuple(made)))
+
+    @rule(call=calls, made=claims)
+    def extend(self, call, made):
+        self.batch.append(Extend(call, tuple(made)))
 
     @rule(call=calls, cost=st.integers(0, 20), accounts=some_accounts)
     def settle(self, call, cost, accounts):
@@ -148,11 +173,13 @@ class Books(RuleBasedStateMachine):
             for claim in answer.claims:
                 spent, held = page.balances[(claim.account.scope, claim.account.window)]
                 assert claim.limit_nanousd is None or spent + held <= claim.limit_nanousd
-        return "granted" if isinstance(operation, Reserve) else None
+        return "granted" if isinstance(operation, Reserve | Extend) else None
 
     def expected(self, operation):
         if isinstance(operation, Reserve):
             return self.napkin.reserve(operation.call_id, list(operation.claims))
+        if isinstance(operation, Extend):
+            return self.napkin.extend(operation.call_id, list(operation.claims))
         if isinstance(operation, Settle):
             settlement = operation.settlement
             return self.napkin.settle(settlement.call_id, settlement.cost_nanousd, list(settlement.accounts))

@@ -78,7 +78,7 @@ def test_what_the_example_has_commented_out_can_be_switched_on(tmp_path):
     path = tmp_path / "all.yaml"
     path.write_text(uncommented())
     settings = load(path, {})
-    assert settings.budgets == (Budget("team:*", 2_500_000_000, name="every team, a day"),)
+    assert settings.budgets == (Budget("team:*", 2_500_000_000, notify_at=(50, 80, 100), name="every team, a day"),)
     assert settings.upstreams["local"].provider == "self-hosted"
     assert len(settings.routes) == 3
 

@@ -50,7 +50,10 @@ def test_sound_is_held_by_its_length():
 def test_most_takes_every_byte_as_a_token_and_every_token_as_the_dearest():
     """Bytes x dearest input + caller's maximum x choices x dearest output."""
     assert bound(ask(input_bytes=400, max_output_tokens=100, choices=2), Rates()) == Bound(
-        likely_nanousd=100 * 2500 + 2 * 100 * 10_000, most_nanousd=400 * 5000 + 2 * 100 * 30_000
+        likely_nanousd=100 * 2500 + 2 * 100 * 10_000,
+        most_nanousd=400 * 5000 + 2 * 100 * 30_000,
+        likely_input_nanousd=100 * 2500,
+        output_femto=10_000_000_000,
     )
 
 
@@ -82,13 +85,13 @@ def test_likely_output_is_a_thousand_tokens_unless_less_is_allowed():
 
 def test_embeddings_have_no_output():
     """Only their input costs."""
-    assert bound(ask("embeddings", input_bytes=10), Rates()) == Bound(3 * 2500, 10 * 5000)
+    assert bound(ask("embeddings", input_bytes=10), Rates()) == Bound(3 * 2500, 10 * 5000, 3 * 2500, 10_000_000_000)
 
 
 def test_fractions_of_a_nano_dollar_are_rounded_up():
     """One femto-dollar is held as a nano-dollar."""
     rates = Rates(dearest_input_femto=1, likely_input_femto=1, dearest_output_femto=0, likely_output_femto=0)
-    assert bound(ask(input_bytes=1), rates) == Bound(1, 1)
+    assert bound(ask(input_bytes=1), rates) == Bound(1, 1, 1, 0)
 
 
 def test_nothing_that_a_body_says_makes_a_bound_too_large_to_book():

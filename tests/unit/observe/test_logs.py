@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.app import running
-from gateway.call import Record
+from gateway.call import RARE, Record
 from gateway.loading import load
 from gateway.observe.logs import MASK, CallLog, setup
 from gateway.simulator import Simulator
@@ -78,7 +78,8 @@ def test_a_line_has_the_names_of_the_record() -> None:
     line = json.loads(line_of("json", tags={"k": "v"}, budgets=("b",), ttft_ms=None))
     assert line.keys() >= SECTION_11
     assert line.pop("event") == "call"
-    assert line.keys() == {field.name for field in fields(Record)}
+    assert line.keys() == {field.name for field in fields(Record)} - RARE.keys()
+    assert json.loads(line_of("json", priced_as="gpt-5")).keys() >= RARE.keys()
     assert (line["cost_nanousd"], line["usage"], line["ttft_ms"]) == (1234, dict(RECORD.usage), None)
     assert (line["tags"], line["budgets"], line["stream"]) == ({"k": "v"}, ["b"], True)
 

@@ -27,7 +27,9 @@ class Bench:
         self.answers: SimpleQueue[list] = SimpleQueue()
         self.connection = connect(path, "normal", write=True)
         prepare(self.connection)
-        self.writer = Writer(self.connection, Tenure(f"{name}#1", name, lease_s, 1e9), lambda: 1.0, self.answers.put)
+        self.writer = Writer(
+            self.connection, Tenure(f"{name}#1", name, lease_s, 1e9), lambda: 1.0, self.answers.put, lambda told: None
+        )
 
     def ask(self, *operations):
         self.writer.ask([Asked(operation, index) for index, operation in enumerate(operations)])
