@@ -380,7 +380,7 @@ def _least_left(page: Page, claims: Sequence[Claim], amount_nanousd: int) -> int
     left: int | None = None
     for claim in claims:
         if claim.limit_nanousd is not None:
-            spent, held = page.balances[key_of(claim.account)]
+            spent, held = page.balances.get(key_of(claim.account), (0, 0))
             room = claim.limit_nanousd - spent - held + claim.amount_nanousd - amount_nanousd
             left = room if left is None or room < left else left
     return left
