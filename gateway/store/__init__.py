@@ -27,6 +27,22 @@ if TYPE_CHECKING:
     from gateway.errors import Failure, Refusal
 
 
+SPEND_COUNTS = ("calls", "failed", "refused", "input", "cached_input", "output", "cost_nanousd")
+
+
+@value
+class Spend:
+    """What one call adds to the sums of its hour.
+
+    ``hour`` is ``2026-11-21T05``, UTC, from the record's start; ``dims`` a JSON object of the declared dimensions; ``counts`` are in
+    the order of ``SPEND_COUNTS``.
+    """
+
+    hour: str
+    dims: str
+    counts: tuple[int, ...]
+
+
 @value
 class Settlement:
     """What is booked for a finished call. ``record`` is the Record as JSON; ``accounts`` those of its claims."""
@@ -40,6 +56,7 @@ class Settlement:
     """RFC 3339 as in the record: the order in which calls are listed."""
     limits: tuple[Claim, ...] = ()
     """Those of its claims that have a limit: their thresholds are watched, what goes past them is told."""
+    spend: Spend | None = None
 
 
 class Store(Protocol):

@@ -18,7 +18,11 @@ import pytest
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement, Store
+from gateway.store.journal import Journal
+from gateway.store.redis import RedisStore
+from gateway.store.redis_steps import Times
 from gateway.store.sqlite import SqliteStore
+from tests.harness.redis_servers import shared
 
 CENT = 10_000_000
 DOLLAR = 100 * CENT
@@ -34,12 +38,45 @@ def sqlite(folder: Path, owner: str, lease_s: float) -> SqliteStore:
     return SqliteStore(str(folder / "books.db"), lease_s=lease_s, durability="normal", retention_s=1e10, owner=owner)
 
 
-STORES: dict[str, Callable[[Path, str, float], SqliteStore]] = {"sqlite": sqlite}
+def of_server(kind: str) -> Callable[[Path, str, float], RedisStore]:
+    """A store on the shared server of this kind, with a prefix of this test's own."""
+
+    def make(folder: Path, owner: str, lease_s: float) -> RedisStore:
+        url = (folder / "url").read_text()
+        return RedisStore(
+            url,
+            prefix=folder.name,
+            lease_s=lease_s,
+            timeout_s=5.0,
+            times=Times(1e9, 1e9, 1e9),
+            owner=owner,
+            journal=Journal(folder / "journal", sync=False),
+        )
+
+    make.kind = kind
+    return make
+
+
+STORES: dict[str, Callable[[Path, str, float], SqliteStore | RedisStore]] = {
+    "sqlite": sqlite,
+    "redis": of_server("redis"),
+    "valkey": of_server("valkey"),
+}
+
+
+def prepare(kind: str, folder: Path) -> None:
+    """What a store of this kind needs beside a folder."""
+    if kind != "sqlite":
+        server = shared(kind)
+        if server is None:
+            pytest.skip(f"there is no {kind} server on this machine")
+        (folder / "url").write_text(server.url)
 
 
 @pytest.fixture(params=STORES)
 def opened(request, tmp_path):
     """Opens a store on the books of this test; a second one is another process's."""
+    prepare(request.param, tmp_path)
 
     @asynccontextmanager
     async def opening(owner: str = "one", lease_s: float = 60.0):
@@ -543,6 +580,7 @@ asyncio.run(main())
 @pytest.fixture(params=STORES)
 def child(request, tmp_path):
     """Starts processes that open the store of this test and reserve cents when they are told to."""
+    prepare(request.param, tmp_path)
     started: list[subprocess.Popen[str]] = []
 
     def start(owner: str, calls: int) -> subprocess.Popen[str]:

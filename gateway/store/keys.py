@@ -1,0 +1,115 @@
+"""The keys of the books in Redis: what each is called, what it holds, and how long it lives.
+
+All of them share one hash tag, so that a step that touches several is atomic in a cluster too. With the prefix ``tollgate``:
+
+==============================  =======  ==================================================================  ================
+``{tollgate}:schema``           string   version of this layout                                              for ever
+``{tollgate}:epoch``            hash     which life of the server the books belong to; how far each process  for ever
+                                         has been heard
+``{tollgate}:owners``           zset     process -> end of its lease (ms)                                    for ever
+``{tollgate}:holds``            hash     call -> what it holds, on which accounts, whose it is                until settled
+``{tollgate}:outbox``           hash     thresholds that were crossed and not told yet                       until told
+``{tollgate}:a:SCOPE/WINDOW``   hash     ``s`` spent, ``h`` held, ``x`` of it without records, ``s:SHARE``    window's end
+                                         booked by one process, ``n:`` thresholds that were crossed          + 35 days
+``{tollgate}:r:HOUR``           hash     call -> its record (``r:=CALL`` where the id tells no time)          retention
+``{tollgate}:t:HOUR``           zset     calls that began in that hour, by their start (ms)                  retention
+``{tollgate}:c:CORRELATION``    zset     calls of one correlation id that is not a call's own                retention
+``{tollgate}:w:PROVIDER:KEY``   string   the call that awaits what the provider calls by this name           retention
+``{tollgate}:u:HOUR``, ``:DAY``  hash     dimensions -> sums of an hour, of a day                             spend_hours, _days
+``{tollgate}:hours``            zset     hours of which there are records -> when those go (s)               for ever
+``{tollgate}:books``            hash     version -> price book                                               for ever
+==============================  =======  ==================================================================  ================
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from gateway.accounts import Account
+from gateway.value import value
+
+SCHEMA = 1
+ACCOUNT_KEPT_S = 35 * 86_400
+LONGEST_WINDOW_S = 32 * 86_400
+HOUR_S = 3_600
+_UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@value
+class Keys:
+    """The names under one prefix."""
+
+    prefix: str
+
+    @property
+    def epoch(self) -> str:
+        return self._of("epoch")
+
+    @property
+    def owners(self) -> str:
+        return self._of("owners")
+
+    @property
+    def holds(self) -> str:
+        return self._of("holds")
+
+    @property
+    def outbox(self) -> str:
+        return self._of("outbox")
+
+    @property
+    def hours(self) -> str:
+        return self._of("hours")
+
+    @property
+    def schema(self) -> str:
+        return self._of("schema")
+
+    @property
+    def books(self) -> str:
+        return self._of("books")
+
+    def account(self, account: str) -> str:
+        """``account`` is written ``scope/window``."""
+        return self._of(f"a:{account}")
+
+    def record(self, call_id: str) -> str:
+        """Where the record of a call is: with those of its hour, which its id tells; else alone."""
+        found = _UUID7.fullmatch(call_id)
+        if found is None:
+            return self._of(f"r:={call_id}")
+        return self._of(f"r:{hour_of(int(found[1] + found[2], 16) / 1000)}")
+
+    def starts(self, hour: str) -> str:
+        return self._of(f"t:{hour}")
+
+    def correlated(self, correlation_id: str) -> str:
+        return self._of(f"c:{correlation_id}")
+
+    def awaited(self, provider: str, key: str) -> str:
+        return self._of(f"w:{provider}:{key}")
+
+    def sums(self, period: str) -> str:
+        """``period`` is an hour or a day."""
+        return self._of(f"u:{period}")
+
+    def _of(self, name: str) -> str:
+        return f"{{{self.prefix}}}:{name}"
+
+
+def hour_of(unix_s: float) -> str:
+    """``2026-11-21T05``, UTC."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H")
+
+
+def unix_of(started_at: str) -> float:
+    """Unix seconds of a moment as records write it."""
+    return datetime.fromisoformat(started_at).timestamp()
+
+
+def kept_until(account: Account, now: float) -> int:
+    """When an account may go that was charged at ``now`` and whose window's end is not known here; 0 = never."""
+    if account.window.startswith("total") and "request:" not in account.scope:
+        return 0
+    return int(now) + LONGEST_WINDOW_S + ACCOUNT_KEPT_S

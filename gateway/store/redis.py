@@ -1,0 +1,258 @@
+"""The books in Redis (or Valkey), shared by any number of processes on any number of machines.
+
+Owns opening and closing, and what may be asked. How it is sent is in ``redis_lane``, what every step means in ``redis_books.lua``,
+what the keys are called in ``keys``; what the server forgets is restored by ``redis_recovery`` from the ``journal``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from gateway.accounts import Account, Balance, Claim, Hold, Notice
+from gateway.call import Receipt
+from gateway.errors import Failure, Kind, Refusal, Whose
+from gateway.store import Settlement, Spend, redis_queries
+from gateway.store.journal import Journal
+from gateway.store.keys import SCHEMA, Keys
+from gateway.store.redis_lane import Lane, away, kept
+from gateway.store.redis_link import ERRORS, Link, as_failure
+from gateway.store.redis_recovery import Lost, recover
+from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times, balance_of, check_amounts, check_cost
+from gateway.store.redis_upkeep import renew, sweep
+
+log = logging.getLogger("gateway.store")
+
+T = TypeVar("T")
+HEARTBEAT_S = 1.0
+"""How soon each process learns that the server has forgotten something, at the latest."""
+
+
+class RedisStore:
+    """See ``gateway.store.Store`` for what each method promises. ``owner`` names this process among those that run at the same
+    time; ``journal`` is its own.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        lease_s: float,
+        timeout_s: float,
+        times: Times,
+        owner: str,
+        journal: Journal,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._link = Link(url, timeout_s)
+        self._keys = Keys(prefix)
+        self._journal = journal
+        self._lane = Lane(self._link, self._keys, owner, journal, times, timeout_s)
+        self._lease_s = lease_s
+        self._clock = clock
+        self._upkeep: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._open = False
+
+    @property
+    def tell(self) -> Callable[[Sequence[Notice]], None]:
+        """Gets the thresholds that were crossed."""
+        return self._lane.tell
+
+    @tell.setter
+    def tell(self, tell: Callable[[Sequence[Notice]], None]) -> None:
+        self._lane.tell = tell
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the server answered last."""
+        return self._lane.is_up
+
+    @property
+    def owed(self) -> int:
+        """Settlements that stand in the journal and not in the books."""
+        return len(self._journal.unpaid)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, take over what a dead process of this name left behind, begin to work."""
+        try:
+            await asyncio.to_thread(self._journal.open, self._clock())
+        except OSError as error:
+            raise Failure(
+                Kind.STORE_UNAVAILABLE, Whose.OURS, f"The journal cannot be opened: {error.strerror} (store.journal)."
+            ) from None
+        try:
+            await self._link.open()
+            await self._check_schema()
+            await self._take_over()
+            await recover(self._lane)
+            await self._lane.pay()
+        except BaseException as error:
+            await self._link.close()
+            self._journal.close()
+            if isinstance(error, ERRORS):
+                raise as_failure(error) from None
+            raise
+        self._open = True
+        self._lane.start()
+        self._upkeep = asyncio.create_task(self._keep_up(), name="store-upkeep")
+
+    async def close(self) -> None:
+        """Finish what was asked, give the lease back, disconnect. A second time changes nothing."""
+        if not self._open or self._upkeep is None:
+            return
+        self._open = False
+        self._stop.set()  # not cancelled: redis-py swallows that in the middle of a command
+        await self._upkeep
+        await self._lane.finish()
+        if self._lane.is_up:
+            with contextlib.suppress(*ERRORS, Lost):
+                await self._lane.pay()
+                await self._lane.run_steps([Simple("leave", {})], force=True)
+        if self._journal.unpaid:
+            log.warning("%d settlements are left in the journal for the next start", len(self._journal.unpaid))
+        self._journal.close()
+        await self._link.close()
+
+    async def _check_schema(self) -> None:
+        found = await self._link.commands.get(self._keys.schema)
+        if found is None:
+            await self._link.commands.set(self._keys.schema, str(SCHEMA), nx=True)
+        elif int(found) > SCHEMA:
+            raise Failure(
+                Kind.STORE_UNAVAILABLE, Whose.OURS, "The store's keys were written by a later version of Tollgate."
+            )
+
+    async def _take_over(self) -> None:
+        """Names are unique among the processes that run at one time: what an earlier one of this name held is lost."""
+        owners = await self._link.commands.zrange(self._keys.owners, 0, -1)
+        dead = [each for each in owners if each.decode().rpartition("#")[0] == self._lane.name]
+        if dead:
+            await self._link.commands.zrem(self._keys.owners, *dead)
+
+    async def _keep_up(self) -> None:
+        """A heartbeat, and now and then a look for what dead processes left."""
+        every_s = min(HEARTBEAT_S, self._lease_s / 3)
+        next_sweep = 0.0
+        while not self._stop.is_set():
+            if self._lane.is_up:
+                try:
+                    live = await renew(self._lane, self._lease_s)
+                    if time.monotonic() >= next_sweep:
+                        next_sweep = time.monotonic() + self._lease_s / 3
+                        await sweep(self._lane, live, self._clock())
+                except (*ERRORS, Failure) as error:
+                    log.debug("upkeep of the store failed: %s", type(error).__name__)
+                except Exception:
+                    log.exception("a bug in the upkeep of the store")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), every_s)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def reserve(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
+        """All claims or none."""
+        return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd))
+
+    async def extend(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
+        """Raise the hold of a call."""
+        return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd, "extend"))
+
+    async def _hold(self, step: Reserve) -> Hold | Refusal:
+        check_amounts(step.claims)
+        answer: Hold | Refusal = await self._ask(step)
+        return answer
+
+    async def settle(self, settlement: Settlement) -> Receipt:
+        """Book the cost, drop the hold, keep the record."""
+        (answer,) = await self.settle_all([settlement])
+        if isinstance(answer, Failure):
+            raise answer
+        return answer
+
+    async def settle_all(self, settlements: Sequence[Settlement]) -> list[Receipt | Failure]:
+        """Written into the journal, then sent. What the server does not take now it gets later: that is a receipt too."""
+        if not self._open:
+            return [_closed() for _ in settlements]
+        found: dict[int, Receipt | Failure] = {}
+        for index, settlement in enumerate(settlements):
+            try:
+                check_cost(settlement)
+            except ValueError as error:
+                log.error("a settlement cannot be booked: %s", error)
+                found[index] = Failure(Kind.INTERNAL, Whose.OURS, "A settlement cannot be booked.")
+        good = [(index, each) for index, each in enumerate(settlements) if index not in found]
+        self._journal.owe([each for _, each in good])
+        asked = [(index, each, self._lane.put(self._lane.settle_step(each))) for index, each in good]
+        for index, settlement, waiting in asked:
+            try:
+                found[index] = await waiting if waiting is not None else kept(settlement)
+            except Failure as failure:
+                found[index] = failure
+        return [found[index] for index in range(len(settlements))]
+
+    async def release(self, call_id: str) -> None:
+        """Drop the hold, charge nothing."""
+        await self._ask(Release(call_id))
+
+    async def _ask(self, step: Step) -> Any:
+        if not self._open:
+            raise _closed()
+        return await self._lane.ask(step)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def read(self, accounts: Sequence[Account]) -> list[Balance]:
+        """Balances, in the order asked for."""
+        names = [self._keys.account(str(account)) for account in accounts]
+        found = await self._look(lambda: self._link.many([("hmget", name, "s", "h") for name in names]))
+        return [balance_of(account, *each) for account, each in zip(accounts, found, strict=True)]
+
+    async def find(self, call_id: str) -> dict[str, Any] | None:
+        """One record by call id."""
+        return await self._look(lambda: redis_queries.find(self._link, self._keys, call_id))
+
+    async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
+        """Records, newest first."""
+        return await self._look(lambda: redis_queries.recent(self._link, self._keys, limit, before, correlation_id))
+
+    async def awaiting(self, provider: str, key: str) -> dict[str, Any] | None:
+        """The record of the call that awaits an answer of this name."""
+        return await self._look(lambda: redis_queries.awaiting(self._link, self._keys, provider, key))
+
+    async def spend(self, since: str, until: str) -> list[Spend]:
+        """Sums of the hours or days in between."""
+        return await self._look(lambda: redis_queries.spend(self._link, self._keys, since, until))
+
+    async def keep_book(self, version: str, packed: bytes) -> None:
+        """Keep a price book. Again changes nothing."""
+        await self._look(lambda: self._link.commands.hsetnx(self._keys.books, version, packed))
+
+    async def holds(self) -> int:
+        """How many calls hold something."""
+        return int(await self._look(lambda: self._link.commands.hlen(self._keys.holds)))
+
+    async def check(self) -> int:
+        """How many accounts differ from what stands behind them. Reads everything: for tests and audits."""
+        return len(await self._look(lambda: redis_queries.differences(self._link, self._keys)))
+
+    async def _look(self, asked: Callable[[], Awaitable[T]]) -> T:
+        if not self._open:
+            raise _closed()
+        if not self._lane.is_up:
+            raise away()
+        try:
+            return await asked()
+        except ERRORS as error:
+            raise as_failure(error) from None
+
+
+def _closed() -> Failure:
+    return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store is closed.")

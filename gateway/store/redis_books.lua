@@ -1,0 +1,377 @@
+-- The books in Redis: one script for every step, so that each is carried out whole or not at all.
+--
+-- KEYS: epoch, holds, owners, outbox, hours, then all that the operations touch. ARGV[1]: JSON {run, owner, acked, seq, force, a = {account ->
+-- index of its key}, ops = {...}}; ARGV[2...]: texts that operations name by index. The answer holds one array for each
+-- operation: its status, then strings; or {"recover"} alone, when these are not the books that the caller knows.
+--
+-- Amounts are decimal strings from end to end: a Lua number is a double, exact up to 2^53 nano-dollars, which is past every
+-- limit; it is used to compare and never to store. Each operation checks everything before it changes anything.
+
+local EPOCH, HOLDS, OWNERS, OUTBOX, HOURS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local LARGEST = 4611686018427387904  -- 2^62: an account past it fails closed
+local args = cjson.decode(ARGV[1])
+local clock = redis.call('TIME')
+local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+if not args.force then
+  local known = redis.call('HMGET', EPOCH, 'run', 'q:' .. args.owner)
+  if known[1] ~= args.run or tonumber(known[2] or '0') < args.acked then
+    return {{'recover', known[1] or '', known[2] or ''}}
+  end
+end
+
+local function number(text) return tonumber(text or '0') or 0 end
+local function text(value) return string.format('%.0f', value) end
+local function key(account) return KEYS[args.a[account]] end
+
+local function balance(account)
+  local found = redis.call('HMGET', key(account), 's', 'h')
+  return found[1] or '0', found[2] or '0'
+end
+
+-- Accounts that a hold or a lost record names and the caller did not: it asks again with their keys.
+local function unknown(accounts)
+  local missing = {}
+  for _, account in ipairs(accounts) do
+    if not args.a[account] then missing[#missing + 1] = account end
+  end
+  return missing
+end
+
+local function accounts_of(hold)
+  local found = {}
+  for _, part in ipairs(hold and hold.p or {}) do found[#found + 1] = part[1] end
+  return found
+end
+
+local function last_until(account, ends_at)
+  if ends_at > 0 and redis.call('HSETNX', key(account), 'e', text(ends_at)) == 1 then
+    redis.call('EXPIREAT', key(account), text(ends_at))
+  end
+end
+
+local function cross(crossed, limit, percent, spent)
+  if redis.call('HSETNX', key(limit.c), 'n:' .. percent .. ':' .. limit.b, args.owner) == 1 then
+    local id = limit.c .. '\31' .. percent .. '\31' .. limit.b
+    redis.call('HSET', OUTBOX, id, cjson.encode({limit.c, limit.b, percent, limit.of, spent, args.owner}))
+    crossed[#crossed + 1] = id
+  end
+end
+
+local function crossings(limits)
+  local crossed = {}
+  for _, limit in ipairs(limits) do
+    local spent = redis.call('HGET', key(limit.c), 's') or '0'
+    for _, threshold in ipairs(limit.n) do
+      if number(spent) >= number(threshold[2]) then cross(crossed, limit, threshold[1], spent) end
+    end
+  end
+  return crossed
+end
+
+-- What is in the way of these claims: {status, index, spent, held, needed}; nil when nothing is.
+local function in_the_way(claims)
+  local asked, waiting = {}, nil
+  for index, claim in ipairs(claims) do
+    asked[claim.c] = (asked[claim.c] or 0) + number(claim.m)
+    if claim.l then
+      local spent, held = balance(claim.c)
+      local needed = asked[claim.c]
+      if number(spent) + needed > number(claim.l) then
+        local answer = {'exceeded', text(index - 1), spent, held, text(needed)}
+        if claim.h then cross(answer, claim, 100, spent) end
+        return answer
+      end
+      if not waiting and number(spent) + number(held) + needed > number(claim.l) then
+        waiting = {'held', text(index - 1), spent, held, text(needed)}
+      end
+    end
+  end
+  return waiting
+end
+
+local function too_large(claims)
+  for _, claim in ipairs(claims) do
+    local spent, held = balance(claim.c)
+    if number(spent) + number(claim.m) > LARGEST or number(held) + number(claim.m) > LARGEST then return true end
+  end
+end
+
+-- {status, spent, held, spent, held...} of the accounts of these claims, as they are now.
+local function with_balances(status, claims)
+  local answer = {status}
+  for _, claim in ipairs(claims) do
+    local spent, held = balance(claim.c)
+    answer[#answer + 1] = spent
+    answer[#answer + 1] = held
+  end
+  return answer
+end
+
+local function reserve(op)
+  if redis.call('HEXISTS', KEYS[op.r], op.id) == 1 then return {'closed'} end
+  local granted = redis.call('HGET', HOLDS, op.id)
+  if granted then return {'again', granted} end
+  local refused = in_the_way(op.claims)
+  if refused then return refused end
+  if too_large(op.claims) then return {'large'} end
+  local parts = {}
+  for _, claim in ipairs(op.claims) do
+    redis.call('HINCRBY', key(claim.c), 'h', claim.m)
+    last_until(claim.c, claim.e)
+    parts[#parts + 1] = {claim.c, claim.m, claim.b}
+  end
+  redis.call('HSET', HOLDS, op.id, cjson.encode({m = op.m, o = args.owner, t = text(now_ms), p = parts}))
+  return with_balances('ok', op.claims)
+end
+
+local function extend(op)
+  local granted = redis.call('HGET', HOLDS, op.id)
+  if not granted then return {'gone'} end
+  local hold = cjson.decode(granted)
+  local missing = unknown(accounts_of(hold))
+  if #missing > 0 then return {'more', unpack(missing)} end
+  local held, order = {}, {}
+  for _, part in ipairs(hold.p) do
+    if not held[part[1]] then held[part[1]] = {part[1], 0, part[3]}; order[#order + 1] = part[1] end
+    held[part[1]][2] = held[part[1]][2] + number(part[2])
+  end
+  local more = {}
+  for _, claim in ipairs(op.claims) do
+    local missing_amount = number(claim.m) - (held[claim.c] and held[claim.c][2] or 0)
+    if missing_amount > 0 then
+      local copy = {}
+      for name, each in pairs(claim) do copy[name] = each end
+      copy.m = text(missing_amount)
+      more[#more + 1] = copy
+    end
+  end
+  if op.m and number(op.m) > number(hold.m) then hold.m = op.m end
+  local refused = in_the_way(more)
+  if refused then
+    redis.call('HSET', HOLDS, op.id, cjson.encode(hold))
+    for index, claim in ipairs(op.claims) do  -- in the terms of what was asked
+      if claim.c == more[number(refused[2]) + 1].c then refused[2] = text(index - 1) break end
+    end
+    return refused
+  end
+  if too_large(more) then return {'large'} end
+  for _, claim in ipairs(more) do
+    redis.call('HINCRBY', key(claim.c), 'h', claim.m)
+    last_until(claim.c, claim.e)
+    if not held[claim.c] then held[claim.c] = {claim.c, 0, claim.b}; order[#order + 1] = claim.c end
+    held[claim.c][2] = held[claim.c][2] + number(claim.m)
+  end
+  hold.p = {}
+  local largest = 0
+  for _, account in ipairs(order) do
+    largest = math.max(largest, held[account][2])
+    hold.p[#hold.p + 1] = {account, text(held[account][2]), held[account][3]}
+  end
+  if not op.m and largest > number(hold.m) then hold.m = text(largest) end
+  redis.call('HSET', HOLDS, op.id, cjson.encode(hold))
+  local answer = with_balances('ok', op.claims)
+  answer[#answer + 1] = text(largest)
+  return answer
+end
+
+-- A record is kept behind a line that says what it charged.
+local function booked(op)
+  local found = redis.call('HGET', KEYS[op.r], op.id)
+  if not found then return nil end
+  return cjson.decode(string.sub(found, 1, string.find(found, '\n', 1, true) - 1))
+end
+
+local function drop_hold(call_id, hold)
+  for _, part in ipairs(hold and hold.p or {}) do redis.call('HINCRBY', key(part[1]), 'h', '-' .. part[2]) end
+  if hold then redis.call('HDEL', HOLDS, call_id) end
+end
+
+local function charge(accounts, amount, share)
+  for _, account in ipairs(accounts) do
+    redis.call('HINCRBY', key(account), 's', amount)
+    redis.call('HINCRBY', key(account), 's:' .. share, amount)
+  end
+end
+
+local function negative(amount)
+  if string.sub(amount, 1, 1) == '-' then return string.sub(amount, 2) end
+  return '-' .. amount
+end
+
+local function add_up(sums, sign)
+  for _, at in ipairs(sums and {sums.h, sums.d} or {}) do
+    local counts = {}
+    for count in string.gmatch(redis.call('HGET', KEYS[at], sums.of) or '', '[^,]+') do counts[#counts + 1] = tonumber(count) end
+    local all_zero = true
+    for index, count in ipairs(sums.n) do
+      counts[index] = (counts[index] or 0) + sign * count
+      if counts[index] ~= 0 then all_zero = false end
+    end
+    for index, count in ipairs(counts) do counts[index] = text(count) end
+    if all_zero then redis.call('HDEL', KEYS[at], sums.of) else redis.call('HSET', KEYS[at], sums.of, table.concat(counts, ',')) end
+  end
+  if sums then
+    redis.call('EXPIREAT', KEYS[sums.h], text(sums.he))
+    redis.call('EXPIREAT', KEYS[sums.d], text(sums.de))
+  end
+end
+
+local function strike(op, lost)
+  charge(lost.a, negative(lost.c), lost.w)
+  if lost.s then
+    local sums = lost.s
+    sums.h, sums.d = args.a['sums:' .. sums.hn], args.a['sums:' .. sums.dn]
+    add_up(sums, -1)
+  end
+  redis.call('ZREM', key('starts:' .. lost.hr), op.id)
+  redis.call('HDEL', KEYS[op.r], op.id)
+end
+
+local function named_by(hold, lost)
+  local found = accounts_of(hold)
+  for _, account in ipairs(lost and lost.a or {}) do found[#found + 1] = account end
+  if lost then found[#found + 1] = 'starts:' .. lost.hr end
+  if lost and lost.s then
+    found[#found + 1] = 'sums:' .. lost.s.hn
+    found[#found + 1] = 'sums:' .. lost.s.dn
+  end
+  return unknown(found)
+end
+
+local function settle(op)
+  local before = booked(op)
+  if before and before.o ~= 'lost' then return {'again', before.c, before.w or ''} end
+  local granted = redis.call('HGET', HOLDS, op.id)
+  local hold = granted and cjson.decode(granted)
+  local missing = named_by(hold, before)
+  if #missing > 0 then return {'more', unpack(missing)} end
+  for _, account in ipairs(op.accounts) do
+    if number((balance(account))) + number(op.c) > LARGEST then return {'large'} end
+  end
+  drop_hold(op.id, hold)
+  if before then strike(op, before) end
+  charge(op.accounts, op.c, op.w)
+  for index, account in ipairs(op.accounts) do last_until(account, op.ends[index]) end
+  redis.call('HSET', KEYS[op.r], op.id, ARGV[op.head] .. '\n' .. ARGV[op.record])
+  redis.call('EXPIREAT', KEYS[op.r], text(op.gone))
+  redis.call('ZADD', HOURS, text(op.gone), op.hour)
+  for _, index in ipairs(op.lists) do
+    redis.call('ZADD', KEYS[index], text(op.t), op.id)
+    redis.call('EXPIREAT', KEYS[index], text(op.gone))
+  end
+  if op.awaits then redis.call('SET', KEYS[op.awaits], op.id, 'EXAT', text(op.gone)) end
+  add_up(op.sums, 1)
+  local answer = {'ok'}
+  for _, limit in ipairs(op.limits) do answer[#answer + 1] = redis.call('HGET', key(limit.c), 's') or '0' end
+  for _, id in ipairs(crossings(op.limits)) do answer[#answer + 1] = id end
+  return answer
+end
+
+local function release(op)
+  local before = booked(op)
+  if before and before.o ~= 'lost' then return {'ok'} end
+  local granted = redis.call('HGET', HOLDS, op.id)
+  local hold = granted and cjson.decode(granted)
+  local missing = named_by(hold, before)
+  if #missing > 0 then return {'more', unpack(missing)} end
+  drop_hold(op.id, hold)
+  if before then strike(op, before) end
+  return {'ok'}
+end
+
+-- The owner of a hold is gone: the caller has read the hold and settles it as lost, unless it has changed meanwhile.
+local function lapse(op)
+  local granted = redis.call('HGET', HOLDS, op.id)
+  if granted ~= ARGV[op.seen] then return {'changed'} end
+  if number(redis.call('ZSCORE', OWNERS, cjson.decode(granted).o)) >= now_ms then return {'alive'} end
+  return settle(op)
+end
+
+local function heard(op)
+  redis.call('HDEL', OUTBOX, unpack(op.ids))
+  return {'ok'}
+end
+
+-- A process is alive: its lease moves on. Answers who else is, and what nobody has told yet.
+local function renew(op)
+  redis.call('ZADD', OWNERS, now_ms + op.lease_ms, args.owner)
+  return {'ok', cjson.encode(redis.call('ZRANGEBYSCORE', OWNERS, now_ms, '+inf'))}
+end
+
+local function leave(op)
+  redis.call('ZREM', OWNERS, args.owner)
+  redis.call('HDEL', EPOCH, 'q:' .. args.owner)
+  return {'ok'}
+end
+
+-- What a process has booked on an account in all: what is missing of it came without a record that is still known.
+local function share(op)
+  local missing = number(op.m) - number(redis.call('HGET', key(op.c), 's:' .. op.w))
+  if missing > 0 then
+    for _, field in ipairs({'s', 'x', 's:' .. op.w}) do redis.call('HINCRBY', key(op.c), field, text(missing)) end
+    last_until(op.c, op.e)
+  end
+  return {'ok'}
+end
+
+-- A hold that was granted before the books were lost: it is put back, whatever the limits say.
+local function put_back(op)
+  if redis.call('HEXISTS', HOLDS, op.id) == 1 or redis.call('HEXISTS', KEYS[op.r], op.id) == 1 then return {'ok'} end
+  local hold = cjson.decode(ARGV[op.hold])
+  for _, part in ipairs(hold.p) do redis.call('HINCRBY', key(part[1]), 'h', part[2]) end
+  redis.call('HSET', HOLDS, op.id, ARGV[op.hold])
+  return {'ok'}
+end
+
+-- A hold that stands in stale books and was given up since.
+local function give_up(op)
+  local granted = redis.call('HGET', HOLDS, op.id)
+  local hold = granted and cjson.decode(granted)
+  local missing = unknown(accounts_of(hold))
+  if #missing > 0 then return {'more', unpack(missing)} end
+  drop_hold(op.id, hold)
+  return {'ok'}
+end
+
+-- Recovery begins, or goes on: whoever is known to be alive is waited for until the grace is over.
+-- ``any``: the server has no name for its life, so that whatever name stands there will do.
+local function recover(op)
+  local found = redis.call('HMGET', EPOCH, 'run', 'next')
+  if found[1] and (found[1] == op.run or op.any) and not op.again then return {'done', found[1]} end
+  local coming = found[2]
+  if not coming or not (coming == op.run or op.any) then
+    coming = op.run
+    redis.call('DEL', EPOCH)
+    redis.call('HSET', EPOCH, 'next', coming, 'until', text(now_ms + op.grace_ms))
+  end
+  for _, owner in ipairs(op.known) do redis.call('HSETNX', EPOCH, 'w:' .. owner, '1') end
+  return {'ok', coming}
+end
+
+local function spoken(op)
+  local found = redis.call('HMGET', EPOCH, 'run', 'next', 'until')
+  if found[1] == op.run then return {'done'} end
+  if found[2] ~= op.run then return {'again'} end
+  redis.call('HSET', EPOCH, 'w:' .. args.owner, '0')
+  local fields, waited_for = redis.call('HGETALL', EPOCH), 0
+  for index = 1, #fields, 2 do
+    if string.sub(fields[index], 1, 2) == 'w:' and fields[index + 1] == '1' then waited_for = waited_for + 1 end
+  end
+  if waited_for > 0 and now_ms < number(found[3]) then return {'wait', text(waited_for)} end
+  for index = 1, #fields, 2 do
+    if string.sub(fields[index], 1, 2) == 'w:' then redis.call('HDEL', EPOCH, fields[index]) end
+  end
+  redis.call('HDEL', EPOCH, 'next', 'until')
+  redis.call('HSET', EPOCH, 'run', op.run)
+  return {'done', text(waited_for)}
+end
+
+local STEPS = {
+  reserve = reserve, extend = extend, settle = settle, release = release, lapse = lapse, heard = heard, renew = renew,
+  leave = leave, share = share, put_back = put_back, give_up = give_up, recover = recover, spoken = spoken,
+}
+local answers = {}
+for index, op in ipairs(args.ops) do answers[index] = STEPS[op.k](op) end
+if args.seq > 0 then redis.call('HSET', EPOCH, 'q:' .. args.owner, text(args.seq)) end
+return answers

@@ -1,0 +1,141 @@
+"""What can be asked of the books in Redis without changing them. Plain functions over a link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.accounts import Balance, account_of
+from gateway.call import from_json
+from gateway.store import Spend
+from gateway.store.keys import Keys
+
+if TYPE_CHECKING:
+    from gateway.store.redis_link import Link
+
+HOURS_AT_ONCE = 24
+CALLS_AT_ONCE = 500
+
+
+async def find(link: Link, keys: Keys, call_id: str) -> dict[str, Any] | None:
+    """The record of one call."""
+    found = await link.commands.hget(keys.record(call_id), call_id)
+    return from_json(found.partition(b"\n")[2]) if found is not None else None
+
+
+async def records(link: Link, keys: Keys, call_ids: Sequence[str]) -> list[bytes]:
+    """The records of calls, each behind its head line; those that are gone are left out."""
+    found = await link.many([("hget", keys.record(call_id), call_id) for call_id in call_ids]) if call_ids else []
+    return [each for each in found if each is not None]
+
+
+async def recent(link: Link, keys: Keys, limit: int, before: str, correlation_id: str) -> list[dict[str, Any]]:
+    """Newest first. ``before`` is a call id; one that is not known is the end of the list."""
+    last = await find(link, keys, before) if before else None
+    if before and last is None:
+        return []
+    after = str(last["started_at"])[:13] if last and "started_at" in last else await _hour_of(link, keys, before)
+    if correlation_id:
+        ids = await _correlated(link, keys, correlation_id, before)
+    else:
+        ids = await _newest(link, keys, limit, before, after)
+    return [from_json(each.partition(b"\n")[2]) for each in await records(link, keys, ids[:limit])]
+
+
+async def _hour_of(link: Link, keys: Keys, call_id: str) -> str:
+    """The hour in whose list a call stands, where its record does not tell."""
+    for hour in await _hours(link, keys) if call_id else ():
+        if await link.commands.zscore(keys.starts(hour), call_id) is not None:
+            return hour
+    return ""
+
+
+async def _hours(link: Link, keys: Keys) -> list[str]:
+    """Those of which there are records, newest first."""
+    return sorted((each.decode() for each in await link.commands.zrange(keys.hours, 0, -1)), reverse=True)
+
+
+async def _newest(link: Link, keys: Keys, limit: int, before: str, after: str) -> list[str]:
+    hours = [hour for hour in await _hours(link, keys) if not after or hour <= after]
+    found: list[str] = []
+    for start in range(0, len(hours), HOURS_AT_ONCE):
+        some = hours[start : start + HOURS_AT_ONCE]
+        ranks = [await link.commands.zrevrank(keys.starts(after), before) if hour == after else None for hour in some]
+        firsts = [0 if rank is None else rank + 1 for rank in ranks]
+        lists = await link.many(
+            [
+                ("zrevrange", keys.starts(hour), first, first + limit - 1)
+                for hour, first in zip(some, firsts, strict=True)
+            ]
+        )
+        found += [call_id.decode() for each in lists for call_id in each]
+        if len(found) >= limit:
+            break
+    return found
+
+
+async def _correlated(link: Link, keys: Keys, correlation_id: str, before: str) -> list[str]:
+    """A call that made the id itself stands in no list of it, and began before all the others."""
+    ids = [each.decode() for each in await link.commands.zrevrange(keys.correlated(correlation_id), 0, -1)]
+    if correlation_id not in ids:
+        ids.append(correlation_id)
+    return ids[ids.index(before) + 1 :] if before in ids else [] if before else ids
+
+
+async def awaiting(link: Link, keys: Keys, provider: str, key: str) -> dict[str, Any] | None:
+    """The record of the call that awaits an answer of this name."""
+    call_id = await link.commands.get(keys.awaited(provider, key))
+    return await find(link, keys, call_id.decode()) if call_id is not None else None
+
+
+async def spend(link: Link, keys: Keys, since: str, until: str) -> list[Spend]:
+    """Sums by the hour where they are still kept so, else by the day."""
+    prefix = keys.sums("")
+    names = sorted(
+        [each.decode().removeprefix(prefix) async for each in link.commands.scan_iter(f"{_literal(prefix)}*")]
+    )
+    hours = [name for name in names if len(name) > 10]
+    whole_days = {name for name in names if len(name) == 10} - {hour[:10] for hour in hours}
+    wanted = [name for name in [*sorted(whole_days), *hours] if since <= name < until]
+    found = await link.many([("hgetall", keys.sums(name)) for name in wanted]) if wanted else []
+    return [
+        Spend(name, dims.decode(), tuple(int(count) for count in counts.split(b",")))
+        for name, sums in zip(wanted, found, strict=True)
+        for dims, counts in sums.items()
+    ]
+
+
+async def differences(link: Link, keys: Keys) -> list[Balance]:
+    """Accounts whose balance is not the sum of what stands behind it: records and what came without them for spent, holds
+    for held. Accounts whose records have partly expired are not looked at.
+    """
+    expected: dict[str, list[int]] = {}
+    for hour in await _hours(link, keys):
+        ids = [each.decode() for each in await link.commands.zrange(keys.starts(hour), 0, -1)]
+        for start in range(0, len(ids), CALLS_AT_ONCE):
+            for text in await records(link, keys, ids[start : start + CALLS_AT_ONCE]):
+                head = orjson.loads(text.partition(b"\n")[0])
+                for account in head["a"]:
+                    expected.setdefault(account, [0, 0])[0] += int(head["c"])
+    async for _, text in link.commands.hscan_iter(keys.holds):
+        for account, amount, _ in orjson.loads(text)["p"]:
+            expected.setdefault(account, [0, 0])[1] += int(amount)
+    found = []
+    prefix = keys.account("")
+    async for name in link.commands.scan_iter(f"{_literal(prefix)}*"):
+        account = name.decode().removeprefix(prefix)
+        spent, held, extra = (int(each or 0) for each in await link.commands.hmget(name, "s", "h", "x"))
+        should_spent, should_held = expected.pop(account, [0, 0])
+        if spent - extra != should_spent or held != should_held:
+            found.append(Balance(account_of(account), spent - extra - should_spent, held - should_held))
+    found += [
+        Balance(account_of(account), -spent, -held) for account, (spent, held) in expected.items() if spent or held
+    ]
+    return found
+
+
+def _literal(prefix: str) -> str:
+    """A prefix as a pattern of SCAN: braces are plain, the rest of what patterns know is escaped."""
+    return "".join(f"\\{char}" if char in "*?[]\\^" else char for char in prefix)

@@ -1,0 +1,404 @@
+"""What is asked of the books in Redis, in the terms of their script; and what its answers mean.
+
+Quiet: operations in, keys and arguments out; answers in, holds and refusals and receipts out. The script is ``redis_books.lua``;
+amounts travel as decimal strings, because its numbers are doubles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import orjson
+
+from gateway.accounts import Account, Balance, Claim, Hold, Notice, account_of
+from gateway.call import CORRECTED, Receipt
+from gateway.errors import Failure, Kind, Refusal, Whose
+from gateway.store import Settlement
+from gateway.store.books import MAX_AMOUNT_NANOUSD
+from gateway.store.keys import ACCOUNT_KEPT_S, HOUR_S, Keys, kept_until, unix_of
+from gateway.store.words import refusal
+
+Reply = list[bytes]
+_CORRELATION = re.compile(rb'"correlation_id":"([^"\\]*)"')
+_AWAITS = b'"awaits":"'
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long things are kept, in seconds."""
+
+    retention_s: float
+    spend_hours_s: float
+    spend_days_s: float
+
+
+class Script:
+    """The keys and arguments of one run of the script."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.names = [keys.epoch, keys.holds, keys.owners, keys.outbox, keys.hours]
+        self._at: dict[str, int] = {}
+        self._texts: list[bytes] = []
+        self._accounts: dict[str, int] = {}
+        self._ops: list[dict[str, Any]] = []
+
+    def key(self, name: str) -> int:
+        """The index of a key, as Lua counts."""
+        at = self._at.get(name)
+        if at is None:
+            self.names.append(name)
+            at = self._at[name] = len(self.names)
+        return at
+
+    def account(self, account: str) -> str:
+        """Makes the account known by its own name; ``sums:HOUR`` and ``starts:HOUR`` are no accounts and known the same way."""
+        if account not in self._accounts:
+            kind, _, name = account.partition(":")
+            make = {"sums": self.keys.sums, "starts": self.keys.starts}.get(kind)
+            self._accounts[account] = self.key(make(name) if make is not None else self.keys.account(account))
+        return account
+
+    def text(self, text: bytes) -> int:
+        """The index of an argument."""
+        self._texts.append(text)
+        return len(self._texts) + 1
+
+    def add(self, op: dict[str, Any]) -> None:
+        """One more operation; those without a value say so by leaving the name out."""
+        self._ops.append({name: value for name, value in op.items() if value is not None})
+
+    def arguments(self, *, run: str, owner: str, acked: int, seq: int, force: bool) -> list[bytes]:
+        """ARGV."""
+        head = {
+            "run": run,
+            "owner": owner,
+            "acked": acked,
+            "seq": seq,
+            "force": force,
+            "a": self._accounts,
+            "ops": self._ops,
+        }
+        return [orjson.dumps(head), *self._texts]
+
+
+class Step(Protocol):
+    """One operation. ``more`` are accounts that only the books know it touches."""
+
+    more: tuple[str, ...]
+
+    def put(self, script: Script) -> None:
+        """Write it down."""
+
+    def answer(self, status: str, reply: Reply) -> Any:
+        """What it came to. Failure for what cannot be done."""
+
+
+@dataclass(slots=True)
+class Reserve:
+    """See ``books.Reserve``."""
+
+    call_id: str
+    claims: tuple[Claim, ...]
+    mark_nanousd: int | None
+    kind: str = "reserve"
+    more: tuple[str, ...] = ()
+
+    def put(self, script: Script) -> None:
+        for account in self.more:
+            script.account(account)
+        mark = self.mark_nanousd
+        if mark is None and self.kind == "reserve":
+            mark = max([claim.amount_nanousd for claim in self.claims], default=0)
+        script.add(
+            {
+                "k": self.kind,
+                "id": self.call_id,
+                "r": script.key(script.keys.record(self.call_id)),
+                "m": str(mark) if mark is not None else None,
+                "claims": [_claim(script, claim) for claim in self.claims],
+            }
+        )
+
+    def answer(self, status: str, reply: Reply) -> Hold | Refusal:
+        if status in ("exceeded", "held"):
+            claim = self.claims[int(reply[0])]
+            spent, held, needed = map(int, reply[1:4])
+            kind = Kind.BUDGET_EXCEEDED if status == "exceeded" else Kind.BUDGET_HELD
+            return refusal(kind, claim, needed, spent, held)
+        if status == "again":
+            return self._again(reply[0])
+        if status != "ok":
+            raise _REFUSED[status]
+        balances = {}
+        for index, claim in enumerate(self.claims):
+            balances[claim.account] = (int(reply[2 * index]), int(reply[2 * index + 1]))
+        largest = max([claim.amount_nanousd for claim in self.claims], default=0)
+        amount = int(reply[2 * len(self.claims)]) if self.kind == "extend" else largest
+        shadows = tuple(
+            claim.budget
+            for claim in self.claims
+            if claim.shadow_nanousd is not None and sum(balances[claim.account]) > claim.shadow_nanousd
+        )
+        return Hold(self.call_id, amount, self.claims, self._least_left(balances, amount), shadows)
+
+    def _least_left(self, balances: dict[Account, tuple[int, int]], amount: int) -> int | None:
+        left = [
+            claim.limit_nanousd - sum(balances[claim.account]) + claim.amount_nanousd - amount
+            for claim in self.claims
+            if claim.limit_nanousd is not None
+        ]
+        return min(left, default=None)
+
+    def _again(self, granted: bytes) -> Hold:
+        parts = orjson.loads(granted)["p"]
+        asked = {str(claim.account): claim for claim in self.claims}
+        held = [
+            replace(asked.get(account) or Claim(account_of(account), 0, budget=budget), amount_nanousd=int(amount))
+            for account, amount, budget in parts
+        ]
+        return Hold(self.call_id, max([claim.amount_nanousd for claim in held], default=0), tuple(held))
+
+    def crossed(self, status: str, reply: Reply) -> Reply:
+        """Thresholds that it was the first to cross."""
+        return reply[4:] if status == "exceeded" else []
+
+
+@dataclass(slots=True)
+class Settle:
+    """See ``books.Settle``. ``share`` names who answers for it; ``seen`` is the hold that lapses, where it is charged as lost."""
+
+    settlement: Settlement
+    share: str
+    times: Times
+    seen: bytes | None = None
+    more: tuple[str, ...] = ()
+    own: bool = False
+    """Whether it stands in the books under its share."""
+
+    def put(self, script: Script) -> None:
+        settlement, keys = self.settlement, script.keys
+        for account in self.more:
+            script.account(account)
+        started = unix_of(settlement.started_at)
+        hour = settlement.started_at[:13]
+        gone = int(started - started % HOUR_S + HOUR_S + self.times.retention_s)
+        accounts = list(dict.fromkeys(map(str, settlement.accounts)))
+        ends = {str(claim.account): _ends(claim) for claim in settlement.limits}
+        sums = self._sums(script, started)
+        head = {"c": str(settlement.cost_nanousd), "o": settlement.outcome, "a": accounts, "w": self.share, "hr": hour}
+        awaited = _awaited(settlement.record)
+        script.add(
+            {
+                "k": "lapse" if self.seen is not None else "settle",
+                "id": settlement.call_id,
+                "r": script.key(keys.record(settlement.call_id)),
+                "c": str(settlement.cost_nanousd),
+                "w": self.share,
+                "accounts": [script.account(account) for account in accounts],
+                "ends": [ends.get(account) or kept_until(account_of(account), started) for account in accounts],
+                "head": script.text(orjson.dumps(head | ({"s": _told_sums(sums)} if sums else {}))),
+                "record": script.text(settlement.record),
+                "seen": script.text(self.seen) if self.seen is not None else None,
+                "gone": gone,
+                "hour": hour,
+                "t": int(started * 1000),
+                "lists": [script.key(name) for name in lists_of(keys, settlement)],
+                "awaits": script.key(keys.awaited(*awaited)) if awaited else None,
+                "sums": sums,
+                "limits": [_limit(script, claim) for claim in settlement.limits],
+            }
+        )
+
+    def _sums(self, script: Script, started: float) -> dict[str, Any] | None:
+        spend = self.settlement.spend
+        if spend is None:
+            return None
+        day = spend.hour[:10]
+        return {
+            "h": script.key(script.keys.sums(spend.hour)),
+            "d": script.key(script.keys.sums(day)),
+            "hn": spend.hour,
+            "dn": day,
+            "he": int(started + self.times.spend_hours_s) + HOUR_S,
+            "de": int(started + self.times.spend_days_s) + 24 * HOUR_S,
+            "of": spend.dims,
+            "n": list(spend.counts),
+        }
+
+    def answer(self, status: str, reply: Reply) -> Receipt | None:
+        call_id, cost = self.settlement.call_id, self.settlement.cost_nanousd
+        if status == "again":
+            return Receipt(call_id, int(reply[0]), again=True)
+        if status in ("changed", "alive"):
+            return None
+        if status != "ok":
+            raise _REFUSED[status]
+        past = []
+        for claim, spent in zip(self.settlement.limits, reply, strict=False):
+            beyond = min(cost, int(spent) - claim.limit_nanousd) if claim.limit_nanousd is not None else 0
+            if beyond > 0:
+                past.append((claim, beyond))
+        return Receipt(call_id, cost, overdrafts=tuple(past))
+
+    def crossed(self, status: str, reply: Reply) -> Reply:
+        """Thresholds that it was the first to cross."""
+        return reply[len(self.settlement.limits) :] if status == "ok" else []
+
+    def is_own(self, status: str, reply: Reply) -> bool:
+        """Whether it stands in the books under this share: also when it is told so a second time."""
+        return status == "ok" or (status == "again" and len(reply) > 1 and reply[1].decode() == self.share)
+
+
+@dataclass(slots=True)
+class Release:
+    """See ``books.Release``."""
+
+    call_id: str
+    kind: str = "release"
+    more: tuple[str, ...] = ()
+
+    def put(self, script: Script) -> None:
+        for account in self.more:
+            script.account(account)
+        record = script.key(script.keys.record(self.call_id))
+        script.add({"k": self.kind, "id": self.call_id, "r": record})
+
+    def answer(self, status: str, reply: Reply) -> None:
+        return None
+
+
+@dataclass(slots=True)
+class Simple:
+    """What needs no account: its status and texts are the answer. ``fields`` are what the script reads."""
+
+    kind: str
+    fields: dict[str, Any]
+    account: str = ""
+    hold: bytes | None = None
+    call_id: str = ""
+    more: tuple[str, ...] = field(default=())
+
+    def put(self, script: Script) -> None:
+        for account in self.more:
+            script.account(account)
+        op = {"k": self.kind, **self.fields}
+        if self.account:
+            op["c"] = script.account(self.account)
+        if self.hold is not None:
+            op["hold"] = script.text(self.hold)
+        if self.call_id:
+            op |= {"id": self.call_id, "r": script.key(script.keys.record(self.call_id))}
+        script.add(op)
+
+    def answer(self, status: str, reply: Reply) -> tuple[str, Reply]:
+        return status, reply
+
+
+_REFUSED = {
+    "closed": Failure(Kind.INTERNAL, Whose.OURS, "This call has been settled: nothing is set aside for it any more."),
+    "gone": Failure(Kind.INTERNAL, Whose.OURS, "This call holds nothing that could be extended."),
+    "large": Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "An account is larger than the books can count."),
+}
+
+
+def check_amounts(claims: Iterable[Claim]) -> None:
+    """ValueError for an amount that no hold can have."""
+    for claim in claims:
+        if not 0 <= claim.amount_nanousd <= MAX_AMOUNT_NANOUSD:
+            raise ValueError(f"not an amount that can be booked: {claim.amount_nanousd}")
+
+
+def check_cost(settlement: Settlement) -> None:
+    """ValueError for a cost that no call can have."""
+    cost = abs(settlement.cost_nanousd) if settlement.outcome == CORRECTED else settlement.cost_nanousd
+    if not 0 <= cost <= MAX_AMOUNT_NANOUSD:
+        raise ValueError(f"not an amount that can be booked: {settlement.cost_nanousd}")
+
+
+def lists_of(keys: Keys, settlement: Settlement) -> list[str]:
+    """The lists that a record stands in."""
+    found = _CORRELATION.search(settlement.record)
+    correlation_id = found[1].decode() if found else str(orjson.loads(settlement.record).get("correlation_id", ""))
+    names = [keys.starts(settlement.started_at[:13])]
+    if correlation_id and correlation_id != settlement.call_id:
+        names.append(keys.correlated(correlation_id))
+    return names
+
+
+def notice_of(text: bytes) -> tuple[Notice, str]:
+    """A threshold as the outbox keeps it, and who crossed it."""
+    account, budget, percent, limit, spent, owner = orjson.loads(text)
+    return Notice(account_of(account), budget, int(percent), int(limit), int(spent)), owner
+
+
+def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply: Reply) -> list[Notice]:
+    """The thresholds that a step has just crossed."""
+    claims = step.claims if isinstance(step, Reserve) else step.settlement.limits
+    spent = {str(claim.account): int(each) for claim, each in zip(claims, reply, strict=False) if status == "ok"}
+    found = []
+    for each in ids:
+        account, percent, budget = each.decode().split("\x1f", 2)
+        claim = next(claim for claim in claims if str(claim.account) == account and claim.budget == budget)
+        at = spent[account] if status == "ok" else int(reply[1])
+        found.append(Notice(claim.account, budget, int(percent), limit_of(claim), at))
+    return found
+
+
+def limit_of(claim: Claim) -> int:
+    """That of a budget, also of one that only looks on."""
+    return claim.limit_nanousd if claim.limit_nanousd is not None else claim.shadow_nanousd or 0
+
+
+def balance_of(account: Account, spent: bytes | None, held: bytes | None) -> Balance:
+    """As it is read."""
+    return Balance(account, int(spent or 0), int(held or 0))
+
+
+def hold_text(owner: str, hold: Hold, mark_nanousd: int) -> bytes:
+    """A hold as the books keep it, to be put back."""
+    parts = [[str(claim.account), str(claim.amount_nanousd), claim.budget] for claim in hold.claims]
+    return orjson.dumps({"m": str(mark_nanousd), "o": owner, "t": "0", "p": parts})
+
+
+def _claim(script: Script, claim: Claim) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "c": script.account(str(claim.account)),
+        "m": str(claim.amount_nanousd),
+        "b": claim.budget,
+        "e": _ends(claim),
+    }
+    if claim.limit_nanousd is not None:
+        made |= {"l": str(claim.limit_nanousd), "of": str(claim.limit_nanousd)}
+        if 100 in claim.notify_at:
+            made["h"] = True
+    return made
+
+
+def _limit(script: Script, claim: Claim) -> dict[str, Any]:
+    limit = limit_of(claim)
+    return {
+        "c": script.account(str(claim.account)),
+        "b": claim.budget,
+        "of": str(limit),
+        "n": [[percent, str(-(-limit * percent // 100))] for percent in claim.notify_at],
+    }
+
+
+def _ends(claim: Claim) -> int:
+    """When the account may go: some time after its window has ended; 0 = never."""
+    return claim.resets_at + ACCOUNT_KEPT_S if claim.resets_at else 0
+
+
+def _told_sums(sums: dict[str, Any]) -> dict[str, Any]:
+    return {name: sums[name] for name in ("hn", "dn", "he", "de", "of", "n")}
+
+
+def _awaited(record: bytes) -> tuple[str, str] | None:
+    if _AWAITS not in record:
+        return None
+    told = orjson.loads(record)
+    return (str(told.get("provider", "")), str(told["awaits"])) if told["awaits"] else None

@@ -1,0 +1,56 @@
+"""What keeps the books in Redis right while nobody asks: leases, lost calls, thresholds that nobody told.
+
+A lease belongs to a process, not to a hold: each renews its own every second, and learns then who else is alive. A hold whose
+process has no valid lease is lost, and whoever comes by charges it: the script looks again, so that two who come by at once
+charge it once. The clock of leases is the server's.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import orjson
+
+from gateway.accounts import account_of
+from gateway.store import Settlement
+from gateway.store.lost import LOST, lost_record, rfc3339
+from gateway.store.redis_lane import Lane
+from gateway.store.redis_steps import Simple, notice_of
+
+log = logging.getLogger("gateway.store")
+
+
+async def renew(lane: Lane, lease_s: float) -> set[str]:
+    """The own lease moves on. The names of all who are alive."""
+    _, reply = await lane.ask(Simple("renew", {"lease_ms": int(lease_s * 1000)}))
+    live = set(orjson.loads(reply[0]) or ())
+    lane.others = live - {lane.owner}
+    return live
+
+
+async def sweep(lane: Lane, live: set[str], now: float) -> None:
+    """Charge the holds of dead processes; tell their thresholds; forget hours whose records are gone."""
+    commands, keys = lane.link.commands, lane.keys
+    async for call_id, text in commands.hscan_iter(keys.holds):
+        hold = orjson.loads(text)
+        if hold["o"] not in live:
+            await _lapse(lane, call_id.decode(), text, hold, now)
+    orphans = [(each, notice_of(text)) for each, text in (await commands.hgetall(keys.outbox)).items()]
+    for each, (notice, owner) in orphans:
+        if owner not in live:
+            lane.tell_of([notice], [each])
+    await commands.zremrangebyscore(keys.hours, "-inf", now)
+
+
+async def _lapse(lane: Lane, call_id: str, text: bytes, hold: dict[str, Any], now: float) -> None:
+    """The provider most likely bills the call of a dead process: it costs its hold, or its mark."""
+    accounts = [account_of(name) for name in dict.fromkeys(part[0] for part in hold["p"])]
+    cost, at = int(hold["m"]), int(hold["t"]) / 1000 or now
+    budgets = tuple(part[2] for part in hold["p"] if part[2])
+    record = lost_record(call_id, at, cost, [(each.scope, each.window) for each in accounts], budgets)
+    lost = Settlement(call_id, cost, LOST, tuple(accounts), record, rfc3339(at))
+    if await lane.ask(lane.settle_step(lost, text)) is not None:
+        lane.journal.owe([lost])
+        lane.journal.paid([call_id], lane.run)
+        log.warning("call %s was lost: its hold of %d nano-dollars is charged", call_id, cost)
