@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 from gateway.accounts import Notice
@@ -41,9 +41,14 @@ from gateway.wire.upstreams import Endpoint, Pool
 from pricing.book import Book
 from pricing.money import format_usd
 
+if TYPE_CHECKING:
+    from gateway.store.redis import RedisStore
+
 log = logging.getLogger("gateway.app")
 
 MEGABYTE = 1024 * 1024
+LEAST_TIMEOUT_S = 0.01
+SPEND_HOURS_S, SPEND_DAYS_S = 14 * 86_400.0, 800 * 86_400.0
 
 
 class Gateway:
@@ -56,18 +61,15 @@ class Gateway:
         self.settings = settings
         self._call_log = call_log
         self.snapshot = compile_snapshot(settings, {}, Counter(_vocabulary))
-        self._store = SqliteStore(
-            settings.store.url.removeprefix("sqlite:///"),
-            lease_s=settings.store.lease,
-            durability=settings.store.durability,
-            retention_s=settings.retention.calls,
-            owner=f"{socket.gethostname()}-{os.getpid()}",
-        )
+        self._store = make_store(settings, f"{socket.gethostname()}-{os.getpid()}")
         self._metrics = Metrics(settings.observability.metrics.labels, settings.observability.metrics.max_label_values)
         self._settler = Settler(self._store, FanOut(self._sinks(), self._metrics.count_sink_error).take_all)
         self._store.tell = self._tell
         self._settler.on_overdraft = self._metrics.count_overdraft
-        self.handle = Handle(lambda: self.snapshot, self._store, self._settler)
+        self.handle = Handle(
+            lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
+        )
+        self.handle.on_unheld = self._metrics.count_unheld
         self._front = Front(
             self.handle,
             complain,
@@ -210,6 +212,36 @@ class Gateway:
     async def _render_metrics(self) -> bytes:
         await self._inspector.refresh()
         return self._metrics.render()
+
+
+def make_store(settings: Settings, owner: str) -> SqliteStore | RedisStore:
+    """The store that the config names; ``owner`` is what this process is called in it."""
+    store = settings.store
+    if store.url.startswith("sqlite:"):
+        return SqliteStore(
+            store.url.removeprefix("sqlite:///"),
+            lease_s=store.lease,
+            durability=store.durability,
+            retention_s=settings.retention.calls,
+            owner=owner,
+        )
+    from gateway.store.journal import Journal  # noqa: PLC0415 - the client takes 24 MB that nobody else needs
+    from gateway.store.redis import RedisStore  # noqa: PLC0415
+    from gateway.store.redis_steps import Times  # noqa: PLC0415
+
+    return RedisStore(
+        store.url,
+        username=store.username,
+        password=store.password.reveal(),
+        ca_file=store.ca_file,
+        prefix=store.prefix,
+        lease_s=store.lease,
+        timeout_s=max(store.timeout, LEAST_TIMEOUT_S),
+        on_outage=store.on_outage,
+        times=Times(settings.retention.calls, SPEND_HOURS_S, SPEND_DAYS_S),
+        owner=owner,
+        journal=Journal(Path(store.journal), sync=store.durability == "full"),
+    )
 
 
 def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter) -> Snapshot:

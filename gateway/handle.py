@@ -74,11 +74,17 @@ def new_call_id() -> str:
 class Handle:
     """Answers arrivals. ``active`` holds the calls that are on their way, by id."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot], store: Store, settler: Settler) -> None:
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], store: Store, settler: Settler, *, goes_on: bool = False
+    ) -> None:
         self._snapshot = snapshot
         self._store = store
         self._settler = settler
+        self._goes_on = goes_on
+        """Whether calls go on without a hold while the store is down, although a budget limits them."""
         self.active: dict[str, Call] = {}
+        self.on_unheld: Callable[[], None] = _say_nothing
+        """Called for each of those."""
 
     async def __call__(self, arrival: Arrival) -> None:
         """Answer one request; returns when its answer is out and the Call is in ``settle``'s hands."""
@@ -171,9 +177,11 @@ class Handle:
             if isinstance(answer, Refusal) and answer.kind is Kind.BUDGET_HELD and held_wait_s:
                 answer = await self._wait_for_room(call, claims, arrival, answer, held_wait_s)
         except Failure as failure:
-            if limited:
+            if limited and not (self._goes_on and failure.kind is Kind.STORE_UNAVAILABLE):
                 raise
-            log.warning("call %s goes on without a hold: %s", call.call_id, failure.message)
+            if limited:
+                self.on_unheld()
+            log.debug("call %s goes on without a hold: %s", call.call_id, failure.message)
             return None
         if isinstance(answer, Refusal):
             return answer
@@ -263,6 +271,10 @@ def _mark(call: Call, claims: tuple[Claim, ...]) -> int | None:
     if call.bound is None or not limits or not all(claim.lost_estimate for claim in limits):
         return None
     return call.bound.likely_nanousd
+
+
+def _say_nothing() -> None:
+    """Nobody listens."""
 
 
 def _unpriced(model: str) -> Refusal:

@@ -109,6 +109,7 @@ class Inspector:
             "llm_budget_spent_usd": {labels: each["spent_nanousd"] / NANO for labels, each in of_budgets},
             "llm_budget_held_usd": {labels: each["held_nanousd"] / NANO for labels, each in of_budgets},
             "tollgate_store_up": {(): float(self._store_up)},
+            "tollgate_journal_settlements": {(): float(getattr(self._store, "owed", 0))},
             "tollgate_config_version_info": {(now.snapshot.version,): 1.0},
             "tollgate_pricebook_info": {(now.snapshot.book.version,): 1.0},
             "tollgate_build_info": {(__version__,): 1.0},

@@ -20,6 +20,9 @@ LARGEST_LIMIT_NANOUSD = 9_000_000 * 10**9
 """Balances stay below 2^53 nano-dollars, so that every store counts them exactly."""
 YEAR_S = 366 * 86_400
 SECONDS = {"d": Decimal(86_400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
+STORE_SCHEMES = (
+    "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix"
+)  # fmt: skip
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
 _MONEY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)0*")
@@ -224,8 +227,13 @@ def _read_url(kind: Kind, text: str) -> str:
 
 
 def _read_store(kind: Kind, text: str) -> str:
-    if not read_text(kind, text).removeprefix("sqlite:///") or not text.startswith("sqlite:///"):
-        raise Wrong("must be sqlite:///FILE")
+    scheme, _, rest = read_text(kind, text).partition("://")
+    if scheme == "sqlite" and rest.startswith("/") and rest != "/":
+        return text
+    if scheme not in STORE_SCHEMES or not rest.strip("/"):
+        raise Wrong("must be sqlite:///FILE or redis://HOST:PORT (also rediss, unix, redis+sentinel, redis+cluster)")
+    if "@" in rest:
+        raise Wrong("takes no credentials: they belong into store.username and store.password")
     return text
 
 

@@ -77,7 +77,26 @@ class Admin:
 class Store:
     """Where the books are kept."""
 
-    url: str = key("sqlite:///tollgate.db", STORE_URL, "sqlite:///FILE, or sqlite:////ABSOLUTE/FILE.")
+    url: str = key(
+        "sqlite:///tollgate.db",
+        STORE_URL,
+        "sqlite:///FILE, or redis://HOST:PORT/DB and its kin (rediss, unix, redis+sentinel, redis+cluster).",
+    )
+    username: str = key("", TEXT, "Redis: the user of its ACL.")
+    password: Secret = key(Secret(), SECRET, "Redis: its password.")
+    ca_file: str = key("", FILE, "Redis over TLS: a file of certificates to trust instead of the system's.")
+    prefix: str = key(
+        "tollgate", WORD, "Redis: what all keys begin with, in braces: gateways of one prefix share budgets."
+    )
+    timeout: float = key(1.0, duration(0, 60), "Redis: how long it may take to answer before it counts as down.")
+    on_outage: str = key(
+        "closed",
+        one_of("closed", "open", "local"),
+        "While the store is down: refuse calls that a budget limits, let all go on, or (Redis) grant from slices kept here.",
+    )
+    journal: str = key(
+        "tollgate-journal", TEXT, "Redis: a folder on the local disk for settlements that the store does not have yet."
+    )
     lease: float = key(60.0, duration(1), "Holds of a process that is silent for so long are charged as lost.")
     held_wait: float = key(
         0.5, duration(0, 60), "How long a call waits when only other calls' holds are in its way; 0 = not at all."

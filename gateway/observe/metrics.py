@@ -81,6 +81,10 @@ class Metrics:
             nanousd / 1e9
         )
 
+    def count_unheld(self) -> None:
+        """A call that a budget limits went on although the store was down."""
+        self._counters["llm_budget_unheld_calls_total"].inc()
+
     def count_notice(self, notice: Notice) -> None:
         """A threshold was crossed."""
         budget = self._bounded("budget", notice.budget)

@@ -41,6 +41,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_budget_rejections_total": ("Calls that a budget refused.", ("budget",)),
     "llm_budget_shadow_rejections_total": ("Calls that a budget in shadow mode would have refused.", ("budget",)),
     "llm_budget_overdraft_usd_total": ("Dollars spent past a limit.", ("budget",)),
+    "llm_budget_unheld_calls_total": ("Calls that a budget limits and that went on while the store was down.", ()),
     "llm_budget_notices_total": ("Thresholds of a budget (notify_at) that were crossed.", ("budget", "percent")),
     "tollgate_sink_errors_total": ("Batches of records that a sink failed to take.", ("sink",)),
 }
@@ -62,6 +63,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_budget_spent_usd": ("What was spent of it in its current window.", ("budget", "scope", "window")),
     "llm_budget_held_usd": ("What running calls hold of it.", ("budget", "scope", "window")),
     "tollgate_store_up": ("1 while the store answers.", ()),
+    "tollgate_journal_settlements": ("Settlements that stand in the journal and not in the store yet.", ()),
     "tollgate_config_version_info": ("The config in force.", ("version",)),
     "tollgate_pricebook_info": ("The price book in force.", ("version",)),
     "tollgate_build_info": ("The version of the gateway.", ("version",)),

@@ -63,6 +63,8 @@ class Journal:
         self.unpaid: dict[str, Settlement] = {}
         self.own = Share(secrets.token_hex(8))
         self.inherited: list[Share] = []
+        self.slices: set[str] = set()
+        """Names of slices that dead processes held (see ``slices``): what was used of them stands in their settlements."""
         self._file = -1
         self._bytes = 0
 
@@ -80,7 +82,7 @@ class Journal:
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             if path != self._path():
                 self._inherit(path, now)
-        if self.inherited or self.unpaid:
+        if self.inherited or self.unpaid or self.slices:
             self._rewrite()
 
     def close(self) -> None:
@@ -114,7 +116,8 @@ class Journal:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            share, unpaid, others = _read(path)
+            share, unpaid, others, slices = _read(path)
+            self.slices.update(slices)
             for each in (share, *others):
                 each.forget(now)
                 if each.spent:
@@ -146,6 +149,10 @@ class Journal:
         if self._bytes > self._large_bytes:
             self._rewrite()
 
+    def hold_slices(self, names: Sequence[str]) -> None:
+        """These are held from now on, until the process ends."""
+        self._append(b"L" + orjson.dumps(list(names)) + b"\n")
+
     def _append(self, text: bytes) -> None:
         if self._file < 0 or not text:
             return
@@ -163,6 +170,7 @@ class Journal:
             b"H" + orjson.dumps([share.name, share.run, share.spent, share.until]) + b"\n" for share in self.shares
         ]
         lines += [_line(settlement, self.own.name) for settlement in self.unpaid.values()]
+        lines.append(b"L" + orjson.dumps(list(self.slices)) + b"\n")
         with fresh.open("wb") as file:
             file.write(b"".join(lines))
             file.flush()
@@ -228,9 +236,9 @@ def _settlements(path: Path) -> Iterator[tuple[str, Settlement]]:
                         yield name, settlement
 
 
-def _read(path: Path) -> tuple[Share, dict[str, Settlement], list[Share]]:
-    """The own share, what is owed, and the shares inherited, of a journal that may end in half a line."""
-    own, others, owed = Share(path.name.removesuffix(SUFFIX)), [], {}
+def _read(path: Path) -> tuple[Share, dict[str, Settlement], list[Share], set[str]]:
+    """The own share, what is owed, the shares inherited, and slices, of a journal that may end in half a line."""
+    own, others, owed, slices = Share(path.name.removesuffix(SUFFIX)), [], {}, set()
     with path.open("rb") as file:
         for number, line in enumerate(file):
             if not line.endswith(b"\n"):
@@ -247,6 +255,8 @@ def _read(path: Path) -> tuple[Share, dict[str, Settlement], list[Share]]:
                             own.add(settlement_or_none)
                     for call_id in elsewhere:
                         owed.pop(call_id, None)
+                elif line.startswith(b"L"):
+                    slices.update(orjson.loads(line[1:]))
                 elif line.startswith(b"H"):
                     share = Share(*orjson.loads(line[1:]))
                     if share.name == path.name.removesuffix(SUFFIX):
@@ -255,4 +265,4 @@ def _read(path: Path) -> tuple[Share, dict[str, Settlement], list[Share]]:
                         others.append(share)
             except (ValueError, TypeError) as error:
                 log.error("line %d of a journal cannot be read and is left out: %s", number + 1, type(error).__name__)
-    return own, owed, others
+    return own, owed, others, slices

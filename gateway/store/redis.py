@@ -23,7 +23,8 @@ from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, as_failure
 from gateway.store.redis_recovery import Lost, recover
 from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times, balance_of, check_amounts, check_cost
-from gateway.store.redis_upkeep import renew, sweep
+from gateway.store.redis_upkeep import give_slices_back, renew, size_slices, sweep
+from gateway.store.slices import Slices
 
 log = logging.getLogger("gateway.store")
 
@@ -47,12 +48,19 @@ class RedisStore:
         times: Times,
         owner: str,
         journal: Journal,
+        on_outage: str = "closed",
+        username: str = "",
+        password: str = "",
+        ca_file: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._link = Link(url, timeout_s)
+        self._link = Link(url, timeout_s, username=username, password=password, ca_file=ca_file)
         self._keys = Keys(prefix)
         self._journal = journal
         self._lane = Lane(self._link, self._keys, owner, journal, times, timeout_s)
+        self._lane.connect = self._connect
+        self._may_start_down = on_outage != "closed"
+        self._slices = Slices(journal.own.name) if on_outage == "local" else None
         self._lease_s = lease_s
         self._clock = clock
         self._upkeep: asyncio.Task[None] | None = None
@@ -88,21 +96,32 @@ class RedisStore:
             raise Failure(
                 Kind.STORE_UNAVAILABLE, Whose.OURS, f"The journal cannot be opened: {error.strerror} (store.journal)."
             ) from None
+        is_up = True
         try:
+            await self._connect()
+        except BaseException as error:
+            if not (self._may_start_down and isinstance(error, ERRORS)):
+                await self._link.close()
+                self._journal.close()
+                raise (as_failure(error) if isinstance(error, ERRORS) else error) from None
+            log.error("the store is down: %s Calls go on as store.on_outage says.", as_failure(error).message)
+            is_up = False
+        self._open = True
+        self._lane.start(is_up=is_up)
+        self._upkeep = asyncio.create_task(self._keep_up(), name="store-upkeep")
+
+    async def _connect(self, *, again: bool = False) -> None:
+        """Connect, or see whether the server is back; make its books whole; book what is owed."""
+        if not self._link.is_open:
             await self._link.open()
             await self._check_schema()
             await self._take_over()
-            await recover(self._lane)
-            await self._lane.pay()
-        except BaseException as error:
-            await self._link.close()
-            self._journal.close()
-            if isinstance(error, ERRORS):
-                raise as_failure(error) from None
-            raise
-        self._open = True
-        self._lane.start()
-        self._upkeep = asyncio.create_task(self._keep_up(), name="store-upkeep")
+        else:
+            await self._link.commands.ping()
+        await recover(self._lane, again=again)
+        await self._lane.pay()
+        await give_slices_back(self._lane, self._slices)
+        await self._lane.pay()
 
     async def close(self) -> None:
         """Finish what was asked, give the lease back, disconnect. A second time changes nothing."""
@@ -148,6 +167,10 @@ class RedisStore:
                     if time.monotonic() >= next_sweep:
                         next_sweep = time.monotonic() + self._lease_s / 3
                         await sweep(self._lane, live, self._clock())
+                    if self._slices is not None:
+                        await size_slices(
+                            self._lane, self._slices, await self.read(self._slices.accounts()), self._clock()
+                        )
                 except (*ERRORS, Failure) as error:
                     log.debug("upkeep of the store failed: %s", type(error).__name__)
                 except Exception:
@@ -167,7 +190,17 @@ class RedisStore:
 
     async def _hold(self, step: Reserve) -> Hold | Refusal:
         check_amounts(step.claims)
-        answer: Hold | Refusal = await self._ask(step)
+        if self._slices is None:
+            answer: Hold | Refusal = await self._ask(step)
+            return answer
+        self._slices.used(step.claims, self._clock())
+        try:
+            answer = await self._ask(step)
+        except Failure as failure:
+            own = self._slices.grant(step.call_id, step.claims) if failure.kind is Kind.STORE_UNAVAILABLE else None
+            if own is None or not self._open:
+                raise
+            return own
         return answer
 
     async def settle(self, settlement: Settlement) -> Receipt:
@@ -190,6 +223,9 @@ class RedisStore:
                 found[index] = Failure(Kind.INTERNAL, Whose.OURS, "A settlement cannot be booked.")
         good = [(index, each) for index, each in enumerate(settlements) if index not in found]
         self._journal.owe([each for _, each in good])
+        if self._slices is not None:
+            for _, each in good:
+                self._slices.settled(each.call_id, each.cost_nanousd)
         asked = [(index, each, self._lane.put(self._lane.settle_step(each))) for index, each in good]
         for index, settlement, waiting in asked:
             try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from gateway.accounts import Account, Hold, Notice
@@ -20,7 +20,7 @@ from gateway.store import Settlement
 from gateway.store.journal import Journal
 from gateway.store.keys import Keys
 from gateway.store.redis_link import ERRORS, Link, as_failure
-from gateway.store.redis_recovery import Lost, recover
+from gateway.store.redis_recovery import Lost
 from gateway.store.redis_steps import Release, Reserve, Script, Settle, Simple, Step, Times, notices_of
 
 log = logging.getLogger("gateway.store")
@@ -43,24 +43,28 @@ class Lane:
         self.is_up = False
         self.run = ""
         """The life of the server to which all that this process knows belongs."""
+        self.acked = 0
+        """The last run of the script that was confirmed."""
         self.granted: dict[str, tuple[Hold, int]] = {}
         """Calls that hold something, with what each costs if it is lost."""
         self.others: set[str] = set()
         """Processes that were alive when last looked."""
         self.tell: Callable[[Sequence[Notice]], None] = tell_nobody
+        self.connect: Callable[..., Awaitable[None]]
+        """Makes the books whole when the server is back; set before ``start``."""
         self._times = times
         self._timeout_s = timeout_s
         self._asked: list[tuple[Step, asyncio.Future[Any] | None]] = []
         self._wake = asyncio.Event()
         self._closing = False
         self._stale = False
-        self._acked = self._seq = 0
+        self._seq = 0
         self._told: set[tuple[Account, str, int]] = set()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """The books are whole: begin to work."""
-        self.is_up = True
+    def start(self, *, is_up: bool) -> None:
+        """Begin to work; where the server is not there yet, with looking for it."""
+        self.is_up = is_up
         self._task = asyncio.create_task(self._work(), name="store")
 
     async def finish(self) -> None:
@@ -154,14 +158,14 @@ class Lane:
         self._seq = max(self._seq, seq)
         if not force and self.link.run and self.link.run != self.run:
             raise Lost(stale=False)
-        arguments = script.arguments(run=self.run, owner=self.owner, acked=self._acked, seq=seq, force=force)
+        arguments = script.arguments(run=self.run, owner=self.owner, acked=self.acked, seq=seq, force=force)
         async with asyncio.timeout(self._timeout_s * 2):
             replies = await self.link.books(script.names, arguments)
         if replies and replies[0][0] == b"recover":
             known, heard = replies[0][1].decode(), replies[0][2]
             raise Lost(stale=known == self.run and heard != b"")
         if not force:
-            self._acked = seq
+            self.acked = seq
         return replies
 
     def _answer(self, step: Step, status: str, reply: list[bytes]) -> Any:
@@ -226,9 +230,7 @@ class Lane:
 
     async def _probe(self) -> None:
         try:
-            await self.link.commands.ping()
-            await recover(self, again=self._stale)
-            await self.pay()
+            await self.connect(again=self._stale)
         except (*ERRORS, Lost, Failure):
             return
         self._stale = False
@@ -238,7 +240,7 @@ class Lane:
     def renewed(self, run: str) -> None:
         """All that this process knows belongs to this life of the server now."""
         self.run = run
-        self._acked = 0
+        self.acked = 0
 
     async def pay(self) -> None:
         """Book what is owed, oldest first."""

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import redis.asyncio as client
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -44,7 +44,9 @@ MIN_VERSION = (7, 0)
 class Link:
     """``run`` names the life of the server that answered last; "" where the server has no name for it (a cluster)."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, *, username: str = "", password: str = "", ca_file: str = ""
+    ) -> None:
         self._url = url
         self._options: dict[str, Any] = {
             "socket_timeout": timeout_s,
@@ -52,16 +54,27 @@ class Link:
             "protocol": 2,
             "health_check_interval": 0,
         }
-        self.is_cluster = url.startswith("redis+cluster://")
+        self._options |= {"username": username} if username else {}
+        self._options |= {"password": password} if password else {}
+        self._tls = "rediss" in url.partition(":")[0]
+        if self._tls and ca_file:
+            self._options["ssl_ca_certs"] = ca_file
+        self.is_cluster = "+cluster:" in url
         self.run = ""
         self._source = (resources.files("gateway.store") / "redis_books.lua").read_text()
         self._sha = ""
         self._client: Any = None
         self._sentinel: Any = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has been connected once."""
+        return bool(self._sha)
+
     async def open(self) -> None:
         """Connect, look at the version, load the script."""
-        self._client = self._make()
+        if self._client is None:
+            self._client = self._make()
         found = await self._client.info("server")
         told = next(iter(found.values())) if found and all(isinstance(each, dict) for each in found.values()) else found
         version = tuple(int(part) for part in str(told.get("redis_version", "0")).split(".")[:2])
@@ -105,22 +118,21 @@ class Link:
         if self.is_cluster:
             return self._cluster()
         options = self._options | {"retry": Retry(NoBackoff(), 0), "redis_connect_func": self._connected}
-        if self._url.startswith("redis+sentinel://"):
+        if "+sentinel:" in self._url:
             return self._by_sentinel(options)
         return client.Redis.from_url(self._url, **options)
 
     def _cluster(self) -> Any:
-        url = urlsplit(self._url.replace("redis+cluster://", "redis://", 1))
-        nodes = [ClusterNode(host, port) for host, port in _hosts(url.netloc.rpartition("@")[2], 6379)]
-        return RedisCluster(startup_nodes=nodes, **_credentials(url), **self._options)
+        nodes = [ClusterNode(host, port) for host, port in _hosts(urlsplit(self._url).netloc, 6379)]
+        return RedisCluster(startup_nodes=nodes, ssl=self._tls, **self._options)
 
     def _by_sentinel(self, options: dict[str, Any]) -> Any:
-        url = urlsplit(self._url.replace("redis+sentinel://", "redis://", 1))
+        url = urlsplit(self._url)
         service, _, database = url.path.strip("/").partition("/")
-        hosts = _hosts(url.netloc.rpartition("@")[2], 26379)
+        hosts = _hosts(url.netloc, 26379)
         own = {name: self._options[name] for name in ("socket_timeout", "socket_connect_timeout")}
         self._sentinel = Sentinel(hosts, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
-        return self._sentinel.master_for(service or "mymaster", db=int(database or 0), **_credentials(url), **options)
+        return self._sentinel.master_for(service or "mymaster", db=int(database or 0), ssl=self._tls, **options)
 
     async def _connected(self, connection: Any) -> None:
         """Each new connection says which life of the server it leads to: what was booked in another one may be gone."""
@@ -154,11 +166,3 @@ def _hosts(text: str, port: int) -> list[tuple[str, int]]:
         host, _, own = each.rpartition(":")
         found.append((host.strip("[]"), int(own)) if host and own.isdigit() else (each.strip("[]"), port))
     return found
-
-
-def _credentials(url: Any) -> dict[str, Any]:
-    user, _, password = url.netloc.rpartition("@")[0].partition(":")
-    made: dict[str, Any] = {"username": unquote(user) or None, "password": unquote(password) or None}
-    if "tls=true" in url.query:
-        made["ssl"] = True
-    return {name: value for name, value in made.items() if value is not None}

@@ -36,6 +36,8 @@ class Lost(Exception):  # noqa: N818 - what has happened to the books
 
 async def recover(lane: Lane, *, again: bool = False) -> None:
     """Until the books are whole again, as far as those who live can make them so. Errors of the connection pass through."""
+    if await _is_whole(lane):
+        return
     asked = {
         "run": lane.link.run or new_run(),
         "any": not lane.link.run or None,
@@ -45,8 +47,7 @@ async def recover(lane: Lane, *, again: bool = False) -> None:
     }
     ((status, reply),) = await lane.run_steps([Simple("recover", asked)], force=True)
     run = reply[0].decode()
-    if status != "done" or run != lane.run:
-        await _replay(lane, run)
+    await _replay(lane, run, every=status != "done" or bool(lane.run))
     while status != "done":
         ((status, _),) = await lane.run_steps([Simple("spoken", {"run": run})], force=True)
         if status == "again":
@@ -57,9 +58,19 @@ async def recover(lane: Lane, *, again: bool = False) -> None:
     lane.renewed(run)
 
 
-async def _replay(lane: Lane, run: str) -> None:
+async def _is_whole(lane: Lane) -> bool:
+    """Only the connection was lost: the books belong to the life of the server that is known, and have heard all that they
+    confirmed.
+    """
+    run, heard = await lane.link.commands.hmget(lane.keys.epoch, "run", f"q:{lane.owner}")
+    if not lane.run or run is None or run.decode() != lane.run or (lane.link.run and lane.link.run != lane.run):
+        return False
+    return int(heard or 0) >= lane.acked
+
+
+async def _replay(lane: Lane, run: str, *, every: bool) -> None:
     """All that this process and those it has inherited from know, as far as the books do not."""
-    shares = [share for share in lane.journal.shares if share.run != run]
+    shares = [share for share in lane.journal.shares if every or share.run != run]
     if shares:
         kept = lane.journal.kept()
         while some := list(islice(kept, BATCH)):
@@ -83,9 +94,14 @@ async def _put_holds_back(lane: Lane) -> None:
         if orjson.loads(text)["o"] == lane.owner and call_id.decode() not in lane.granted
     ]
     steps: list[Simple] = [Simple("give_up", {}, call_id=call_id) for call_id in stale]
-    for call_id, (hold, mark) in lane.granted.items():
-        step = Simple("put_back", {}, hold=hold_text(lane.owner, hold, mark), call_id=call_id)
-        step.more = tuple(str(claim.account) for claim in hold.claims)
-        steps.append(step)
+    steps += [put_back(lane, call_id) for call_id in lane.granted]
     for start in range(0, len(steps), BATCH):
         await lane.run_steps(steps[start : start + BATCH], force=True)
+
+
+def put_back(lane: Lane, call_id: str) -> Simple:
+    """The step that restores the hold of a call, whatever the limits say."""
+    hold, mark = lane.granted[call_id]
+    step = Simple("put_back", {}, hold=hold_text(lane.owner, hold, mark), call_id=call_id)
+    step.more = tuple(str(claim.account) for claim in hold.claims)
+    return step

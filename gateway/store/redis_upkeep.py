@@ -8,15 +8,18 @@ charge it once. The clock of leases is the server's.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from gateway.accounts import account_of
+from gateway.accounts import Balance, Hold, account_of
 from gateway.store import Settlement
 from gateway.store.lost import LOST, lost_record, rfc3339
 from gateway.store.redis_lane import Lane
-from gateway.store.redis_steps import Simple, notice_of
+from gateway.store.redis_recovery import put_back
+from gateway.store.redis_steps import Release, Reserve, Simple, Step, notice_of
+from gateway.store.slices import Slices
 
 log = logging.getLogger("gateway.store")
 
@@ -54,3 +57,33 @@ async def _lapse(lane: Lane, call_id: str, text: bytes, hold: dict[str, Any], no
         lane.journal.owe([lost])
         lane.journal.paid([call_id], lane.run)
         log.warning("call %s was lost: its hold of %d nano-dollars is charged", call_id, cost)
+
+
+async def size_slices(lane: Lane, slices: Slices, balances: Sequence[Balance], now: float) -> None:
+    """Make each slice what it should be. One that must shrink or grow is given back and taken anew."""
+    for name, claim in slices.plan(balances, 1 + len(lane.others), now):
+        account = account_of(name.split(":", 2)[2])
+        slices.hold(account, 0)
+        await lane.ask(Release(name))
+        if claim is None:
+            continue
+        lane.journal.hold_slices([name])
+        if isinstance(await lane.ask(Reserve(name, (claim,), None)), Hold):
+            slices.hold(account, claim.amount_nanousd)
+
+
+async def give_slices_back(lane: Lane, slices: Slices | None) -> None:
+    """The store is back: calls that were granted from slices stand in the books from now on, the slices do not; nor do those
+    that dead processes left.
+    """
+    names = [] if slices is None else slices.back_names()
+    steps: list[Step] = []
+    for hold in slices.running() if slices is not None else ():
+        lane.granted[hold.call_id] = (hold, hold.amount_nanousd)
+        steps.append(put_back(lane, hold.call_id))
+    steps += [Release(name) for name in [*names, *lane.journal.slices]]
+    if steps:
+        await lane.run_steps(steps, force=True)
+    lane.journal.slices.clear()
+    if slices is not None:
+        slices.forget()

@@ -13,6 +13,12 @@ import time
 from functools import cache
 from pathlib import Path
 
+from gateway.store.journal import Journal
+from gateway.store.redis import RedisStore
+from gateway.store.redis_steps import Times
+
+LEASE_S = 1.0
+
 
 class Server:
     """One process. ``url`` is over its unix socket, ``tcp_url`` over the loopback."""
@@ -108,3 +114,25 @@ def _free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
+
+
+def make_store(
+    server: Server,
+    folder: Path,
+    owner: str,
+    *,
+    lease_s: float = LEASE_S,
+    timeout_s: float = 0.3,
+    on_outage: str = "closed",
+) -> RedisStore:
+    """One process's; journals of one folder are those of one machine."""
+    return RedisStore(
+        server.tcp_url,
+        prefix="books",
+        lease_s=lease_s,
+        timeout_s=timeout_s,
+        times=Times(1e9, 1e9, 1e9),
+        owner=owner,
+        journal=Journal(folder / "journal", sync=False),
+        on_outage=on_outage,
+    )

@@ -329,10 +329,19 @@ def test_only_paths_of_v1_have_rules():
         assert "must begin with /v1" in refused(PATH, path)
 
 
-@pytest.mark.parametrize("url", ["redis://x", "sqlite://x", "sqlite:///", "tollgate.db"])
-def test_a_store_is_a_file(url):
-    """The one kind of store there is."""
+@pytest.mark.parametrize("url", ["mysql://x", "sqlite://x", "sqlite:///", "tollgate.db", "redis://", "redis://u:p@x"])
+def test_what_is_no_store_is_refused(url):
+    """A file or a Redis; passwords stand elsewhere, because the address is shown."""
     assert refused(STORE_URL, url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://x", "rediss://x:1/2", "unix:///run/redis.sock", "redis+sentinel://a:1,b:2/main/0", "redis+cluster://a,b"],
+)
+def test_stores_are_taken_as_they_are(url):
+    """Every way to reach a Redis."""
+    assert read(STORE_URL, url) == url
 
 
 def test_every_kind_in_use_has_a_reader():

@@ -1,0 +1,305 @@
+"""What may happen to a Redis, and that no cent is lost or gained by it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import orjson
+import pytest
+
+from gateway.accounts import Account, Claim, Hold
+from gateway.errors import Failure, Kind, Refusal
+from gateway.store import Settlement
+from gateway.store.redis import RedisStore
+from tests.harness.redis_servers import make_store
+
+CENT = 10_000_000
+DOLLAR = 100 * CENT
+DAY = Account("team:search", "day:2026-11-20")
+MONTH = Account("global", "month:2026-11")
+RESETS_AT = 4_000_000_000
+AOF = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+def claim(account: Account = DAY, amount: int = CENT, limit: int | None = DOLLAR) -> Claim:
+    return Claim(account, amount, limit, "search-daily" if limit is not None else "", "day", RESETS_AT)
+
+
+def settlement(call_id: str, cost: int, *accounts: Account, outcome: str = "completed") -> Settlement:
+    record = {"call_id": call_id, "correlation_id": call_id, "cost_nanousd": cost, "outcome": outcome}
+    return Settlement(call_id, cost, outcome, accounts or (DAY,), orjson.dumps(record), "2026-11-20T10:00:00.000Z")
+
+
+@asynccontextmanager
+async def opened(*stores: RedisStore) -> AsyncIterator[None]:
+    """All of them, closed again whatever happens."""
+    for store in stores:
+        await store.open()
+    try:
+        yield
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def balance(store: RedisStore, account: Account = DAY) -> tuple[int, int]:
+    (found,) = await store.read([account])
+    return (found.spent_nanousd, found.held_nanousd)
+
+
+async def until(question: Callable[[], Awaitable[bool] | bool], patience_s: float = 30) -> None:
+    async with asyncio.timeout(patience_s):
+        while True:
+            try:
+                answer = question()
+                if answer if isinstance(answer, bool) else await answer:
+                    return
+            except Failure:
+                pass
+            await asyncio.sleep(0.02)
+
+
+async def is_paid(*stores: RedisStore) -> bool:
+    return all(store.is_up and not store.owed for store in stores)
+
+
+@pytest.mark.parametrize("server", [(), AOF], ids=["memory", "log"], indirect=True)
+async def test_a_killed_server_loses_nothing(server, tmp_path):
+    """kill -9 with calls that hold, calls that settle meanwhile, and one that nobody told: spent and held are right again
+    when it is back, with its log or without, and nothing was admitted on empty books.
+    """
+    one, two = make_store(server, tmp_path, "one"), make_store(server, tmp_path, "two")
+    async with opened(one, two):
+        for number in range(40):
+            store = (one, two)[number % 2]
+            assert isinstance(await store.reserve(f"c{number}", [claim(), claim(MONTH, CENT, None)]), Hold)
+        for number in range(20):
+            store = (one, two)[number % 2]
+            await store.settle(settlement(f"c{number}", CENT // 2, DAY, MONTH))
+        await until(lambda: bool(one._lane.others and two._lane.others))
+        server.kill()
+        for number in range(20, 30):  # these end while it is away
+            store = (one, two)[number % 2]
+            assert (await store.settle(settlement(f"c{number}", CENT // 2, DAY, MONTH))).cost_nanousd == CENT // 2
+        with pytest.raises(Failure) as refused:
+            await one.reserve("late", [claim()])
+        assert refused.value.kind is Kind.STORE_UNAVAILABLE
+        server.start()
+        await until(lambda: is_paid(one, two))
+        for account in (DAY, MONTH):
+            assert await balance(one, account) == (30 * CENT // 2, 10 * CENT)
+        assert (await one.check(), await one.holds()) == (0, 10)
+        answers = [await one.reserve(f"d{number}", [claim()]) for number in range(100)]
+        assert sum(isinstance(answer, Hold) for answer in answers) == 75  # a dollar, less 15 cents spent and 10 held
+        assert (await one.find("c25"))["cost_nanousd"] == CENT // 2
+
+
+async def test_an_emptied_server_is_filled_again(server, tmp_path):
+    """FLUSHALL under load from two processes: the limit holds, the books agree, each call is booked once."""
+    one, two = make_store(server, tmp_path, "one"), make_store(server, tmp_path, "two")
+    random, spent = Random(5), 0
+    async with opened(one, two):
+        await until(lambda: bool(one._lane.others and two._lane.others))
+
+        async def worker(store: RedisStore, name: str) -> int:
+            paid = 0
+            for number in range(150):
+                call = f"{name}{number}"
+                try:
+                    answer = await store.reserve(call, [claim()])
+                except Failure:
+                    await store.settle(settlement(call, 0, outcome="refused"))
+                    await asyncio.sleep(0.02)
+                    continue
+                if isinstance(answer, Refusal):
+                    continue
+                await asyncio.sleep(random.random() * 0.01)
+                cost = random.randrange(CENT)
+                await store.settle(settlement(call, cost))
+                paid += cost
+            return paid
+
+        async def emptier() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0.25)
+                server.say("FLUSHALL")
+
+        *paid, _ = await asyncio.gather(*(worker(s, f"{n}-") for n, s in enumerate([one, two] * 4)), emptier())
+        spent = sum(paid)
+        await until(lambda: is_paid(one, two))
+        assert spent <= DOLLAR
+        await until(lambda: has_balance(one, spent))  # the heartbeat finds what was lost last
+        assert await balance(one) == (spent, 0)
+        assert (await one.check(), await one.holds()) == (0, 0)
+
+
+async def test_a_frozen_server_carries_out_late_what_nobody_waits_for(server, tmp_path, caplog):
+    """SIGSTOP: whoever asks is told in good time; what thaws with the server holds and charges nothing; one line each way."""
+    store = make_store(server, tmp_path, "one")
+    async with opened(store):
+        await store.reserve("before", [claim()])
+        with caplog.at_level(logging.WARNING, "gateway.store"):
+            server.freeze()
+            asked = [asyncio.create_task(store.reserve(f"c{number}", [claim()])) for number in range(20)]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert all(isinstance(answer, Failure) for answer in answers)
+            for number in range(20):
+                await store.settle(settlement(f"c{number}", 0, outcome="refused"))
+            await store.settle(settlement("before", 3))
+            await asyncio.sleep(1.0)
+            server.thaw()
+            await until(lambda: is_paid(store))
+        assert await balance(store) == (3, 0)
+        assert (await store.holds(), await store.check()) == (0, 0)
+        lines = [record.message for record in caplog.records]
+        assert [line.partition(":")[0] for line in lines] == ["the store is down", "the store is back"]
+        with pytest.raises(Failure):
+            await store.reserve("c3", [claim()])  # it was told to be over
+
+
+async def test_a_killed_process_leaves_a_journal_that_the_next_one_books(server, tmp_path):
+    """What it owed while the server was away is paid by whoever starts next on that machine, once."""
+    first = make_store(server, tmp_path, "first")
+    await first.open()
+    await first.reserve("a", [claim()])
+    server.kill()
+    await first.settle(settlement("a", 7))
+    await first.settle(settlement("b", 11))
+    await abandon(first)
+    server.start()
+    second = make_store(server, tmp_path, "second")
+    async with opened(second):
+        assert (await balance(second), second.owed) == ((18, 0), 0)
+        assert (await second.find("b"))["cost_nanousd"] == 11
+        server.say("FLUSHALL")
+        await until(lambda: is_restored(second, 18))
+        assert await second.check() == 0
+    third = make_store(server, tmp_path, "third")
+    async with opened(third):
+        assert await balance(third) == (18, 0)
+
+
+async def is_restored(store: RedisStore, spent: int) -> bool:
+    return (await balance(store))[0] == spent
+
+
+async def abandon(store: RedisStore) -> None:
+    """As kill -9 leaves it: nothing is given back, the lock of the journal is gone with the process."""
+    store._stop.set()
+    await store._upkeep
+    store._lane._closing = True
+    store._lane._wake.set()
+    store._lane.is_up = False
+    await store._lane._task
+    os.close(store._journal._file)
+    store._journal._file = -1
+    await store._link.close()
+
+
+async def test_books_without_records_are_restored_from_shares(server, tmp_path):
+    """When the journal began anew, only sums are known of what was booked before: they come back all the same."""
+    store = make_store(server, tmp_path, "one")
+    store._journal._large_bytes = 2_000
+    async with opened(store):
+        for number in range(60):
+            await store.settle(settlement(f"c{number}", CENT // 10, DAY, MONTH))
+        assert len(list(store._journal.kept())) < 60
+        server.say("FLUSHALL")
+        await until(lambda: is_restored(store, 60 * CENT // 10))
+        assert await balance(store, MONTH) == (60 * CENT // 10, 0)
+        assert await store.check() == 0
+
+
+async def test_a_full_server_fails_closed_and_loses_nothing(server, tmp_path):
+    """maxmemory without eviction: nothing is granted, nothing is lost."""
+    store = make_store(server, tmp_path, "one")
+    async with opened(store):
+        await store.reserve("a", [claim()])
+        server.say("CONFIG", "SET", "maxmemory", "1")
+        server.say("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        await store.settle(settlement("a", 5))
+        with pytest.raises(Failure):
+            await store.reserve("b", [claim()])
+        server.say("CONFIG", "SET", "maxmemory", "0")
+        await until(lambda: is_paid(store))
+        assert (await balance(store), await store.holds(), await store.check()) == ((5, 0), 0, 0)
+
+
+async def test_a_server_that_became_a_replica_is_no_store(server, tmp_path):
+    """Read-only: as if it were away, until it is a primary again."""
+    store = make_store(server, tmp_path, "one")
+    async with opened(store):
+        server.say("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(Failure):
+            await store.reserve("a", [claim()])
+        await store.settle(settlement("b", 5))
+        server.say("REPLICAOF", "NO", "ONE")
+        await until(lambda: is_paid(store))
+        assert await balance(store) == (5, 0)
+
+
+# -- local slices -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", [(), AOF], ids=["memory", "log"], indirect=True)
+async def test_slices_let_calls_go_on_and_never_overshoot(server, tmp_path):
+    """While the server is away each process grants from its own slice and no further; afterwards the books are exact."""
+    one, two = (make_store(server, tmp_path, name, on_outage="local") for name in ("one", "two"))
+    small = claim(amount=CENT // 20)
+    async with opened(one, two):
+        for store in (one, two):
+            await store.reserve(f"first-{store._lane.name}", [small])
+            await store.settle(settlement(f"first-{store._lane.name}", CENT // 20))
+        await until(lambda: all(store._slices.back_names() for store in (one, two)))
+        held = (await balance(one))[1]
+        assert 0 < held <= DOLLAR // 5
+        server.kill()
+        paid, running = 2 * (CENT // 20), 0
+        for store in (one, two):
+            for number in range(1000):
+                call = f"{store._lane.name}-{number}"
+                try:
+                    await store.reserve(call, [small])
+                except Failure:
+                    await store.settle(settlement(call, 0, outcome="refused"))
+                    continue
+                if number % 3:
+                    await store.settle(settlement(call, CENT // 25))
+                    paid += CENT // 25
+                else:
+                    running += 1
+        assert 0 < running * (CENT // 20) + paid - 2 * (CENT // 20) <= held
+        server.start()
+        await until(lambda: is_paid(one, two))
+        await until(lambda: has_balance(one, paid))
+        spent, still_held = await balance(one)
+        assert (spent, await one.check()) == (paid, 0)
+        assert still_held >= running * (CENT // 20)
+        assert spent + still_held <= DOLLAR
+    assert Path(tmp_path / "journal").is_dir()
+
+
+async def has_balance(store: RedisStore, spent: int) -> bool:
+    return (await balance(store))[0] == spent
+
+
+async def test_a_budget_near_its_end_has_no_slices(server, tmp_path):
+    """Nothing is taken from others where a slice would be of no use."""
+    store = make_store(server, tmp_path, "one", on_outage="local")
+    large = replace(claim(amount=DOLLAR // 10))
+    async with opened(store):
+        for number in range(10):
+            assert isinstance(await store.reserve(f"c{number}", [large]), Hold)
+        await asyncio.sleep(1.2)
+        assert await balance(store) == (0, DOLLAR)
+        server.kill()
+        with pytest.raises(Failure):
+            await store.reserve("d", [large])
+        server.start()
