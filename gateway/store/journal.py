@@ -22,6 +22,7 @@ import orjson
 from gateway.accounts import account_of
 from gateway.store import Settlement, Spend
 from gateway.store.keys import kept_until, unix_of
+from gateway.store.lost import LOST
 
 log = logging.getLogger("gateway.store")
 
@@ -40,9 +41,11 @@ class Share:
     until: dict[str, int] = field(default_factory=dict)
 
     def add(self, settlement: Settlement) -> None:
-        """One more settlement is booked."""
+        """One more settlement is booked. What is lost is nobody's share: it is taken away when the call is settled in the end."""
+        if settlement.outcome == LOST:
+            return
         started = unix_of(settlement.started_at)
-        for account in settlement.accounts:
+        for account in dict.fromkeys(settlement.accounts):
             name = str(account)
             self.spent[name] = self.spent.get(name, 0) + settlement.cost_nanousd
             self.until[name] = kept_until(account, started)
@@ -62,6 +65,8 @@ class Journal:
         self._large_bytes = large_bytes
         self.unpaid: dict[str, Settlement] = {}
         self.own = Share(secrets.token_hex(8))
+        self.uncertain: set[str] = set()
+        """Unpaid ones that were sent and never answered: they may be in the books."""
         self.inherited: list[Share] = []
         self.slices: set[str] = set()
         """Names of slices that dead processes held (see ``slices``): what was used of them stands in their settlements."""
@@ -123,29 +128,39 @@ class Journal:
                 if each.spent:
                     self.inherited.append(each)
             self.unpaid.update(unpaid)
+            self.uncertain.update(unpaid)
             with self._path(BEFORE).open("ab") as kept:
                 for old in (path.with_suffix(BEFORE), path):
                     kept.writelines(_line(each, name) for name, each in _settlements(old) if each.call_id not in unpaid)
                     old.unlink(missing_ok=True)
+
+    def share_of(self, settlement: Settlement) -> str:
+        """The name of the share to which a settlement belongs that is booked here and now; "" for nobody's."""
+        return "" if settlement.outcome == LOST else self.own.name
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def owe(self, settlements: Sequence[Settlement]) -> None:
         """Written down before they are sent. OSError when the disk does not take it: they are kept in memory all the same."""
         for settlement in settlements:
-            self.unpaid[settlement.call_id] = settlement
-        self._append(b"".join([_line(settlement, self.own.name) for settlement in settlements]))
+            self.unpaid.setdefault(settlement.call_id, settlement)
+        self._append(b"".join([_line(settlement, self.share_of(settlement)) for settlement in settlements]))
 
-    def paid(self, booked: Sequence[str], run: str, elsewhere: Sequence[str] = ()) -> None:
-        """These call ids are in the books: ``booked`` by this process, ``elsewhere`` by another one or not to be booked at all."""
+    def paid(self, booked: Sequence[str], run: str, elsewhere: Sequence[str] = (), again: Sequence[str] = ()) -> None:
+        """These call ids are in the books: ``booked`` by this process, ``again`` for a second time, ``elsewhere`` by another one or
+        not at all.
+        """
+        surely = [call_id for call_id in again if call_id not in self.uncertain]
+        booked = [*booked, *(call_id for call_id in again if call_id in self.uncertain)]
         for call_id in booked:
             settlement = self.unpaid.pop(call_id, None)
             if settlement is not None:
                 self.own.add(settlement)
-        for call_id in elsewhere:
+        for call_id in (*elsewhere, *surely):
             self.unpaid.pop(call_id, None)
+        self.uncertain.difference_update(booked, elsewhere)
         self.own.run = run
-        self._append(b"P" + orjson.dumps([run, list(booked), list(elsewhere)]) + b"\n")
+        self._append(b"P" + orjson.dumps([run, list(booked), list(elsewhere), surely]) + b"\n")
         if self._bytes > self._large_bytes:
             self._rewrite()
 
@@ -169,7 +184,7 @@ class Journal:
         lines = [
             b"H" + orjson.dumps([share.name, share.run, share.spent, share.until]) + b"\n" for share in self.shares
         ]
-        lines += [_line(settlement, self.own.name) for settlement in self.unpaid.values()]
+        lines += [_line(settlement, self.share_of(settlement)) for settlement in self.unpaid.values()]
         lines.append(b"L" + orjson.dumps(list(self.slices)) + b"\n")
         with fresh.open("wb") as file:
             file.write(b"".join(lines))
@@ -222,23 +237,24 @@ def _settlement(line: bytes) -> tuple[str, Settlement]:
 def _settlements(path: Path) -> Iterator[tuple[str, Settlement]]:
     """Those of one file, without what another process has booked."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        elsewhere: set[str] = set()
-        for line in file:
+        elsewhere: dict[str, int] = {}
+        for number, line in enumerate(file):
             if line.startswith(b"P") and line.endswith(b"\n"):
                 with contextlib.suppress(ValueError):
-                    elsewhere.update(orjson.loads(line[1:])[2])
+                    elsewhere.update(dict.fromkeys(orjson.loads(line[1:])[2], number))
         file.seek(0)
-        for line in file:
+        for number, line in enumerate(file):
             if line.startswith(b"S") and line.endswith(b"\n"):
                 with contextlib.suppress(ValueError):
                     name, settlement = _settlement(line)
-                    if settlement.call_id not in elsewhere:
+                    if elsewhere.get(settlement.call_id, -1) < number:
                         yield name, settlement
 
 
 def _read(path: Path) -> tuple[Share, dict[str, Settlement], list[Share], set[str]]:
     """The own share, what is owed, the shares inherited, and slices, of a journal that may end in half a line."""
-    own, others, owed, slices = Share(path.name.removesuffix(SUFFIX)), [], {}, set()
+    own, others, slices = Share(path.name.removesuffix(SUFFIX)), [], set()
+    owed: dict[str, Settlement] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file):
             if not line.endswith(b"\n"):
@@ -246,14 +262,14 @@ def _read(path: Path) -> tuple[Share, dict[str, Settlement], list[Share], set[st
             try:
                 if line.startswith(b"S"):
                     _, settlement = _settlement(line)
-                    owed[settlement.call_id] = settlement
+                    owed.setdefault(settlement.call_id, settlement)
                 elif line.startswith(b"P"):
-                    own.run, booked, elsewhere = orjson.loads(line[1:])
+                    own.run, booked, elsewhere, again = orjson.loads(line[1:])
                     for call_id in booked:
                         settlement_or_none = owed.pop(call_id, None)
                         if settlement_or_none is not None:
                             own.add(settlement_or_none)
-                    for call_id in elsewhere:
+                    for call_id in (*elsewhere, *again):
                         owed.pop(call_id, None)
                 elif line.startswith(b"L"):
                     slices.update(orjson.loads(line[1:]))

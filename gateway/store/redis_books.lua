@@ -22,6 +22,10 @@ end
 
 local function number(text) return tonumber(text or '0') or 0 end
 local function text(value) return string.format('%.0f', value) end
+local function negative(amount)
+  if string.sub(amount, 1, 1) == '-' then return string.sub(amount, 2) end
+  return amount == '0' and amount or '-' .. amount
+end
 local function key(account) return KEYS[args.a[account]] end
 
 local function balance(account)
@@ -183,20 +187,16 @@ local function booked(op)
 end
 
 local function drop_hold(call_id, hold)
-  for _, part in ipairs(hold and hold.p or {}) do redis.call('HINCRBY', key(part[1]), 'h', '-' .. part[2]) end
+  for _, part in ipairs(hold and hold.p or {}) do redis.call('HINCRBY', key(part[1]), 'h', negative(part[2])) end
   if hold then redis.call('HDEL', HOLDS, call_id) end
 end
 
+-- What was lost is nobody's share: whoever settles the call in the end takes it away again.
 local function charge(accounts, amount, share)
   for _, account in ipairs(accounts) do
     redis.call('HINCRBY', key(account), 's', amount)
-    redis.call('HINCRBY', key(account), 's:' .. share, amount)
+    if share ~= '' then redis.call('HINCRBY', key(account), 's:' .. share, amount) end
   end
-end
-
-local function negative(amount)
-  if string.sub(amount, 1, 1) == '-' then return string.sub(amount, 2) end
-  return '-' .. amount
 end
 
 local function add_up(sums, sign)
@@ -276,7 +276,10 @@ local function release(op)
   local missing = named_by(hold, before)
   if #missing > 0 then return {'more', unpack(missing)} end
   drop_hold(op.id, hold)
-  if before then strike(op, before) end
+  if before then
+    strike(op, before)
+    return {'ok', 'struck'}
+  end
   return {'ok'}
 end
 
@@ -372,6 +375,10 @@ local STEPS = {
   leave = leave, share = share, put_back = put_back, give_up = give_up, recover = recover, spoken = spoken,
 }
 local answers = {}
-for index, op in ipairs(args.ops) do answers[index] = STEPS[op.k](op) end
+local waits = false  -- what comes after an operation that has to be asked again waits for it
+for index, op in ipairs(args.ops) do
+  answers[index] = waits and {'later'} or STEPS[op.k](op)
+  waits = waits or answers[index][1] == 'more'
+end
 if args.seq > 0 then redis.call('HSET', EPOCH, 'q:' .. args.owner, text(args.seq)) end
 return answers

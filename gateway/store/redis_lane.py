@@ -11,9 +11,10 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from gateway.accounts import Account, Hold, Notice
+from gateway.accounts import Account, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import Settlement
@@ -94,7 +95,7 @@ class Lane:
 
     def settle_step(self, settlement: Settlement, seen: bytes | None = None) -> Settle:
         """The step that books a settlement under the own share; ``seen`` is the hold that lapses with it."""
-        return Settle(settlement, self.journal.own.name, self._times, seen)
+        return Settle(settlement, self.journal.share_of(settlement), self._times, seen)
 
     def settle_again(self, settlement: Settlement, share: str) -> Settle:
         """The step that books what a journal has kept, under the share that it belongs to."""
@@ -141,7 +142,7 @@ class Lane:
             again = []
             for (index, step), reply in zip(left, replies, strict=True):
                 status = reply[0].decode()
-                if status == "more":
+                if status in ("more", "later"):
                     step.more = (*step.more, *(each.decode() for each in reply[1:]))
                     again.append((index, step))
                 else:
@@ -178,24 +179,39 @@ class Lane:
             if ids:
                 self.tell_of(notices_of(step, ids, status, reply), ids)
         if isinstance(step, Reserve) and isinstance(answer, Hold):
-            mark = step.mark_nanousd if step.mark_nanousd is not None else answer.amount_nanousd
-            self.granted[step.call_id] = (answer, mark)
+            self._remember(step, answer)
         elif isinstance(step, Settle):
-            step.own = step.is_own(status, reply)
+            step.own, step.again = step.is_own(status, reply), status == "again"
             self.granted.pop(step.settlement.call_id, None)
         elif isinstance(step, Release):
             self.granted.pop(step.call_id, None)
+            if reply:  # it had been charged as lost
+                self.journal.paid([], self.run, [step.call_id])
         return answer
+
+    def _remember(self, step: Reserve, hold: Hold) -> None:
+        """What a call holds now: each account what it was granted the most of."""
+        mark = step.mark_nanousd if step.mark_nanousd is not None else hold.amount_nanousd
+        before, mark_before = self.granted.get(step.call_id, (None, 0))
+        parts: dict[Account, Claim] = {}
+        for claim in (*(before.claims if before is not None else ()), *hold.claims):
+            known = parts.get(claim.account)
+            same = before is None and known is not None  # one account claimed twice by a reserve counts twice
+            if known is None or claim.amount_nanousd > known.amount_nanousd or same:
+                added = known.amount_nanousd if same and known is not None else 0
+                parts[claim.account] = replace(claim, amount_nanousd=claim.amount_nanousd + added)
+        self.granted[step.call_id] = (replace(hold, claims=tuple(parts.values())), max(mark, mark_before))
 
     def _strike_out(self, steps: Sequence[Step]) -> None:
         """What is in the books need not be owed any more; nor what never can be."""
         booked: list[str] = []
+        again: list[str] = []
         elsewhere: list[str] = []
         for step in steps:
             if isinstance(step, Settle):
-                (booked if step.own else elsewhere).append(step.settlement.call_id)
-        if booked or elsewhere:
-            self.journal.paid(booked, self.run, elsewhere)
+                (elsewhere if not step.own else again if step.again else booked).append(step.settlement.call_id)
+        if booked or elsewhere or again:
+            self.journal.paid(booked, self.run, elsewhere, again)
 
     def tell_of(self, notices: Sequence[Notice], ids: Sequence[bytes]) -> None:
         """Told first and struck out afterwards: a process that dies in between leaves them to another one."""
@@ -222,6 +238,7 @@ class Lane:
             log.error("the store is down: %s Settlements are kept in the journal.", what)
         self._stale = isinstance(error, Lost) and error.stale
         waiting, self._asked = [*batch, *self._asked], []
+        self.journal.uncertain.update(step.settlement.call_id for step, _ in batch if isinstance(step, Settle))
         for step, future in waiting:
             if isinstance(step, Settle):
                 _resolve(future, kept(step.settlement))

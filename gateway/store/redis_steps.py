@@ -178,6 +178,8 @@ class Settle:
     more: tuple[str, ...] = ()
     own: bool = False
     """Whether it stands in the books under its share."""
+    again: bool = False
+    """Whether it stood there before."""
 
     def put(self, script: Script) -> None:
         settlement, keys = self.settlement, script.keys

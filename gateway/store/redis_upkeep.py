@@ -19,7 +19,7 @@ from gateway.store.lost import LOST, lost_record, rfc3339
 from gateway.store.redis_lane import Lane
 from gateway.store.redis_recovery import put_back
 from gateway.store.redis_steps import Release, Reserve, Simple, Step, notice_of
-from gateway.store.slices import Slices
+from gateway.store.slices import SLICE, Slices
 
 log = logging.getLogger("gateway.store")
 
@@ -54,8 +54,9 @@ async def _lapse(lane: Lane, call_id: str, text: bytes, hold: dict[str, Any], no
     record = lost_record(call_id, at, cost, [(each.scope, each.window) for each in accounts], budgets)
     lost = Settlement(call_id, cost, LOST, tuple(accounts), record, rfc3339(at))
     if await lane.ask(lane.settle_step(lost, text)) is not None:
-        lane.journal.owe([lost])
-        lane.journal.paid([call_id], lane.run)
+        if not call_id.startswith(SLICE):  # whoever held that says what was used of it
+            lane.journal.owe([lost])
+            lane.journal.paid([call_id], lane.run)
         log.warning("call %s was lost: its hold of %d nano-dollars is charged", call_id, cost)
 
 

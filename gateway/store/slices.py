@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from gateway.accounts import Account, Balance, Claim, Hold
 
+SLICE = "slice:"
 PART_OF_LEFT = 10
 LEAST_CALLS = 20
 """A slice of fewer calls than this is not worth the room that it takes from others."""
@@ -44,7 +45,7 @@ class Slices:
 
     def name(self, account: Account) -> str:
         """The call id under which the slice of an account is held."""
-        return f"slice:{self._share}:{account}"
+        return f"{SLICE}{self._share}:{account}"
 
     # -- while the store answers --------------------------------------------------------------------------------------
 
