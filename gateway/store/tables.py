@@ -17,7 +17,8 @@ import orjson
 
 from gateway.accounts import Notice
 from gateway.errors import Failure, Kind, Whose
-from gateway.store.books import Booked, Granted, Key, Operation, Page, Part, key_of
+from gateway.store.books import Operation
+from gateway.store.page import Booked, Granted, Key, Page, Part, key_of
 
 MIN_SQLITE = (3, 37, 0)
 """STRICT tables (2021-11-27): a sum that leaves int64 is an error there, and no silent float."""

@@ -12,8 +12,9 @@ import sqlite3
 from dataclasses import dataclass
 
 from gateway.accounts import Account, Notice
-from gateway.store.books import Granted, Lapse
+from gateway.store.books import Lapse
 from gateway.store.lost import rfc3339
+from gateway.store.page import Granted
 from gateway.store.tables import load, roll_back, save
 
 STEP_ROWS = 256
