@@ -25,7 +25,7 @@ from gateway.dialects.table import dialect_for
 from gateway.errors import Failure
 from gateway.handle import Handle, refusal_answer
 from gateway.inspector import Inspected, Inspector
-from gateway.loading import budget_name, load_book
+from gateway.loading import budget_name, load_book, rollups_of
 from gateway.metering.tokens import Counter
 from gateway.observe import FanOut, Sink, logs
 from gateway.observe.metrics import Metrics
@@ -62,9 +62,12 @@ class Gateway:
             durability=settings.store.durability,
             retention_s=settings.retention.calls,
             owner=f"{socket.gethostname()}-{os.getpid()}",
+            rollups=rollups_of(settings),
         )
         self._metrics = Metrics(settings.observability.metrics.labels, settings.observability.metrics.max_label_values)
-        self._settler = Settler(self._store, FanOut(self._sinks(), self._metrics.count_sink_error).take_all)
+        self._settler = Settler(
+            self._store, FanOut(self._sinks(), self._metrics.count_sink_error).take_all, settings.spend.by
+        )
         self._store.tell = self._tell
         self._settler.on_overdraft = self._metrics.count_overdraft
         self.handle = Handle(lambda: self.snapshot, self._store, self._settler)
@@ -76,7 +79,7 @@ class Gateway:
             max_headers=settings.front.max_headers,
             keepalive_s=settings.front.keepalive_timeout,
         )
-        self._inspector = Inspector(self.inspected, self._store)
+        self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._metrics.watch(self._inspector.gauges)
         self._admin = AdminServer(
             settings.admin.host, settings.admin.port, settings.admin.token.reveal(), self._sources()
@@ -199,6 +202,7 @@ class Gateway:
             active=lambda: len(self.handle.active),
             queued=lambda: self._settler.depth,
             budgets=inspector.budgets,
+            spend=inspector.spend,
             upstreams=inspector.upstreams,
             config=lambda: canonical(self.settings),
             version=lambda: self.snapshot.version,

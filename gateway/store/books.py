@@ -3,7 +3,7 @@
 Owns the rules and nothing else: no SQL, no thread, no clock. A store loads the part of its tables that a batch of operations
 touches into a ``Page``, applies the operations in the order in which they were asked for, and writes what changed, all inside
 one transaction. Laws: each operation checks everything before it changes anything, so that one that fails leaves the page as
-it was; spent is always the sum of the records, held the sum of the holds.
+it was; spent is always the sum of the records, held the sum of the holds, and spend by the hour the sum of the records too.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.accounts import Account, Claim, Hold, Notice
-from gateway.call import CORRECTED, Receipt
+from gateway.call import CORRECTED, Receipt, as_json
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement
-from gateway.store.lost import LOST, lost_record, rfc3339
+from gateway.store.lost import LOST, lost_record
 from gateway.store.page import Booked, Granted, Key, Page, Part, key_of, limit_of
+from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
 
 MAX_AMOUNT_NANOUSD = 1 << 53
@@ -145,6 +146,8 @@ class Settle:
         page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
         page.drop(call_id)
         page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
+        page.take_back(before.spend if before is not None else None)
+        page.add(settlement.spend)
         return Receipt(call_id, cost, overdrafts=_past_limits(page, settlement.limits, cost))
 
 
@@ -163,6 +166,7 @@ class Release:
         page.move(_returned(page, self.call_id))
         page.drop(self.call_id)
         page.strike(self.call_id)
+        page.take_back(before.spend if before is not None else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,9 @@ class Lapse:
         record = lost_record(hold.call_id, hold.granted_at, cost, accounts, budgets)
         page.move([*_returned(page, self.call_id), *((account, cost, 0) for account in accounts)])
         page.drop(self.call_id)
-        page.book(Booked(self.call_id, cost, LOST, accounts, rfc3339(hold.granted_at), record))
+        spend = spend_of(record, page.by)
+        page.book(Booked(self.call_id, cost, LOST, accounts, record.started_at, as_json(record), spend))
+        page.add(spend)
         return hold
 
 

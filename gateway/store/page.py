@@ -6,12 +6,14 @@ and written in the store's tables. No SQL, no thread, no clock.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.accounts import Account, Claim, Notice
 from gateway.errors import Failure, Kind, Whose
+from gateway.store import Spend
 
 MAX_BALANCE_NANOUSD = 1 << 62
 """An account past this fails closed: SQLite would go on in floating point at 2^63."""
@@ -45,7 +47,9 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """A settled call as the books keep it. ``record`` is empty where it was loaded only to see what was charged."""
+    """A settled call as the books keep it. ``record`` is empty where it was loaded only to see what was charged; ``spend`` is
+    what it added to the sums, where that may have to be taken back.
+    """
 
     call_id: str
     cost_nanousd: int
@@ -53,13 +57,15 @@ class Booked:
     accounts: tuple[Key, ...]
     started_at: str = ""
     record: bytes = b""
+    spend: Spend | None = None
 
 
 @dataclass(slots=True)
 class Page:
     """The balances, holds and records that one batch touches; absent means zero, none, none.
 
-    ``ends`` is when the window of an account ends (Unix seconds, 0 = never). The ``changed_`` sets say what to write.
+    ``ends`` is when the window of an account ends (Unix seconds, 0 = never). The ``changed_`` sets say what to write. ``by`` are
+    the dimensions by which spend is added up.
     """
 
     now: float
@@ -75,6 +81,9 @@ class Page:
     """Thresholds (account, budget, percent) that have been crossed before."""
     crossed: list[Notice] = field(default_factory=list)
     heard: list[Notice] = field(default_factory=list)
+    spend: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    """What the batch adds to the sums, by hour and dims."""
+    by: tuple[str, ...] = ()
 
     def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
         """Add (spent, held) to accounts: all of them, or none with a Failure."""
@@ -101,6 +110,22 @@ class Page:
         """Write a record down, in place of an earlier one of the same call."""
         self.records[booked.call_id] = booked
         self.changed_records.add(booked.call_id)
+
+    def add(self, spend: Spend | None) -> None:
+        """Add what a call adds to the sums."""
+        if spend is not None:
+            self._count(spend, 1)
+
+    def take_back(self, spend: Spend | None) -> None:
+        """Undo ``add``, though it was done by an earlier batch."""
+        if spend is not None:
+            self._count(spend, -1)
+
+    def _count(self, spend: Spend, times: int) -> None:
+        key = (spend.hour, spend.dims)
+        before = self.spend.get(key)
+        added = spend.counts if times == 1 else tuple([times * count for count in spend.counts])
+        self.spend[key] = tuple(map(operator.add, before, added)) if before is not None else added
 
     def strike(self, call_id: str) -> None:
         """Take a record out."""

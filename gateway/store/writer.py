@@ -135,7 +135,13 @@ class Writer(threading.Thread, Generic[F]):
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            page = load(connection, [asked.operation for asked in batch], self._clock(), self._tenure.owner)
+            page = load(
+                connection,
+                [asked.operation for asked in batch],
+                self._clock(),
+                self._tenure.owner,
+                self._tenure.rollups.by,
+            )
             answers = [_apply(asked, page) for asked in batch]
             save(connection, page)
             connection.execute("COMMIT")
