@@ -11,7 +11,7 @@ import signal
 import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest_asyncio
 import yaml
 from click.testing import CliRunner, Result
 
+from gateway import inspector
 from gateway.cli import main
 from gateway.simulator import Simulator
 from gateway.store import SPEND_COUNTS
@@ -116,6 +117,7 @@ async def test_a_report_needs_no_record(provider: Simulator, serve: Serve, tmp_p
     assert "search" in before
     with contextlib.closing(sqlite3.connect(tmp_path / "books.db")) as connection, connection:
         connection.execute("DELETE FROM records")
+        connection.execute("UPDATE accounts SET spent = 0")  # so that nothing but the sums differs
     assert (await run(tmp_path, *options)).output == before
     assert await look(gateway, "/api/v1/spend?by=user,model") == api
     audit = await run(tmp_path, "audit", "--json")
@@ -229,6 +231,9 @@ async def test_the_command_says_what_to_do(provider: Simulator, serve: Serve, tm
     assert "told apart by user, team; spend.by" in unknown.output
     await ask(gateway.front_port, post(*CALLS["chat"]))
     (record,) = await records(gateway.admin_url, 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "books.db")) as connection:
+        ((dims,),) = connection.execute("SELECT dims FROM spend").fetchall()
+    assert dims == '{"user":"","team":""}'
     other = await run(tmp_path, "report", "--until", "2020-01-01")
     assert f"tollgate report --since {record['started_at'][:10]}" in other.output
     (tmp_path / "tollgate.yaml").write_text(yaml.safe_dump({"store": {"url": f"sqlite:///{tmp_path}/none.db"}}))
@@ -278,3 +283,59 @@ async def test_a_lost_call_is_in_the_report(provider: Simulator, tmp_path: Path)
     assert sums_in(told) == sums_of([record], "team")
     assert [(row["team"], row["calls"], row["failed"]) for row in told["rows"]] == [("search", 1, 1)]
     assert audit.exit_code == 0
+
+
+async def test_how_sums_are_kept_is_what_the_config_says(provider: Simulator, tmp_path: Path) -> None:
+    """A lost call too is counted by what is declared; hours become days and days go when it says."""
+    budgets = [{"scope": "team:*", "limit_usd": 100, "window": "total"}]
+    blocks = {
+        "spend": {"by": ["team"]},
+        "retention": {"spend_hours": "2d", "spend_days": "4d"},
+        "store": {"lease": "1s"},
+    }
+    config = config_for(tmp_path, provider.url, budgets=budgets, **blocks)
+    gateway = GatewayProcess(tmp_path, config)
+    await gateway.start()
+    async with connected(gateway.front_port) as client:
+        await client.send(post(CHAT, MINI | TOLD, "words=50;pace=0.1", ("X-Tollgate-Team", "search")))
+        await client.see(b"data: ")
+        gateway.signal(signal.SIGKILL)
+        await gateway.ended()
+    today = datetime.now(UTC).date()
+    with contextlib.closing(sqlite3.connect(tmp_path / "books.db")) as connection, connection:
+        for age in (1, 3, 5):
+            hour = f"{today - timedelta(days=age)}T05"
+            connection.execute('INSERT INTO spend VALUES (?, \'{"team":"old"}\', 1, 0, 0, 1, 0, 1, 1)', (hour,))
+    after = GatewayProcess(tmp_path, config)
+    await after.start()
+    try:
+        await records(after.admin_url, 1)
+        async with asyncio.timeout(15):
+            while len(rows := _rows(tmp_path)) != 3:
+                await asyncio.sleep(0.02)
+    finally:
+        await after.kill()
+    assert [hour for hour, _ in rows][:2] == [f"{today - timedelta(days=3)}", f"{today - timedelta(days=1)}T05"]
+    assert rows[2][1] == '{"team":"search"}'
+
+
+def _rows(folder: Path) -> list[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(folder / "books.db")) as connection:
+        return connection.execute("SELECT hour, dims FROM spend ORDER BY hour").fetchall()
+
+
+async def test_a_report_that_is_too_long_says_so(
+    provider: Simulator, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API has a bound, the command has none."""
+    assert inspector.MAX_SPEND_ROWS == 10_000
+    monkeypatch.setattr(inspector, "MAX_SPEND_ROWS", 1)
+    gateway = await serve(provider.url)
+    for team in ("a", "b"):
+        await ask(gateway.front_port, post(*CALLS["chat"], ("X-Tollgate-Team", team)))
+    found = await records(gateway.admin_url, 2)
+    told = json.loads(await look(gateway, "/api/v1/spend"))
+    assert (len(told["rows"]), told["truncated"]) == (1, True)
+    assert told["total"]["cost_nanousd"] == sum(each["cost_nanousd"] for each in found)
+    whole = json.loads((await run(tmp_path, "report", "--format", "json")).output)
+    assert (len(whole["rows"]), whole["truncated"]) == (2, False)

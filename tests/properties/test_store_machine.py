@@ -174,6 +174,11 @@ class Books(RuleBasedStateMachine):
     def lapse(self, call):
         self.batch.append(Lapse(call))
 
+    @rule(call=calls, made=claims)
+    def die(self, call, made):
+        """Chance alone makes few lost calls, and fewer that come back."""
+        self.batch += [Reserve(call, tuple(made)), Lapse(call)]
+
     @rule()
     def commit(self):
         """Every operation answers what the napkin says; an admission leaves spent + held within each limit."""
