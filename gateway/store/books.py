@@ -173,10 +173,12 @@ class Release:
 class Lapse:
     """The owner of a hold is gone: the hold is charged, to all its accounts alike, and recorded as lost.
 
-    The provider most likely bills the call, so it is never free; the largest of the call's amounts is what it could be.
+    The provider most likely bills the call, so it is never free; the largest of the call's amounts is what it could be. ``by``
+    are the dimensions of the sums that it adds to.
     """
 
     call_id: str
+    by: tuple[str, ...] = ()
     accounts: tuple[Key, ...] = ()
     watched: tuple[Claim, ...] = ()
 
@@ -190,7 +192,7 @@ class Lapse:
         record = lost_record(hold.call_id, hold.granted_at, cost, accounts, budgets)
         page.move([*_returned(page, self.call_id), *((account, cost, 0) for account in accounts)])
         page.drop(self.call_id)
-        spend = spend_of(record, page.by)
+        spend = spend_of(record, self.by)
         page.book(Booked(self.call_id, cost, LOST, accounts, record.started_at, as_json(record), spend))
         page.add(spend)
         return hold

@@ -64,8 +64,7 @@ class Booked:
 class Page:
     """The balances, holds and records that one batch touches; absent means zero, none, none.
 
-    ``ends`` is when the window of an account ends (Unix seconds, 0 = never). The ``changed_`` sets say what to write. ``by`` are
-    the dimensions by which spend is added up.
+    ``ends`` is when the window of an account ends (Unix seconds, 0 = never). The ``changed_`` sets say what to write.
     """
 
     now: float
@@ -83,7 +82,6 @@ class Page:
     heard: list[Notice] = field(default_factory=list)
     spend: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     """What the batch adds to the sums, by hour and dims."""
-    by: tuple[str, ...] = ()
 
     def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
         """Add (spent, held) to accounts: all of them, or none with a Failure."""

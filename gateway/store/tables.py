@@ -191,15 +191,9 @@ def roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def load(
-    connection: sqlite3.Connection,
-    operations: Sequence[Operation],
-    now: float,
-    owner: str,
-    by: tuple[str, ...] = (),
-) -> Page:
+def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: float, owner: str) -> Page:
     """All that these operations can touch: their calls, their accounts, and the accounts that their calls stand on."""
-    page = Page(now, owner, by=by)
+    page = Page(now, owner)
     call_ids = _json([operation.call_id for operation in operations])
     granted, booked = connection.execute(_CALLS, (call_ids,)).fetchone()
     for call_id, amount, hold_owner, granted_at, parts in _parse(granted):

@@ -105,8 +105,8 @@ def _charge_lapsed(connection: sqlite3.Connection, now: float, by: tuple[str, ..
         connection.execute("DELETE FROM owners WHERE lease_until < ?", (now,))
     if not rows:
         return []
-    lapses = [Lapse(call_id) for (call_id,) in rows]
-    page = load(connection, lapses, now, "", by)
+    lapses = [Lapse(call_id, by) for (call_id,) in rows]
+    page = load(connection, lapses, now, "")
     lost = [lapse.apply(page) for lapse in lapses]
     save(connection, page)
     return [hold for hold in lost if hold is not None]

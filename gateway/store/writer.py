@@ -135,13 +135,7 @@ class Writer(threading.Thread, Generic[F]):
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            page = load(
-                connection,
-                [asked.operation for asked in batch],
-                self._clock(),
-                self._tenure.owner,
-                self._tenure.rollups.by,
-            )
+            page = load(connection, [asked.operation for asked in batch], self._clock(), self._tenure.owner)
             answers = [_apply(asked, page) for asked in batch]
             save(connection, page)
             connection.execute("COMMIT")

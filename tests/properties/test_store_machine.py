@@ -172,18 +172,18 @@ class Books(RuleBasedStateMachine):
 
     @rule(call=calls)
     def lapse(self, call):
-        self.batch.append(Lapse(call))
+        self.batch.append(Lapse(call, BY))
 
     @rule(call=calls, made=claims)
     def die(self, call, made):
         """Chance alone makes few lost calls, and fewer that come back."""
-        self.batch += [Reserve(call, tuple(made)), Lapse(call)]
+        self.batch += [Reserve(call, tuple(made)), Lapse(call, BY)]
 
     @rule()
     def commit(self):
         """Every operation answers what the napkin says; an admission leaves spent + held within each limit."""
         self.connection.execute("BEGIN IMMEDIATE")
-        page = load(self.connection, self.batch, 1.0, "me", BY)
+        page = load(self.connection, self.batch, 1.0, "me")
         for operation in self.batch:
             assert self.outcome(operation, page) == self.expected(operation)
         save(self.connection, page)
@@ -194,7 +194,7 @@ class Books(RuleBasedStateMachine):
     def crash(self):
         """Before COMMIT nothing has happened."""
         self.connection.execute("BEGIN IMMEDIATE")
-        page = load(self.connection, self.batch, 1.0, "me", BY)
+        page = load(self.connection, self.batch, 1.0, "me")
         for operation in self.batch:
             self.outcome(operation, page)
         save(self.connection, page)

@@ -31,7 +31,7 @@ def connection(tmp_path):
 
 def carry_out(connection, owner, now, *operations):
     connection.execute("BEGIN IMMEDIATE")
-    page = load(connection, operations, now, owner, ("team",))
+    page = load(connection, operations, now, owner)
     for operation in operations:
         operation.apply(page)
     save(connection, page)
