@@ -25,7 +25,7 @@ from gateway.dialects.table import dialect_for
 from gateway.errors import Failure
 from gateway.handle import Handle, refusal_answer
 from gateway.inspector import Inspected, Inspector
-from gateway.loading import budget_name, load_book
+from gateway.loading import budget_name, load_book, rollups_of
 from gateway.metering.tokens import Counter
 from gateway.observe import FanOut, Sink, logs
 from gateway.observe.metrics import Metrics
@@ -48,7 +48,6 @@ log = logging.getLogger("gateway.app")
 
 MEGABYTE = 1024 * 1024
 LEAST_TIMEOUT_S = 0.01
-SPEND_HOURS_S, SPEND_DAYS_S = 14 * 86_400.0, 800 * 86_400.0
 
 
 class Gateway:
@@ -63,7 +62,9 @@ class Gateway:
         self.snapshot = compile_snapshot(settings, {}, Counter(_vocabulary))
         self._store = make_store(settings, f"{socket.gethostname()}-{os.getpid()}")
         self._metrics = Metrics(settings.observability.metrics.labels, settings.observability.metrics.max_label_values)
-        self._settler = Settler(self._store, FanOut(self._sinks(), self._metrics.count_sink_error).take_all)
+        self._settler = Settler(
+            self._store, FanOut(self._sinks(), self._metrics.count_sink_error).take_all, settings.spend.by
+        )
         self._store.tell = self._tell
         self._settler.on_overdraft = self._metrics.count_overdraft
         self.handle = Handle(
@@ -78,7 +79,7 @@ class Gateway:
             max_headers=settings.front.max_headers,
             keepalive_s=settings.front.keepalive_timeout,
         )
-        self._inspector = Inspector(self.inspected, self._store)
+        self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._metrics.watch(self._inspector.gauges)
         self._admin = AdminServer(
             settings.admin.host, settings.admin.port, settings.admin.token.reveal(), self._sources()
@@ -201,6 +202,7 @@ class Gateway:
             active=lambda: len(self.handle.active),
             queued=lambda: self._settler.depth,
             budgets=inspector.budgets,
+            spend=inspector.spend,
             upstreams=inspector.upstreams,
             config=lambda: canonical(self.settings),
             version=lambda: self.snapshot.version,
@@ -224,6 +226,7 @@ def make_store(settings: Settings, owner: str) -> SqliteStore | RedisStore:
             durability=store.durability,
             retention_s=settings.retention.calls,
             owner=owner,
+            rollups=rollups_of(settings),
         )
     from gateway.store.journal import Journal  # noqa: PLC0415 - the client takes 24 MB that nobody else needs
     from gateway.store.redis import RedisStore  # noqa: PLC0415
@@ -238,7 +241,7 @@ def make_store(settings: Settings, owner: str) -> SqliteStore | RedisStore:
         lease_s=store.lease,
         timeout_s=max(store.timeout, LEAST_TIMEOUT_S),
         on_outage=store.on_outage,
-        times=Times(settings.retention.calls, SPEND_HOURS_S, SPEND_DAYS_S),
+        times=Times(settings.retention.calls, rollups_of(settings)),
         owner=owner,
         journal=Journal(Path(store.journal), sync=store.durability == "full"),
     )

@@ -245,6 +245,8 @@ class Record:
     """The call that this record corrects: then its cost is only the difference."""
     corrected_nanousd: int = 0
     """What that call had been charged so far."""
+    corrected_usage: dict[str, int] = field(default_factory=dict)
+    """What it had been said to have used so far."""
     largest_input: int = 0
     """See ``Metered``."""
     would_refuse: tuple[str, ...] = field(default=())
@@ -259,6 +261,7 @@ RARE: dict[str, Any] = {
     "told_by": "",
     "corrects": "",
     "corrected_nanousd": 0,
+    "corrected_usage": {},
     "largest_input": 0,
     "would_refuse": [],
 }

@@ -43,6 +43,7 @@ def correction_of(chain: list[dict[str, Any]], book: Book) -> dict[str, Any] | N
         "call_id": f"{original['call_id']}+{len(chain)}",
         "corrects": original["call_id"],
         "corrected_nanousd": charged,
+        "corrected_usage": last["usage"],
         "cost_nanousd": cost.nanousd - charged,
         "price_rows": list(cost.rows),
         "pricebook": cost.book,

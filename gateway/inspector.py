@@ -5,19 +5,21 @@ Asks the snapshot in force and the store; changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway import __version__
+from gateway import __version__, report
 from gateway.accounts import Account, Balance
 from gateway.call import Call
 from gateway.snapshot import Snapshot
 from gateway.store import Store
 from pricing.money import NANO, format_usd
 
+MAX_SPEND_ROWS = 10_000
 Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
 
 
@@ -34,7 +36,9 @@ class Inspected:
 class Inspector:
     """Answers about the present."""
 
-    def __init__(self, look: Callable[[], Inspected], store: Store) -> None:
+    def __init__(self, look: Callable[[], Inspected], store: Store, spend_by: Sequence[str]) -> None:
+        """``spend_by``: what sums of spend are told apart by."""
+        self._spend_by = spend_by
         self._look = look
         self._store = store
         self._store_up = True
@@ -71,6 +75,16 @@ class Inspector:
             }
             for limit, balance in zip(limits, balances, strict=True)
         ]
+
+    async def spend(self, by: str | None, period: str, since: str, until: str) -> dict[str, Any]:
+        """The report of spend. Adding up happens in a thread, a day at a time: calls go on beside it."""
+        asked = report.question(by, period, since, until, self._spend_by, datetime.now(UTC).date())
+        tally = report.Tally(asked)
+        for day in asked.days():
+            sums = await self._store.spend(*day)
+            if sums:
+                await asyncio.to_thread(tally.add, sums)
+        return await asyncio.to_thread(report.document, asked, tally, MAX_SPEND_ROWS)
 
     def upstreams(self) -> list[dict[str, Any]]:
         """Every upstream with its connections. Addresses, never credentials."""

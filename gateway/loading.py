@@ -21,6 +21,7 @@ import yaml
 from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
 from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Settings
+from gateway.store.rollups import Rollups
 from pricing.book import Book
 
 MAX_FILE_BYTES = 1 << 20
@@ -383,6 +384,11 @@ def _is_loopback(host: str) -> bool:
 def load_book(overrides: str) -> Book:
     """The price book, behind the operator's rows (YAML or JSON) if there are any. ValueError and OSError as in ``Book.load``."""
     return Book.load(Path(overrides) if overrides else None, yaml.safe_load)
+
+
+def rollups_of(settings: Settings) -> Rollups:
+    """How sums of spend are kept."""
+    return Rollups(settings.spend.by, settings.retention.spend_hours, settings.retention.spend_days)
 
 
 def budget_name(budget: Budget) -> str:

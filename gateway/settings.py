@@ -35,6 +35,7 @@ from gateway.kinds import (
     one_of,
     whole,
 )
+from gateway.store.rollups import DIMENSIONS, USUAL, Rollups
 
 WEEK_STARTS = {"monday": 0, "saturday": 5, "sunday": 6}
 CALLER_LABELS = ("team", "agent", "call_type")
@@ -228,10 +229,25 @@ class Observability:
 
 
 @dataclass(frozen=True, slots=True)
+class Spend:
+    """The sums that reports are made of."""
+
+    by: tuple[str, ...] = key(
+        USUAL,
+        list_of(one_of(*DIMENSIONS), 0, len(DIMENSIONS)),
+        "What spend can be told apart by: each combination of values that occurs in an hour is one row.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """How long things are kept."""
 
     calls: float = key(30 * 86400.0, duration(3600, 10 * YEAR_S), "Records of calls.")
+    spend_hours: float = key(
+        Rollups().hours_s, duration(86400, 10 * YEAR_S), "Sums of spend by the hour; older ones are kept by the day."
+    )
+    spend_days: float = key(Rollups().days_s, duration(86400, 10 * YEAR_S), "Sums of spend by the day.")
 
 
 PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
@@ -266,4 +282,5 @@ class Settings:
     metering: Metering = key(Metering(), block(Metering), "How usage is come by.")
     pricing: Pricing = key(Pricing(), block(Pricing), "What calls cost.")
     observability: Observability = key(Observability(), block(Observability), "What is told of calls.", restart=True)
+    spend: Spend = key(Spend(), block(Spend), "The sums that reports are made of.", restart=True)
     retention: Retention = key(Retention(), block(Retention), "How long things are kept.", restart=True)

@@ -23,6 +23,7 @@ from gateway.dialects.table import by_operation
 from gateway.errors import Failure, Kind
 from gateway.metering.meter import meter_work
 from gateway.store import Settlement
+from gateway.store.rollups import USUAL, spend_of
 from gateway.works import correction, record_of_work
 from pricing.money import Cost
 from pricing.usage import Usage
@@ -54,7 +55,11 @@ class Finished:
 class Settler:
     """Works finished calls off. ``take_all`` receives the records, in order of settlement."""
 
-    def __init__(self, store: Store, take_all: Callable[[Sequence[Record]], None]) -> None:
+    def __init__(
+        self, store: Store, take_all: Callable[[Sequence[Record]], None], spend_by: Sequence[str] = USUAL
+    ) -> None:
+        """``spend_by``: what sums of spend are told apart by."""
+        self._spend_by = tuple(spend_by)
         self._store = store
         self._take_all = take_all
         self._queue: deque[Finished] = deque()
@@ -149,7 +154,7 @@ class Settler:
             records.append(record)
             if record.unpriced:
                 self._say_unpriced(record)
-            settlements.append(_settlement(finished.call, record))
+            settlements.append(_settlement(finished.call, record, self._spend_by))
         try:
             answers = await self._book(settlements)
         finally:
@@ -179,7 +184,13 @@ class Settler:
             record = replace(record, accounts=tuple(str(claim.account) for claim in claims))
         accounts = tuple(account_of(each) for each in record.accounts)
         settlement = Settlement(
-            record.call_id, record.cost_nanousd, record.outcome, accounts, as_json(record), record.started_at
+            record.call_id,
+            record.cost_nanousd,
+            record.outcome,
+            accounts,
+            as_json(record),
+            record.started_at,
+            spend=spend_of(record, self._spend_by),
         )
         (answer,) = await self._book([settlement])
         if isinstance(answer, Receipt) and not answer.again:
@@ -278,7 +289,7 @@ def _is_billable(call: Call, watch: Watch) -> bool:
     return watch.answered and call.refusal is None
 
 
-def _settlement(call: Call, record: Record) -> Settlement:
+def _settlement(call: Call, record: Record, spend_by: Sequence[str]) -> Settlement:
     return Settlement(
         call_id=call.call_id,
         cost_nanousd=record.cost_nanousd,
@@ -287,6 +298,7 @@ def _settlement(call: Call, record: Record) -> Settlement:
         record=as_json(record),
         started_at=record.started_at,
         limits=tuple([claim for claim in _booked(call) if claim.is_watched]),
+        spend=spend_of(record, spend_by),
     )
 
 

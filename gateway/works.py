@@ -83,5 +83,6 @@ def correction(original: dict[str, Any], final: Record) -> Record:
         cost_nanousd=final.cost_nanousd - charged,
         corrects=str(original["call_id"]),
         corrected_nanousd=charged,
+        corrected_usage=original["usage"],
         outcome=CORRECTED,
     )

@@ -28,6 +28,8 @@ class Sources:
     active: Callable[[], int]
     queued: Callable[[], int]
     budgets: Callable[[], Awaitable[list[dict[str, Any]]]]
+    spend: Callable[[str | None, str, str, str], Awaitable[dict[str, Any]]]
+    """(by, period, since, until) -> the report; Failure for what cannot be asked."""
     upstreams: Callable[[], list[dict[str, Any]]]
     config: Callable[[], dict[str, Any]]
     version: Callable[[], str]
@@ -76,6 +78,7 @@ class Api:
             web.get("/api/v1/calls/{call_id}", self.call),
             web.get("/api/v1/requests/{correlation_id}", self.request),
             web.get("/api/v1/budgets", self.budgets),
+            web.get("/api/v1/spend", self.spend),
             web.get("/api/v1/upstreams", self.upstreams),
             web.get("/api/v1/config", self.config),
         ]
@@ -172,6 +175,16 @@ class Api:
     async def budgets(self, request: web.Request) -> web.Response:
         """Every budget with what is spent and held of it."""
         return answer({"budgets": await self._sources.budgets()})
+
+    async def spend(self, request: web.Request) -> web.Response:
+        """What was spent, by period and whatever it is told apart by; parameters that are not known are an error."""
+        query = request.query
+        if set(query) - {"by", "period", "since", "until"} or len(set(query)) < len(query):
+            return problem(400, "by, period, since and until can be asked for, each once")
+        found = await self._sources.spend(
+            query.get("by"), query.get("period", "day"), query.get("since", ""), query.get("until", "")
+        )
+        return answer(found)
 
     async def upstreams(self, request: web.Request) -> web.Response:
         """Every upstream with its connections."""

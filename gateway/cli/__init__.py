@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": "Run the gateway with a pretend provider and sample traffic: no key, no network.",
     "check": "Validate a config and show what it resolves to.",
     "price": "Price one usage and show the rates.",
+    "report": "Show what was spent, by day, week or month, and by whom.",
     "audit": "Work every recorded call out again and hold the accounts against the records.",
     "correct": "Hold what calls were charged against today's prices, and book the differences.",
     "reconcile": "Hold a provider's usage and cost export against the books.",

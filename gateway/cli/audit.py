@@ -15,6 +15,7 @@ import click
 from gateway.audit import Verdict, verdict
 from gateway.cli.config import config_option, read_config
 from gateway.errors import Failure
+from gateway.store import SPEND_COUNTS, Spend
 from gateway.store.archive import LAST, Archive
 from pricing.book import Book
 from pricing.money import format_usd
@@ -53,11 +54,13 @@ class _Report:
         self.cost_nanousd = 0
         self.accounts: list[tuple[str, int, int]] = []
         """(account, spent beyond its records, held beyond its holds)."""
+        self.spend: list[Spend] = []
+        """Sums of spend beyond the records of their hour."""
 
     @property
     def wrong(self) -> bool:
         """Whether anything differs."""
-        return bool(self.different or self.accounts)
+        return bool(self.different or self.accounts or self.spend)
 
     def add(self, found: Verdict) -> None:
         """One record more."""
@@ -87,6 +90,14 @@ class _Report:
                 {"account": name, "spent_beyond_records_nanousd": spent, "held_beyond_holds_nanousd": held}
                 for name, spent, held in self.accounts
             ],
+            "spend": [
+                {
+                    "hour": each.hour,
+                    "dims": json.loads(each.dims),
+                    "beyond_records": dict(zip(SPEND_COUNTS, each.counts, strict=True)),
+                }
+                for each in self.spend
+            ],
         }
 
     def text(self) -> str:
@@ -111,7 +122,19 @@ class _Report:
             lines.append(
                 f"DIFFERENT  {name}: spent ${format_usd(spent)} and held ${format_usd(held)} beyond what stands behind it"
             )
-        return "\n".join(lines)
+        return "\n".join(lines + self._spend_text())
+
+    def _spend_text(self) -> list[str]:
+        if not self.spend:
+            return ["The sums of spend are those of the records, hour by hour."]
+        lines = []
+        for each in self.spend[:SHOWN]:
+            counts = zip(SPEND_COUNTS, each.counts, strict=True)
+            beyond = ", ".join(f"{name} {count:+}" for name, count in counts if count)
+            lines.append(f"DIFFERENT  spend of {each.hour} {each.dims}: {beyond} beyond the records")
+        if len(self.spend) > SHOWN:
+            lines.append(f"... and {len(self.spend) - SHOWN:,} more: --json lists them all")
+        return lines
 
 
 def _audit(archive: Archive, since: str, until: str, *, quiet: bool) -> _Report:
@@ -127,6 +150,7 @@ def _audit(archive: Archive, since: str, until: str, *, quiet: bool) -> _Report:
         for record in records:
             report.add(verdict(record, book_of))
     report.accounts = [(str(each.account), each.spent_nanousd, each.held_nanousd) for each in archive.differences()]
+    report.spend = archive.spend_differences()
     return report
 
 

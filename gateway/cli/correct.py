@@ -20,10 +20,11 @@ from gateway.cli.audit import DAY, moment
 from gateway.cli.config import config_option, read_config
 from gateway.correct import correction_of
 from gateway.errors import Failure
-from gateway.loading import load_book
+from gateway.loading import load_book, rollups_of
 from gateway.settings import Settings
 from gateway.store import Settlement
 from gateway.store.archive import LAST, Archive
+from gateway.store.rollups import spend_of
 from gateway.store.sqlite import SqliteStore
 from pricing.book import Book
 from pricing.money import format_usd
@@ -78,13 +79,15 @@ async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, 
         durability="full",
         retention_s=settings.retention.calls,
         owner=f"correct-{os.getpid()}",
+        rollups=rollups_of(settings),
     )
     await store.open()
     booked = 0
     try:
         await store.keep_book(book.version, book.packed)
         for start in range(0, len(corrections), BATCH):
-            for answer in await store.settle_all([_settlement(each) for each in corrections[start : start + BATCH]]):
+            some = [_settlement(each, settings.spend.by) for each in corrections[start : start + BATCH]]
+            for answer in await store.settle_all(some):
                 if not isinstance(answer, Receipt):
                     raise answer
                 booked += not answer.again
@@ -93,11 +96,17 @@ async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, 
     return booked
 
 
-def _settlement(record: dict[str, Any]) -> Settlement:
+def _settlement(record: dict[str, Any], spend_by: Sequence[str]) -> Settlement:
     accounts = tuple(account_of(each) for each in record["accounts"])
     text = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
     return Settlement(
-        record["call_id"], record["cost_nanousd"], record["outcome"], accounts, text, record["started_at"]
+        record["call_id"],
+        record["cost_nanousd"],
+        record["outcome"],
+        accounts,
+        text,
+        record["started_at"],
+        spend=spend_of(record, spend_by),
     )
 
 

@@ -6,7 +6,7 @@
 ``settle``   replaces the hold by what the call cost, and keeps the record, in one step. Idempotent by call id: the second
              time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
 ``release``  gives a hold back without a charge. Idempotent.
-``read``     balances of accounts; ``find``, ``recent`` finished calls; ``spend`` sums of them.
+``read``     balances of accounts; ``find``, ``recent`` finished calls; ``spend`` sums of them by the hour.
 
 A lease that lapses (its worker died) is charged with the hold, or with the mark that was last set beside it, and the record
 says ``lost``: never zero, never silent. A threshold that is crossed is handed to ``tell`` once, whoever crosses it.
@@ -32,15 +32,14 @@ SPEND_COUNTS = ("calls", "failed", "refused", "input", "cached_input", "output",
 
 @value
 class Spend:
-    """What one call adds to the sums of its hour.
-
-    ``hour`` is ``2026-11-21T05``, UTC, from the record's start; ``dims`` a JSON object of the declared dimensions; ``counts`` are in
-    the order of ``SPEND_COUNTS``.
-    """
+    """What one call adds to the sums of its hour."""
 
     hour: str
+    """2026-11-21T05, UTC, from the record's ``started_at``; 2026-11-21 in sums that were condensed to a day."""
     dims: str
+    """JSON object of the declared dimensions, in their order, empty values kept: {"team":"search","model":"gpt-5"}."""
     counts: tuple[int, ...]
+    """In the order of ``SPEND_COUNTS``; input is with cached input. What takes away is negative."""
 
 
 @value
@@ -57,6 +56,7 @@ class Settlement:
     limits: tuple[Claim, ...] = ()
     """Those of its claims that have a limit: their thresholds are watched, what goes past them is told."""
     spend: Spend | None = None
+    """What it adds to the sums, in the same step; None = nothing."""
 
 
 class Store(Protocol):
@@ -90,6 +90,9 @@ class Store(Protocol):
 
     async def read(self, accounts: Sequence[Account]) -> list[Balance]:
         """Balances, in the order asked for; an account that the store does not know has zeros."""
+
+    async def spend(self, since: str, until: str) -> list[Spend]:
+        """Sums of the hours or days from ``since`` to before ``until``; those of the same hour and dims are added up."""
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """One record by call id."""

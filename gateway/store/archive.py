@@ -14,7 +14,7 @@ from typing import Any, Self
 from gateway.accounts import Balance
 from gateway.call import CORRECTED, from_json
 from gateway.errors import Failure, Kind, Whose
-from gateway.store import queries
+from gateway.store import Spend, queries, sums
 from gateway.store.faults import as_failure
 from gateway.store.tables import UPGRADES, connect, schema_version
 
@@ -92,3 +92,15 @@ class Archive:
     def differences(self) -> list[Balance]:
         """See ``queries.differences``."""
         return queries.differences(self._connection)
+
+    def spend(self, since: str, until: str) -> list[Spend]:
+        """See ``sums.spend``."""
+        return sums.spend(self._connection, since, until)
+
+    def spend_span(self) -> tuple[str, str] | None:
+        """See ``sums.span``."""
+        return sums.span(self._connection)
+
+    def spend_differences(self) -> list[Spend]:
+        """See ``sums.differences``."""
+        return sums.differences(self._connection)

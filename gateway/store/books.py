@@ -1,127 +1,27 @@
-"""One page of the books: what reserve, settle, release and a lapsed lease mean, as arithmetic on balances.
+"""The rules of the books: what reserve, settle, release and a lapsed lease mean, as arithmetic on a page.
 
-Owns the rules of the books and nothing else: no SQL, no thread, no clock. A store loads the part of its tables that a batch
-of operations touches into a ``Page``, applies the operations in the order in which they were asked for, and writes what
-changed, all inside one transaction. Laws: each operation checks everything before it changes anything, so that one that
-fails leaves the page as it was; spent is always the sum of the records, held the sum of the holds.
+Owns the rules and nothing else: no SQL, no thread, no clock. A store loads the part of its tables that a batch of operations
+touches into a ``Page``, applies the operations in the order in which they were asked for, and writes what changed, all inside
+one transaction. Laws: each operation checks everything before it changes anything, so that one that fails leaves the page as
+it was; spent is always the sum of the records, held the sum of the holds, and spend by the hour the sum of the records too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from gateway.accounts import Account, Claim, Hold, Notice
-from gateway.call import CORRECTED, Receipt
+from gateway.call import CORRECTED, Receipt, as_json
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement
-from gateway.store.lost import LOST, lost_record, rfc3339
+from gateway.store.lost import LOST, lost_record
+from gateway.store.page import Booked, Granted, Key, Page, Part, key_of, limit_of
+from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
 
 MAX_AMOUNT_NANOUSD = 1 << 53
 """One claim or cost, 9 million dollars: exact wherever it is shown, doubles included."""
-MAX_BALANCE_NANOUSD = 1 << 62
-"""An account past this fails closed: SQLite would go on in floating point at 2^63."""
-
-
-Key = tuple[str, str]
-"""An account as the tables key it: (scope, window). A page looks accounts up some twenty times a call, and the hash of a
-frozen dataclass is computed in Python each time: 10 us a call, against 3 for plain tuples (measured)."""
-
-
-class Part(NamedTuple):
-    """One granted claim: so much of one account."""
-
-    account: Key
-    amount_nanousd: int
-    budget: str
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """A hold as the books keep it. ``amount`` is what it costs if it lapses; ``owner`` is the process that answers for it,
-    ``granted_at`` Unix seconds.
-    """
-
-    call_id: str
-    amount_nanousd: int
-    owner: str
-    granted_at: float
-    parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Booked:
-    """A settled call as the books keep it. ``record`` is empty where it was loaded only to see what was charged."""
-
-    call_id: str
-    cost_nanousd: int
-    outcome: str
-    accounts: tuple[Key, ...]
-    started_at: str = ""
-    record: bytes = b""
-
-
-@dataclass(slots=True)
-class Page:
-    """The balances, holds and records that one batch touches; absent means zero, none, none.
-
-    ``ends`` is when the window of an account ends (Unix seconds, 0 = never). The ``changed_`` sets say what to write.
-    """
-
-    now: float
-    owner: str
-    balances: dict[Key, tuple[int, int]] = field(default_factory=dict)
-    ends: dict[Key, int] = field(default_factory=dict)
-    holds: dict[str, Granted] = field(default_factory=dict)
-    records: dict[str, Booked] = field(default_factory=dict)
-    changed_accounts: set[Key] = field(default_factory=set)
-    changed_holds: set[str] = field(default_factory=set)
-    changed_records: set[str] = field(default_factory=set)
-    told: set[tuple[Key, str, int]] = field(default_factory=set)
-    """Thresholds (account, budget, percent) that have been crossed before."""
-    crossed: list[Notice] = field(default_factory=list)
-    heard: list[Notice] = field(default_factory=list)
-
-    def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
-        """Add (spent, held) to accounts: all of them, or none with a Failure."""
-        balances: dict[Key, tuple[int, int]] = {}
-        for account, spent, held in moves:
-            before = balances.get(account) or self.balances.get(account, (0, 0))
-            balances[account] = after = (before[0] + spent, before[1] + held)
-            if max(after) > MAX_BALANCE_NANOUSD:
-                raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "An account is larger than the books can count.")
-        self.balances.update(balances)
-        self.changed_accounts.update(balances)
-
-    def keep(self, hold: Granted) -> None:
-        """Write a hold down."""
-        self.holds[hold.call_id] = hold
-        self.changed_holds.add(hold.call_id)
-
-    def drop(self, call_id: str) -> None:
-        """Strike a hold, if there is one."""
-        if self.holds.pop(call_id, None) is not None:
-            self.changed_holds.add(call_id)
-
-    def book(self, booked: Booked) -> None:
-        """Write a record down, in place of an earlier one of the same call."""
-        self.records[booked.call_id] = booked
-        self.changed_records.add(booked.call_id)
-
-    def strike(self, call_id: str) -> None:
-        """Take a record out."""
-        if self.records.pop(call_id, None) is not None:
-            self.changed_records.add(call_id)
-
-    def cross(self, claim: Claim, percent: int) -> None:
-        """Note that a threshold is crossed, the first time."""
-        account = key_of(claim.account)
-        if (account, claim.budget, percent) not in self.told:
-            self.told.add((account, claim.budget, percent))
-            spent, _ = self.balances.get(account, (0, 0))
-            self.crossed.append(Notice(claim.account, claim.budget, percent, _limit(claim), spent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +146,8 @@ class Settle:
         page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
         page.drop(call_id)
         page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
+        page.take_back(before.spend if before is not None else None)
+        page.add(settlement.spend)
         return Receipt(call_id, cost, overdrafts=_past_limits(page, settlement.limits, cost))
 
 
@@ -264,16 +166,19 @@ class Release:
         page.move(_returned(page, self.call_id))
         page.drop(self.call_id)
         page.strike(self.call_id)
+        page.take_back(before.spend if before is not None else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
     """The owner of a hold is gone: the hold is charged, to all its accounts alike, and recorded as lost.
 
-    The provider most likely bills the call, so it is never free; the largest of the call's amounts is what it could be.
+    The provider most likely bills the call, so it is never free; the largest of the call's amounts is what it could be. ``by``
+    are the dimensions of the sums that it adds to.
     """
 
     call_id: str
+    by: tuple[str, ...] = ()
     accounts: tuple[Key, ...] = ()
     watched: tuple[Claim, ...] = ()
 
@@ -287,7 +192,9 @@ class Lapse:
         record = lost_record(hold.call_id, hold.granted_at, cost, accounts, budgets)
         page.move([*_returned(page, self.call_id), *((account, cost, 0) for account in accounts)])
         page.drop(self.call_id)
-        page.book(Booked(self.call_id, cost, LOST, accounts, rfc3339(hold.granted_at), record))
+        spend = spend_of(record, self.by)
+        page.book(Booked(self.call_id, cost, LOST, accounts, record.started_at, as_json(record), spend))
+        page.add(spend)
         return hold
 
 
@@ -362,17 +269,12 @@ def _past_limits(page: Page, claims: Sequence[Claim], cost_nanousd: int) -> tupl
     for claim in claims:
         spent, _ = page.balances.get(key_of(claim.account), (0, 0))
         for percent in claim.notify_at:
-            if spent * 100 >= _limit(claim) * percent:
+            if spent * 100 >= limit_of(claim) * percent:
                 page.cross(claim, percent)
         past = min(cost_nanousd, spent - claim.limit_nanousd) if claim.limit_nanousd is not None else 0
         if past > 0:
             beyond.append((claim, past))
     return tuple(beyond)
-
-
-def _limit(claim: Claim) -> int:
-    """That of a budget, also of one that only looks on."""
-    return claim.limit_nanousd if claim.limit_nanousd is not None else claim.shadow_nanousd or 0
 
 
 def _least_left(page: Page, claims: Sequence[Claim], amount_nanousd: int) -> int | None:
@@ -394,11 +296,6 @@ def _again(granted: Granted, claims: Sequence[Claim]) -> Hold:
         claim = asked.get(part.account) or Claim(Account(*part.account), 0, budget=part.budget)
         held.append(replace(claim, amount_nanousd=part.amount_nanousd))
     return Hold(granted.call_id, granted.amount_nanousd, tuple(held))
-
-
-def key_of(account: Account) -> Key:
-    """See ``Key``."""
-    return (account.scope, account.window)
 
 
 def _keys(accounts: Iterable[Account]) -> list[Key]:

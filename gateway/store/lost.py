@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from gateway.accounts import Account
-from gateway.call import Record, as_json
+from gateway.call import Record
 
 LOST = "lost"
 
 
 def lost_record(
     call_id: str, granted_at: float, cost_nanousd: int, accounts: Sequence[tuple[str, str]], budgets: tuple[str, ...]
-) -> bytes:
-    """JSON of the Record. ``accounts`` are (scope, window); team and user are read off them. ``granted_at`` (Unix seconds) is the start."""
-    record = Record(
+) -> Record:
+    """``accounts`` are (scope, window); team and user are read off them. ``granted_at`` (Unix seconds) is the start."""
+    return Record(
         call_id=call_id,
         correlation_id=call_id,
         trace_id="",
@@ -60,7 +60,6 @@ def lost_record(
         outcome=LOST,
         accounts=tuple(str(Account(*account)) for account in accounts),
     )
-    return as_json(record)
 
 
 def rfc3339(unix_seconds: float) -> str:

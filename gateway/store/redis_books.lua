@@ -173,9 +173,11 @@ local function extend(op)
     hold.p[#hold.p + 1] = {account, text(held[account][2]), held[account][3]}
   end
   if not op.m and largest > number(hold.m) then hold.m = text(largest) end
-  redis.call('HSET', HOLDS, op.id, cjson.encode(hold))
+  local kept = cjson.encode(hold)
+  redis.call('HSET', HOLDS, op.id, kept)
   local answer = with_balances('ok', op.claims)
   answer[#answer + 1] = text(largest)
+  answer[#answer + 1] = kept
   return answer
 end
 

@@ -11,10 +11,9 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
-from gateway.accounts import Account, Claim, Hold, Notice
+from gateway.accounts import Account, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import Settlement
@@ -46,14 +45,14 @@ class Lane:
         """The life of the server to which all that this process knows belongs."""
         self.acked = 0
         """The last run of the script that was confirmed."""
-        self.granted: dict[str, tuple[Hold, int]] = {}
-        """Calls that hold something, with what each costs if it is lost."""
+        self.granted: dict[str, bytes] = {}
+        """What each call holds, as the books write it."""
         self.others: set[str] = set()
         """Processes that were alive when last looked."""
         self.tell: Callable[[Sequence[Notice]], None] = tell_nobody
         self.connect: Callable[..., Awaitable[None]]
         """Makes the books whole when the server is back; set before ``start``."""
-        self._times = times
+        self.times = times
         self._timeout_s = timeout_s
         self._asked: list[tuple[Step, asyncio.Future[Any] | None]] = []
         self._wake = asyncio.Event()
@@ -95,11 +94,11 @@ class Lane:
 
     def settle_step(self, settlement: Settlement, seen: bytes | None = None) -> Settle:
         """The step that books a settlement under the own share; ``seen`` is the hold that lapses with it."""
-        return Settle(settlement, self.journal.share_of(settlement), self._times, seen)
+        return Settle(settlement, self.journal.share_of(settlement), self.times, seen)
 
     def settle_again(self, settlement: Settlement, share: str) -> Settle:
         """The step that books what a journal has kept, under the share that it belongs to."""
-        return Settle(settlement, share, self._times)
+        return Settle(settlement, share, self.times)
 
     # -- the one who talks to the server ------------------------------------------------------------------------------
 
@@ -179,7 +178,7 @@ class Lane:
             if ids:
                 self.tell_of(notices_of(step, ids, status, reply), ids)
         if isinstance(step, Reserve) and isinstance(answer, Hold):
-            self._remember(step, answer)
+            self.granted[step.call_id] = step.text(status, reply, answer, self.owner)
         elif isinstance(step, Settle):
             step.own, step.again = step.is_own(status, reply), status == "again"
             self.granted.pop(step.settlement.call_id, None)
@@ -188,19 +187,6 @@ class Lane:
             if reply:  # it had been charged as lost
                 self.journal.paid([], self.run, [step.call_id])
         return answer
-
-    def _remember(self, step: Reserve, hold: Hold) -> None:
-        """What a call holds now: each account what it was granted the most of."""
-        mark = step.mark_nanousd if step.mark_nanousd is not None else hold.amount_nanousd
-        before, mark_before = self.granted.get(step.call_id, (None, 0))
-        parts: dict[Account, Claim] = {}
-        for claim in (*(before.claims if before is not None else ()), *hold.claims):
-            known = parts.get(claim.account)
-            same = before is None and known is not None  # one account claimed twice by a reserve counts twice
-            if known is None or claim.amount_nanousd > known.amount_nanousd or same:
-                added = known.amount_nanousd if same and known is not None else 0
-                parts[claim.account] = replace(claim, amount_nanousd=claim.amount_nanousd + added)
-        self.granted[step.call_id] = (replace(hold, claims=tuple(parts.values())), max(mark, mark_before))
 
     def _strike_out(self, steps: Sequence[Step]) -> None:
         """What is in the books need not be owed any more; nor what never can be."""

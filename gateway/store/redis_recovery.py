@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.store.redis_link import new_run
-from gateway.store.redis_steps import Simple, hold_text
+from gateway.store.redis_steps import Simple
 
 if TYPE_CHECKING:
     from gateway.store.redis_lane import Lane
@@ -101,7 +101,6 @@ async def _put_holds_back(lane: Lane) -> None:
 
 def put_back(lane: Lane, call_id: str) -> Simple:
     """The step that restores the hold of a call, whatever the limits say."""
-    hold, mark = lane.granted[call_id]
-    step = Simple("put_back", {}, hold=hold_text(lane.owner, hold, mark), call_id=call_id)
-    step.more = tuple(str(claim.account) for claim in hold.claims)
-    return step
+    hold = lane.granted[call_id]
+    accounts = tuple(part[0] for part in orjson.loads(hold)["p"])
+    return Simple("put_back", {}, hold=hold, call_id=call_id, more=accounts)

@@ -19,6 +19,7 @@ from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement
 from gateway.store.books import MAX_AMOUNT_NANOUSD
 from gateway.store.keys import ACCOUNT_KEPT_S, HOUR_S, Keys, kept_until, unix_of
+from gateway.store.rollups import Rollups
 from gateway.store.words import refusal
 
 Reply = list[bytes]
@@ -28,11 +29,10 @@ _AWAITS = b'"awaits":"'
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long things are kept, in seconds."""
+    """How long things are kept: records, in seconds, and sums."""
 
     retention_s: float
-    spend_hours_s: float
-    spend_days_s: float
+    rollups: Rollups = field(default_factory=Rollups)
 
 
 class Script:
@@ -162,6 +162,14 @@ class Reserve:
         ]
         return Hold(self.call_id, max([claim.amount_nanousd for claim in held], default=0), tuple(held))
 
+    def text(self, status: str, reply: Reply, hold: Hold, owner: str) -> bytes:
+        """The hold as the books write it, so that it can be put back."""
+        if status == "again":
+            return reply[0]
+        if self.kind == "extend":
+            return reply[-1]
+        return hold_text(owner, hold, self.mark_nanousd)
+
     def crossed(self, status: str, reply: Reply) -> Reply:
         """Thresholds that it was the first to cross."""
         return reply[4:] if status == "exceeded" else []
@@ -225,8 +233,8 @@ class Settle:
             "d": script.key(script.keys.sums(day)),
             "hn": spend.hour,
             "dn": day,
-            "he": int(started + self.times.spend_hours_s) + HOUR_S,
-            "de": int(started + self.times.spend_days_s) + 24 * HOUR_S,
+            "he": int(started + self.times.rollups.hours_s) + HOUR_S,
+            "de": int(started + self.times.rollups.days_s) + 24 * HOUR_S,
             "of": spend.dims,
             "n": list(spend.counts),
         }
@@ -360,10 +368,11 @@ def balance_of(account: Account, spent: bytes | None, held: bytes | None) -> Bal
     return Balance(account, int(spent or 0), int(held or 0))
 
 
-def hold_text(owner: str, hold: Hold, mark_nanousd: int) -> bytes:
-    """A hold as the books keep it, to be put back."""
+def hold_text(owner: str, hold: Hold, mark_nanousd: int | None) -> bytes:
+    """A hold as the books write it."""
+    mark = hold.amount_nanousd if mark_nanousd is None else mark_nanousd
     parts = [[str(claim.account), str(claim.amount_nanousd), claim.budget] for claim in hold.claims]
-    return orjson.dumps({"m": str(mark_nanousd), "o": owner, "t": "0", "p": parts})
+    return orjson.dumps({"m": str(mark), "o": owner, "t": "0", "p": parts})
 
 
 def _claim(script: Script, claim: Claim) -> dict[str, Any]:

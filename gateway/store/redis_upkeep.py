@@ -14,11 +14,13 @@ from typing import Any
 import orjson
 
 from gateway.accounts import Balance, Hold, account_of
+from gateway.call import as_json
 from gateway.store import Settlement
 from gateway.store.lost import LOST, lost_record, rfc3339
 from gateway.store.redis_lane import Lane
 from gateway.store.redis_recovery import put_back
-from gateway.store.redis_steps import Release, Reserve, Simple, Step, notice_of
+from gateway.store.redis_steps import Release, Reserve, Simple, Step, hold_text, notice_of
+from gateway.store.rollups import spend_of
 from gateway.store.slices import SLICE, Slices
 
 log = logging.getLogger("gateway.store")
@@ -52,7 +54,8 @@ async def _lapse(lane: Lane, call_id: str, text: bytes, hold: dict[str, Any], no
     cost, at = int(hold["m"]), int(hold["t"]) / 1000 or now
     budgets = tuple(part[2] for part in hold["p"] if part[2])
     record = lost_record(call_id, at, cost, [(each.scope, each.window) for each in accounts], budgets)
-    lost = Settlement(call_id, cost, LOST, tuple(accounts), record, rfc3339(at))
+    spend = spend_of(record, lane.times.rollups.by)
+    lost = Settlement(call_id, cost, LOST, tuple(accounts), as_json(record), rfc3339(at), spend=spend)
     if await lane.ask(lane.settle_step(lost, text)) is not None:
         if not call_id.startswith(SLICE):  # whoever held that says what was used of it
             lane.journal.owe([lost])
@@ -80,7 +83,7 @@ async def give_slices_back(lane: Lane, slices: Slices | None) -> None:
     names = [] if slices is None else slices.back_names()
     steps: list[Step] = []
     for hold in slices.running() if slices is not None else ():
-        lane.granted[hold.call_id] = (hold, hold.amount_nanousd)
+        lane.granted[hold.call_id] = hold_text(lane.owner, hold, None)
         steps.append(put_back(lane, hold.call_id))
     steps += [Release(name) for name in [*names, *lane.journal.slices]]
     if steps:

@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.store import Settlement, queries
+from gateway.store import Settlement, Spend, queries, sums
 from gateway.store.books import Extend, Heard, Operation, Release, Reserve, Settle
 from gateway.store.faults import as_failure, patiently
+from gateway.store.rollups import Rollups
 from gateway.store.tables import connect, keep_book, move_log, prepare
 from gateway.store.upkeep import Tenure, begin_tenure
 from gateway.store.writer import Answer, Asked, Writer
@@ -53,7 +54,8 @@ class SqliteStore:
 
     ``path`` may be ``:memory:``: the books then live in a temporary file that is gone when the store is closed.
     ``durability`` is normal (survives the death of the process) or full (also of the power). ``owner`` names this process
-    among those that share the file and run at the same time. ``clock`` gives Unix seconds.
+    among those that share the file and run at the same time. ``rollups`` says how sums of spend are kept. ``clock`` gives Unix
+    seconds.
     """
 
     def __init__(
@@ -64,13 +66,20 @@ class SqliteStore:
         durability: str,
         retention_s: float,
         owner: str,
+        rollups: Rollups | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.tell: Callable[[Sequence[Notice]], None] = _tell_nobody
         self._path = self._file = path
         self._durability = durability
         self._clock = clock
-        self._tenure = Tenure(f"{owner}#{secrets.token_hex(6)}", owner, lease_s, retention_s)
+        self._tenure = Tenure(
+            f"{owner}#{secrets.token_hex(6)}",
+            owner,
+            lease_s,
+            retention_s,
+            rollups if rollups is not None else Rollups(),
+        )
         self._asked: list[Asked[Waiting]] = []
         self._writer: Writer[Waiting] | None = None
         self._reader: sqlite3.Connection | None = None
@@ -228,6 +237,10 @@ class SqliteStore:
         """Balances, in the order asked for."""
         return await self._look(lambda connection: queries.balances(connection, accounts))
 
+    async def spend(self, since: str, until: str) -> list[Spend]:
+        """Sums of hours or days."""
+        return await self._look(lambda connection: sums.spend(connection, since, until))
+
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """One record by call id."""
         return await self._look(lambda connection: queries.find(connection, call_id))
@@ -245,8 +258,10 @@ class SqliteStore:
         return await self._look(queries.holds)
 
     async def check(self) -> int:
-        """Accounts whose balance is not the sum of its records and holds: 0 when the books are right."""
-        return len(await self._look(queries.differences))
+        """Accounts whose balance is not the sum of its records and holds, and sums of spend that are not that of their
+        records: 0 when the books are right.
+        """
+        return len(await self._look(queries.differences)) + len(await self._look(sums.differences))
 
     async def keep_book(self, version: str, packed: bytes) -> None:
         """Keep a price book for audits."""

@@ -17,7 +17,9 @@ import orjson
 
 from gateway.accounts import Notice
 from gateway.errors import Failure, Kind, Whose
-from gateway.store.books import Booked, Granted, Key, Operation, Page, Part, key_of
+from gateway.store import SPEND_COUNTS, Spend
+from gateway.store.books import Operation
+from gateway.store.page import Booked, Granted, Key, Page, Part, key_of
 
 MIN_SQLITE = (3, 37, 0)
 """STRICT tables (2021-11-27): a sum that leaves int64 is an error there, and no silent float."""
@@ -62,10 +64,23 @@ UPGRADES: tuple[str, ...] = (
         PRIMARY KEY (scope, "window", budget, percent)
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE spend (
+        hour TEXT NOT NULL, dims TEXT NOT NULL, calls INTEGER NOT NULL, failed INTEGER NOT NULL, refused INTEGER NOT NULL,
+        input INTEGER NOT NULL, cached_input INTEGER NOT NULL, output INTEGER NOT NULL, cost_nanousd INTEGER NOT NULL,
+        PRIMARY KEY (hour, dims)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX spend_by_hour ON spend (hour) WHERE length(hour) = 13;
+    CREATE TABLE complete (since TEXT NOT NULL) STRICT;
+    INSERT INTO complete SELECT coalesce(max(started_at), '') FROM records;
+    ALTER TABLE records ADD COLUMN spend TEXT
+    """,
 )
 """Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
 
 ``archived`` is what the records that retention has deleted had charged: spent = archived + the records, always.
+``complete.since`` is the moment from which on every record and all sums are there: a file of an earlier version begins its sums
+with the upgrade. ``records.spend`` is what a lost call added to the sums, which may have to be taken back.
 """
 
 MANY_ROWS, SOME_ROWS = 64, 8
@@ -74,7 +89,7 @@ MANY_ROWS, SOME_ROWS = 64, 8
 _CALLS = """
     SELECT (SELECT json_group_array(json_array(call_id, amount, owner, granted_at, json(parts)))
             FROM holds WHERE call_id IN (SELECT value FROM json_each(?1))),
-           (SELECT json_group_array(json_array(call_id, cost, outcome, json(accounts)))
+           (SELECT json_group_array(json_array(call_id, cost, outcome, json(accounts), json(spend)))
             FROM records WHERE call_id IN (SELECT value FROM json_each(?1)))
 """
 _BALANCES = """
@@ -88,11 +103,16 @@ _PUT_ACCOUNTS = (
 )
 _PUT_HOLDS = ("INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts) VALUES ", "")
 _PUT_RECORDS = (
-    "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record) VALUES ",
+    "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record, spend) VALUES ",
     (
         " ON CONFLICT (call_id) DO UPDATE SET cost = excluded.cost, outcome = excluded.outcome,"
-        " accounts = excluded.accounts, started_at = excluded.started_at, record = excluded.record"
+        " accounts = excluded.accounts, started_at = excluded.started_at, record = excluded.record,"
+        " spend = excluded.spend"
     ),
+)
+_PUT_SPEND = (
+    f"INSERT INTO spend (hour, dims, {', '.join(SPEND_COUNTS)}) VALUES ",  # noqa: S608 - names from this program
+    f" ON CONFLICT DO UPDATE SET {', '.join(f'{count} = {count} + excluded.{count}' for count in SPEND_COUNTS)}",
 )
 _NOTICES = """
     SELECT json_group_array(json_array(n.scope, n."window", n.budget, n.percent)) FROM json_each(?) AS asked
@@ -179,8 +199,10 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
     for call_id, amount, hold_owner, granted_at, parts in _parse(granted):
         held = tuple([Part((scope, window), part, budget) for scope, window, part, budget in parts])
         page.holds[call_id] = Granted(call_id, amount, hold_owner, granted_at, held)
-    for call_id, cost, outcome, accounts in _parse(booked):
-        page.records[call_id] = Booked(call_id, cost, outcome, tuple([(scope, window) for scope, window in accounts]))
+    for call_id, cost, outcome, accounts, added in _parse(booked):
+        spend = Spend(added[0], added[1], tuple(added[2])) if added else None
+        keys = tuple([(scope, window) for scope, window in accounts])
+        page.records[call_id] = Booked(call_id, cost, outcome, keys, spend=spend)
     needed = {account for operation in operations for account in operation.accounts}
     needed.update(part.account for hold in page.holds.values() for part in hold.parts)
     needed.update(account for record in page.records.values() for account in record.accounts)
@@ -199,6 +221,7 @@ def save(connection: sqlite3.Connection, page: Page) -> None:
     _put(connection, _PUT_ACCOUNTS, [_account_row(page, account) for account in page.changed_accounts])
     _put(connection, _PUT_HOLDS, [_hold_row(page.holds[call]) for call in page.changed_holds if call in page.holds])
     _put(connection, _PUT_RECORDS, [_record_row(page.records[c]) for c in page.changed_records if c in page.records])
+    _put(connection, _PUT_SPEND, [(*key, *counts) for key, counts in page.spend.items() if any(counts)])
     _put(connection, _PUT_NOTICES, [_notice_row(page, notice) for notice in page.crossed])
     _mark_heard(connection, page.heard)
     for statement, gone in (
@@ -220,7 +243,9 @@ def _hold_row(hold: Granted) -> tuple[Any, ...]:
 
 def _record_row(booked: Booked) -> tuple[Any, ...]:
     accounts = _json(booked.accounts)
-    return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, booked.record.decode())
+    spend = _json((booked.spend.hour, booked.spend.dims, booked.spend.counts)) if booked.spend is not None else None
+    record = booked.record.decode()
+    return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, record, spend)
 
 
 def _notice_row(page: Page, notice: Notice) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What keeps the books right while nobody asks: leases, lost calls, retention.
+"""What keeps the books right while nobody asks: leases, lost calls, retention, sums that are condensed.
 
 A lease belongs to a process, not to a hold: each open store writes one row into ``owners`` and moves its ``lease_until`` on
 three times per lease. A hold whose owner has no valid row is lost, and whoever comes by charges it. The clock is the
@@ -9,11 +9,14 @@ that clock is set forward by more than a lease, living holds are charged as lost
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.accounts import Account, Notice
-from gateway.store.books import Granted, Lapse
+from gateway.store import sums
+from gateway.store.books import Lapse
 from gateway.store.lost import rfc3339
+from gateway.store.page import Granted
+from gateway.store.rollups import Rollups
 from gateway.store.tables import load, roll_back, save
 
 STEP_ROWS = 256
@@ -34,6 +37,7 @@ class Tenure:
     name: str
     lease_s: float
     retention_s: float
+    rollups: Rollups = field(default_factory=Rollups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,16 @@ def end_tenure(connection: sqlite3.Connection, tenure: Tenure) -> None:
 
 
 def step(connection: sqlite3.Connection, tenure: Tenure, now: float) -> Found:
-    """One transaction: renew the own lease, charge lapsed holds, delete what is older than retention."""
+    """One transaction: renew the own lease, charge lapsed holds, condense sums, delete what is older than retention."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         _renew(connection, tenure, now)
         untold = _inherit_notices(connection, tenure, now)
-        lost = _charge_lapsed(connection, now)
+        lost = _charge_lapsed(connection, now, tenure.rollups.by)
         deleted = _delete_records(connection, rfc3339(max(0.0, now - tenure.retention_s)))
         deleted = max(deleted, _delete_accounts(connection, now - ACCOUNT_KEPT_S))
+        deleted = max(deleted, sums.condense(connection, _day(now - tenure.rollups.hours_s), STEP_ROWS))
+        deleted = max(deleted, sums.delete_days(connection, _day(now - tenure.rollups.days_s), STEP_ROWS))
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
@@ -90,7 +96,7 @@ def _inherit_notices(connection: sqlite3.Connection, tenure: Tenure, now: float)
     return [Notice(Account(scope, window), *rest) for scope, window, *rest in rows]
 
 
-def _charge_lapsed(connection: sqlite3.Connection, now: float) -> list[Granted]:
+def _charge_lapsed(connection: sqlite3.Connection, now: float, by: tuple[str, ...]) -> list[Granted]:
     rows = connection.execute(
         "SELECT call_id FROM holds WHERE owner NOT IN (SELECT owner FROM owners WHERE lease_until >= ?) LIMIT ?",
         (now, STEP_ROWS),
@@ -99,7 +105,7 @@ def _charge_lapsed(connection: sqlite3.Connection, now: float) -> list[Granted]:
         connection.execute("DELETE FROM owners WHERE lease_until < ?", (now,))
     if not rows:
         return []
-    lapses = [Lapse(call_id) for (call_id,) in rows]
+    lapses = [Lapse(call_id, by) for (call_id,) in rows]
     page = load(connection, lapses, now, "")
     lost = [lapse.apply(page) for lapse in lapses]
     save(connection, page)
@@ -118,10 +124,16 @@ def _delete_records(connection: sqlite3.Connection, before: str) -> int:
         ') AS old WHERE accounts.scope = old.scope AND accounts."window" = old."window"',
         (before, STEP_ROWS),
     )
+    sums.mark_incomplete(connection, before)
     return connection.execute(
         f"DELETE FROM records WHERE rowid IN ({oldest})",  # noqa: S608 - as above
         (before, STEP_ROWS),
     ).rowcount
+
+
+def _day(at: float) -> str:
+    """The day of a moment: what is of earlier days is older."""
+    return rfc3339(max(0.0, at))[:10]
 
 
 def _delete_accounts(connection: sqlite3.Connection, ended_before: float) -> int:

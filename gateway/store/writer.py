@@ -18,8 +18,9 @@ from typing import Generic, NamedTuple, TypeVar
 from gateway.accounts import Notice
 from gateway.errors import Failure
 from gateway.store import upkeep
-from gateway.store.books import Operation, Page
+from gateway.store.books import Operation
 from gateway.store.faults import as_failure, is_lock, patiently
+from gateway.store.page import Page
 from gateway.store.tables import load, roll_back, save
 
 log = logging.getLogger("gateway.store")

@@ -54,7 +54,7 @@ async def audit(folder: Path, *options: str) -> Result:
 async def found(folder: Path) -> dict[str, Any]:
     result = await audit(folder, "--json")
     document: dict[str, Any] = json.loads(result.stdout)
-    assert result.exit_code == (1 if document["different"] or document["accounts"] else 0)
+    assert result.exit_code == (1 if document["different"] or document["accounts"] or document["spend"] else 0)
     return document
 
 

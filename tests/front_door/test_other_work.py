@@ -12,7 +12,7 @@ import pytest
 from gateway.audit import verdict
 from pricing.book import Book
 from tests.front_door.conftest import Serve
-from tests.harness.books import budgets_of
+from tests.harness.books import budgets_of, look
 from tests.harness.gateways import records
 from tests.harness.messages import request, response
 from tests.harness.raw_client import ask
@@ -64,6 +64,17 @@ async def spent(gateway: Any) -> dict[str, int]:
     return {scope: found["spent_nanousd"] for scope, found in (await budgets_of(gateway)).items()}
 
 
+async def reported(gateway: Any) -> dict[str, tuple[int, ...]]:
+    """(calls, input, output, nano-dollars) of each team."""
+    names = ("calls", "input_tokens", "output_tokens", "cost_nanousd")
+    rows = json.loads(await look(gateway, "/api/v1/spend"))["rows"]
+    found: dict[str, tuple[int, ...]] = {}
+    for row in rows:  # of two days, around midnight
+        before = found.get(row["team"], (0,) * len(names))
+        found[row["team"]] = tuple(a + row[name] for a, name in zip(before, names, strict=True))
+    return found
+
+
 async def audited(gateway: Any) -> set[str]:
     """What comes of working every record out again."""
     book = Book.load()
@@ -97,6 +108,9 @@ async def test_a_batch_is_charged_once_when_its_usage_is_first_seen(upstream: Sc
     assert await spent(gateway) == {"team:a": BATCH_NANOUSD, "team:b": BATCH_NANOUSD}
     assert await metric(gateway, "llm_cost_usd_total") == pytest.approx(2 * BATCH_NANOUSD / 1e9)
     assert await metric(gateway, "llm_requests_total") == 5
+    assert await reported(gateway) == {
+        "a": (3, 1_000_000, 100_000, BATCH_NANOUSD), "b": (2, 1_000_000, 100_000, BATCH_NANOUSD),
+    }  # fmt: skip
     assert await audited(gateway) == {"same"}
 
 
@@ -149,6 +163,7 @@ async def test_a_background_response_is_estimated_then_made_good(upstream: Scrip
         first["cost_nanousd"],
     )
     assert await spent(gateway) == {"team:a": final}
+    assert await reported(gateway) == {"a": (2, 12, 300, final), "b": (3, 0, 0, 0)}
     assert await metric(gateway, 'llm_cost_corrections_usd_total{direction="down"}') == pytest.approx(
         (first["cost_nanousd"] - final) / 1e9
     )

@@ -131,7 +131,7 @@ def make_store(
         prefix="books",
         lease_s=lease_s,
         timeout_s=timeout_s,
-        times=Times(1e9, 1e9, 1e9),
+        times=Times(1e9),
         owner=owner,
         journal=Journal(folder / "journal", sync=False),
         on_outage=on_outage,

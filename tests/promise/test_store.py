@@ -21,6 +21,7 @@ from gateway.store import Settlement, Store
 from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
 from gateway.store.redis_steps import Times
+from gateway.store.rollups import USUAL, spend_of
 from gateway.store.sqlite import SqliteStore
 from tests.harness.redis_servers import shared
 
@@ -48,7 +49,7 @@ def of_server(kind: str) -> Callable[[Path, str, float], RedisStore]:
             prefix=folder.name,
             lease_s=lease_s,
             timeout_s=5.0,
-            times=Times(1e9, 1e9, 1e9),
+            times=Times(1e9),
             owner=owner,
             journal=Journal(folder / "journal", sync=False),
         )
@@ -98,8 +99,16 @@ def settlement(
     call_id: str, cost: int, *accounts: Account, outcome: str = "completed", at: int = 0, tie: str = ""
 ) -> Settlement:
     started_at = f"2026-11-20T10:00:00.{at:03d}Z"
-    record = {"call_id": call_id, "correlation_id": tie or call_id, "cost_nanousd": cost, "outcome": outcome}
-    return Settlement(call_id, cost, outcome, accounts or (DAY,), orjson.dumps(record), started_at)
+    record = {
+        "call_id": call_id,
+        "correlation_id": tie or call_id,
+        "cost_nanousd": cost,
+        "outcome": outcome,
+        "started_at": started_at,
+    }
+    return Settlement(
+        call_id, cost, outcome, accounts or (DAY,), orjson.dumps(record), started_at, spend=spend_of(record, USUAL)
+    )
 
 
 async def balance(store: Store, account: Account = DAY) -> tuple[int, int]:
@@ -246,7 +255,7 @@ async def test_a_refused_call_drops_its_hold_without_a_charge(opened):
     """A settlement without accounts leaves a record and nothing else."""
     async with opened() as store:
         await store.reserve("a", [claim()])
-        await store.settle(Settlement("a", 0, "refused", (), settlement("a", 0).record, "2026-11-20T10:00:00.000Z"))
+        await store.settle(replace(settlement("a", 0, outcome="refused"), accounts=()))
         assert (await balance(store), await store.holds(), await store.check()) == ((0, 0), 0, 0)
 
 
@@ -549,6 +558,104 @@ async def test_a_late_release_takes_the_charge_of_a_lost_call_back(opened):
 
 async def _is_found(store: Store, call_id: str) -> bool:
     return await store.find(call_id) is not None
+
+
+# -- sums of spend ------------------------------------------------------------------------------------------------------
+
+
+async def sums(
+    store: Store, since: str = "2026-11-20", until: str = "2026-11-21"
+) -> dict[tuple[str, str], tuple[int, ...]]:
+    """(hour, dims) -> counts; a charge that was taken back may leave a row of zeros. Each combination stands once."""
+    found = await store.spend(since, until)
+    assert len({(each.hour, each.dims) for each in found}) == len(found)
+    return {(each.hour, each.dims): each.counts for each in found if any(each.counts)}
+
+
+def spent(call_id: str, team: str, hour: str, *counts: int) -> Settlement:
+    """A settlement that adds so much to the sums of an hour."""
+    made = settlement(call_id, counts[-1])
+    record = orjson.loads(made.record) | {"team": team, "started_at": f"{hour}:30:00.000Z"}
+    usage = {"input": counts[3] - counts[4], "cached_input": counts[4], "output": counts[5]}
+    outcome = "refused" if counts[2] else "cut" if counts[1] else "completed"
+    record |= {"outcome": outcome, "usage": usage, "corrects": "" if counts[0] else "other"}
+    return replace(
+        made,
+        outcome=outcome,
+        record=orjson.dumps(record),
+        started_at=record["started_at"],
+        spend=spend_of(record, USUAL),
+    )
+
+
+def of(team: str) -> str:
+    """The dimensions of a call of which nothing else is known."""
+    return orjson.dumps({name: team if name == "team" else "" for name in USUAL}).decode()
+
+
+async def test_spend_is_added_up_by_hour_and_dimensions(opened):
+    """However many settle at once and in whichever order; a second settlement of a call adds nothing."""
+    async with opened() as store:
+        calls = [
+            spent(f"{team}-{hour}-{number}", team, f"2026-11-20T{hour}", 1, number % 2, 0, 10, 4, 3, CENT)
+            for team in ("a", 'b "\u00e9\n') for hour in ("05", "06") for number in range(50)
+        ]  # fmt: skip
+        await asyncio.gather(*(store.settle(each) for each in calls))
+        await asyncio.gather(*(store.settle(each) for each in calls[::-1]))
+        expected = (50, 25, 0, 500, 200, 150, 50 * CENT)
+        assert await sums(store) == {
+            (f"2026-11-20T{hour}", of(team)): expected for team in ("a", 'b "\u00e9\n') for hour in ("05", "06")
+        }
+        assert await store.check() == 0
+
+
+async def test_sums_are_those_of_the_hours_asked_for(opened):
+    """From the first one on, to before the last one; days stand for their hours."""
+    async with opened() as store:
+        for hour in ("2026-11-19T23", "2026-11-20T00", "2026-11-20T23", "2026-11-21T00"):
+            await store.settle(spent(hour, "a", hour, 1, 0, 0, 1, 0, 1, 1))
+        assert [hour for hour, _ in await sums(store)] == ["2026-11-20T00", "2026-11-20T23"]
+        assert [hour for hour, _ in await sums(store, "2026-11-20T23", "2026-11-21T00")] == ["2026-11-20T23"]
+        assert len(await sums(store, "", "9999")) == 4
+        assert await sums(store, "2026-11-22", "2026-11-23") == {}
+
+
+async def test_sums_may_fall(opened):
+    """A correction takes away what was charged too much, and is no call."""
+    async with opened() as store:
+        await store.settle(spent("a", "a", "2026-11-20T05", 1, 0, 0, 10, 0, 5, 7))
+        await store.settle(replace(spent("a+1", "a", "2026-11-20T05", 0, 0, 0, 0, 0, 0, -9), outcome="corrected"))
+        assert await sums(store) == {("2026-11-20T05", of("a")): (1, 0, 0, 10, 0, 5, -2)}
+
+
+async def test_sums_outlive_the_process(opened):
+    """They are settled in the step in which the call is."""
+    async with opened("one") as one:
+        await one.settle(spent("a", "a", "2026-11-20T05", 1, 0, 0, 10, 0, 5, 7))
+    async with opened("two") as two:
+        await two.settle(spent("b", "a", "2026-11-20T05", 1, 0, 1, 0, 0, 0, 0))
+        assert await sums(two) == {("2026-11-20T05", of("a")): (2, 0, 1, 10, 0, 5, 7)}
+        assert await two.check() == 0
+
+
+@pytest.mark.parametrize("late", ["settled", "released", "never"])
+async def test_a_lost_call_is_spend_until_its_own_settlement_comes(opened, late):
+    """It counts as a failed call of the team of its hold; what comes late takes exactly that back."""
+    async with opened("one", LEASE_S) as one:
+        await one.reserve("a", [claim(DAY, CENT), claim(MONTH, 3 * CENT)])
+    async with opened("two", LEASE_S) as two:
+        await until(lambda: _is_found(two, "a"))
+        hour = (await two.find("a"))["started_at"][:13]
+        lost = {(hour, of("search")): (1, 1, 0, 0, 0, 0, 3 * CENT)}
+        assert await sums(two, "", "9999") == lost
+        if late == "settled":
+            await two.settle(spent("a", "search", "2026-11-20T05", 1, 0, 0, 10, 0, 5, 7))
+            await two.settle(spent("a", "search", "2026-11-20T05", 1, 0, 0, 10, 0, 5, 8))
+        elif late == "released":
+            await two.release("a")
+        settled = {("2026-11-20T05", of("search")): (1, 0, 0, 10, 0, 5, 7)}
+        assert await sums(two, "", "9999") == {"settled": settled, "released": {}, "never": lost}[late]
+        assert await two.check() == 0
 
 
 # -- other processes ----------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class Books(RuleBasedStateMachine):
         self.keys = Keys(secrets.token_hex(6))
         self.journal = Journal(Path(self.folder.name), sync=False)
         self.journal.open(0.0)
-        self.lane = Lane(self.link, self.keys, "me", self.journal, Times(1e9, 1e9, 1e9), 5.0)
+        self.lane = Lane(self.link, self.keys, "me", self.journal, Times(1e9), 5.0)
         self.napkin = Napkin()
         self.batch: list[tuple[Any, ...]] = []
         self.do(self.link.open())
@@ -139,8 +139,7 @@ class Books(RuleBasedStateMachine):
 
     def settlement(self, call: str, cost: int, outcome: str, accounts: list[Any]) -> Settlement:
         record = orjson.dumps({"call_id": call, "correlation_id": call})
-        spend = Spend(HOUR, '{"team":"a"}', (1, 0, 0, 0, 0, 0, cost))
-        return Settlement(call, cost, outcome, tuple(accounts), record, f"{HOUR}:00:00.000Z", spend=spend)
+        return Settlement(call, cost, outcome, tuple(accounts), record, f"{HOUR}:00:00.000Z", spend=spend_of_cost(cost))
 
     def outcome(self, operation: tuple[Any, ...], answer: Any) -> str | None:
         if isinstance(answer, Failure):
@@ -156,7 +155,7 @@ class Books(RuleBasedStateMachine):
     def expected(self, operation: tuple[Any, ...]) -> str | None:
         kind, call, *rest = operation
         if kind == "settle":
-            return self.napkin.settle(call, rest[0], rest[1])
+            return self.napkin.settle(call, rest[0], rest[1], spend_of_cost(rest[0]))
         return getattr(self.napkin, kind)(call, *rest)
 
     @invariant()
@@ -171,6 +170,11 @@ class Books(RuleBasedStateMachine):
         charged = [cost for cost, _, _ in self.napkin.charged.values()]
         assert sum(each.counts[0] for each in sums) == len(charged)
         assert sum(each.counts[-1] for each in sums) == sum(charged)
+
+
+def spend_of_cost(cost: int) -> Spend:
+    """One call."""
+    return Spend(HOUR, '{"team":"a"}', (1, 0, 0, 0, 0, 0, cost))
 
 
 TestRedisBooks = Books.TestCase

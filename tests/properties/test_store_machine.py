@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.accounts import Account, Claim, Hold
-from gateway.call import Receipt
+from gateway.call import CORRECTED, Receipt
 from gateway.errors import Failure, Kind, Refusal
-from gateway.store import Settlement, queries
+from gateway.store import Settlement, Spend, queries, sums
 from gateway.store.books import Extend, Lapse, Operation, Release, Reserve, Settle
+from gateway.store.rollups import spend_of
 from gateway.store.tables import connect, load, prepare, roll_back, save
 
 LIMITS = {Account("a", "day"): 10, Account("b", "day"): 25, Account("c", "day"): None}
+BY = ("team", "model")
+LAPSED = ("1970-01-01T00", '{"team":"","model":""}')
+"""Where the sums count what lapses here: all is granted in the second 1."""
 calls = st.sampled_from([f"call-{number}" for number in range(6)])
+corrections = st.sampled_from([f"call-{number}+1" for number in range(3)])
+moments = st.sampled_from([f"2026-11-{day}T{hour:02d}:30:00.000Z" for day in (19, 20) for hour in (0, 9, 23)])
 some_accounts = st.lists(st.sampled_from(list(LIMITS)), max_size=4)
 claims = st.lists(
     st.builds(
@@ -37,6 +45,7 @@ class Napkin:
         self.held: dict[str, list[Claim]] = {}
         self.mark: dict[str, int] = {}
         self.charged: dict[str, tuple[int, set[Account], str]] = {}
+        self.added: dict[str, Spend] = {}
 
     def balance(self, account: Account) -> tuple[int, int]:
         spent = sum(cost for cost, accounts, _ in self.charged.values() if account in accounts)
@@ -81,12 +90,22 @@ class Napkin:
     def held_by(self, call: str, account: Account) -> int:
         return sum(each.amount_nanousd for each in self.held[call] if each.account == account)
 
-    def settle(self, call: str, cost: int, accounts: list[Account]) -> str:
+    def settle(self, call: str, cost: int, accounts: list[Account], spend: Spend) -> str:
         if call in self.charged and self.charged[call][2] != "lost":
             return "again"
         self.held.pop(call, None)
         self.charged[call] = (cost, set(accounts), "completed")
+        self.added[call] = spend
         return "booked"
+
+    def spend(self) -> dict[tuple[str, str], list[int]]:
+        """By day and dims."""
+        found: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * 7)
+        for call in self.charged:
+            each = self.added[call]
+            for at, count in enumerate(each.counts):
+                found[each.hour[:10], each.dims][at] += count
+        return {key: counts for key, counts in found.items() if any(counts)}
 
     def release(self, call: str) -> None:
         self.held.pop(call, None)
@@ -97,6 +116,7 @@ class Napkin:
         made = self.held.pop(call, None)
         if made is not None:
             self.charged[call] = (self.mark[call], {claim.account for claim in made}, "lost")
+            self.added[call] = Spend(*LAPSED, (1, 1, 0, 0, 0, 0, self.mark[call]))
 
 
 class Books(RuleBasedStateMachine):
@@ -123,11 +143,28 @@ class Books(RuleBasedStateMachine):
     def extend(self, call, made):
         self.batch.append(Extend(call, tuple(made)))
 
-    @rule(call=calls, cost=st.integers(0, 20), accounts=some_accounts)
-    def settle(self, call, cost, accounts):
+    @rule(call=calls, cost=st.integers(0, 20), accounts=some_accounts, at=moments, team=st.sampled_from("ab"))
+    def settle(self, call, cost, accounts, at, team):
+        self.charge(accounts, call_id=call, cost_nanousd=cost, outcome="completed", started_at=at, team=team)
+
+    @rule(call=corrections, cost=st.integers(-20, 20), accounts=some_accounts, at=moments)
+    def correct(self, call, cost, accounts, at):
+        self.charge(
+            accounts, call_id=call, cost_nanousd=cost, outcome=CORRECTED, started_at=at, corrects=call.partition("+")[0],
+            usage={"output": 3}, corrected_usage={"output": 5},
+        )  # fmt: skip
+
+    def charge(self, accounts, **record):
+        call, cost, outcome = record["call_id"], record["cost_nanousd"], record["outcome"]
+        text, spend = orjson.dumps(record), spend_of(record, BY)
         self.batch.append(
-            Settle(Settlement(call, cost, "completed", tuple(accounts), b"{}", "2026-11-20T00:00:00.000Z"))
+            Settle(Settlement(call, cost, outcome, tuple(accounts), text, record["started_at"], spend=spend))
         )
+
+    @rule(rows=st.integers(1, 5))
+    def condense(self, rows):
+        """Hours before the second day become that day: no sum changes."""
+        sums.condense(self.connection, "2026-11-20", rows)
 
     @rule(call=calls)
     def release(self, call):
@@ -135,7 +172,12 @@ class Books(RuleBasedStateMachine):
 
     @rule(call=calls)
     def lapse(self, call):
-        self.batch.append(Lapse(call))
+        self.batch.append(Lapse(call, BY))
+
+    @rule(call=calls, made=claims)
+    def die(self, call, made):
+        """Chance alone makes few lost calls, and fewer that come back."""
+        self.batch += [Reserve(call, tuple(made)), Lapse(call, BY)]
 
     @rule()
     def commit(self):
@@ -182,7 +224,9 @@ class Books(RuleBasedStateMachine):
             return self.napkin.extend(operation.call_id, list(operation.claims))
         if isinstance(operation, Settle):
             settlement = operation.settlement
-            return self.napkin.settle(settlement.call_id, settlement.cost_nanousd, list(settlement.accounts))
+            return self.napkin.settle(
+                settlement.call_id, settlement.cost_nanousd, list(settlement.accounts), settlement.spend
+            )
         if isinstance(operation, Release):
             return self.napkin.release(operation.call_id)
         return self.napkin.lapse(operation.call_id)
@@ -194,6 +238,17 @@ class Books(RuleBasedStateMachine):
             assert (found.spent_nanousd, found.held_nanousd) == self.napkin.balance(found.account)
         assert queries.holds(self.connection) == len(self.napkin.held)
         assert queries.differences(self.connection) == []
+
+    @invariant()
+    def spend_is_the_sum_of_what_is_charged(self):
+        """By day and dims, whatever lapsed, came late, was taken back or corrected; and the file agrees with itself."""
+        found = defaultdict(lambda: [0] * 7)
+        for each in sums.spend(self.connection, "", "~"):
+            found[each.hour[:10], each.dims] = [
+                a + b for a, b in zip(found[each.hour[:10], each.dims], each.counts, strict=True)
+            ]
+        assert {key: counts for key, counts in found.items() if any(counts)} == self.napkin.spend()
+        assert sums.differences(self.connection) == []
 
 
 TestBooks = Books.TestCase

@@ -108,7 +108,7 @@ names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 def test_what_is_saved_is_what_is_loaded(parts, call_id):
     """Any name and any amount, to the last nano-dollar: quotes and slashes included."""
     connection = connect("", "normal", write=True)
-    for statement in UPGRADES[0].split(";"):
+    for statement in ";".join(UPGRADES).split(";"):
         connection.execute(statement)
     claims = tuple(Claim(Account(scope, window), amount) for scope, window, amount in parts)
     carry_out(connection, Reserve(call_id, claims))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
+import orjson
 import pytest
 
 from gateway.accounts import Account, Claim
-from gateway.store import Settlement, queries, upkeep
+from gateway.store import Settlement, queries, sums, upkeep
 from gateway.store.books import Reserve, Settle
 from gateway.store.lost import rfc3339
+from gateway.store.rollups import Rollups, spend_of
 from gateway.store.tables import connect, load, prepare, save
 from gateway.store.upkeep import ACCOUNT_KEPT_S, Tenure, begin_tenure, end_tenure, step
 
@@ -137,3 +140,132 @@ def test_a_step_that_fails_leaves_nothing_half_done(connection, monkeypatch):
     with pytest.raises(sqlite3.OperationalError):
         step(connection, ONE, 0.0)
     assert queries.holds(connection) == 1
+
+
+# -- sums ---------------------------------------------------------------------------------------------------------------
+
+HOUR, DAY_S = 3600.0, 86400.0
+KEEPER = Tenure("one#1", "one", 1e9, 1e9, Rollups(("team",), hours_s=2 * DAY_S, days_s=5 * DAY_S))
+
+
+def counted(call_id: str, at: float, cost: int = 1, **more) -> Settle:
+    record = {"call_id": call_id, "cost_nanousd": cost, "outcome": "completed", "started_at": rfc3339(at)} | more
+    return Settle(
+        Settlement(
+            call_id, cost, record["outcome"], (A,), orjson.dumps(record), rfc3339(at), spend=spend_of(record, ("team",))
+        )
+    )
+
+
+def kept(connection):
+    """(hour or day, dims, calls, nano-dollars) of each row."""
+    return [(each.hour, each.dims, each.counts[0], each.counts[-1]) for each in sums.spend(connection, "", "~")]
+
+
+def test_hours_become_days_and_days_go_in_steps(connection, monkeypatch):
+    """By the hour as long as that is declared, whole days only, then by the day; no sum changes on the way."""
+    monkeypatch.setattr(upkeep, "STEP_ROWS", 10)
+    carry_out(connection, "one#1", 0.0, *(counted(f"c{hour}", hour * HOUR, hour + 1) for hour in range(72)))
+    assert not step(connection, KEEPER, 2 * DAY_S + HOUR).more
+    assert len(kept(connection)) == 72
+    steps = 0
+    while step(connection, KEEPER, 3 * DAY_S + HOUR).more:
+        steps += 1
+        assert sum(cost for *_, cost in kept(connection)) == sum(range(73))
+        assert sums.differences(connection) == []
+    assert steps == 2
+    rows = kept(connection)
+    assert rows[:2] == [("1970-01-01", '{"team":""}', 24, 300), ("1970-01-02T00", '{"team":""}', 1, 25)]
+    while step(connection, KEEPER, 6 * DAY_S - 1).more:
+        pass
+    assert [row[0] for row in kept(connection)] == ["1970-01-01", "1970-01-02", "1970-01-03"]
+    step(connection, KEEPER, 6 * DAY_S)
+    assert [row[0] for row in kept(connection)] == ["1970-01-02", "1970-01-03"]
+    assert sums.differences(connection) == [], "what was deleted is not missed"
+
+
+def test_what_comes_late_joins_the_day_that_was_condensed(connection):
+    """A correction of an old call stands in the hour of that call."""
+    carry_out(connection, "one#1", 0.0, counted("c", HOUR, 7))
+    step(connection, KEEPER, 4 * DAY_S)
+    carry_out(connection, "one#1", 0.0, counted("c+1", HOUR, -2, outcome="corrected", corrects="c"))
+    assert kept(connection) == [("1970-01-01", '{"team":""}', 1, 7), ("1970-01-01T01", '{"team":""}', 0, -2)]
+    assert sums.differences(connection) == []
+    step(connection, KEEPER, 4 * DAY_S)
+    assert kept(connection) == [("1970-01-01", '{"team":""}', 1, 5)]
+    assert sums.differences(connection) == []
+
+
+def test_sums_outlive_the_records(connection, monkeypatch):
+    """Records go, sums stay, and only the hours whose records are all there are held against them."""
+    monkeypatch.setattr(upkeep, "STEP_ROWS", 2)
+    carry_out(connection, "one#1", 0.0, *(counted(f"c{number}", number * HOUR / 2, 3) for number in range(6)))
+    before = kept(connection)
+    brief = Tenure("one#1", "one", 1e9, HOUR, KEEPER.rollups)
+    while step(connection, brief, 2.25 * HOUR).more:
+        pass
+    assert [queries.find(connection, f"c{number}") is None for number in range(6)] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert kept(connection) == before
+    assert sums.differences(connection) == []
+    connection.execute("UPDATE spend SET calls = calls + 1")
+    assert [(each.hour, each.counts) for each in sums.differences(connection)] == [
+        ("1970-01-01T02", (1, 0, 0, 0, 0, 0, 0))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("falsify", "beyond"),
+    [
+        ("UPDATE spend SET cost_nanousd = cost_nanousd + 1", (0, 0, 0, 0, 0, 0, 1)),
+        ("UPDATE spend SET failed = 2", (0, 2, 0, 0, 0, 0, 0)),
+        ("DELETE FROM spend", (-1, 0, 0, 0, 0, 0, -7)),
+        ("DELETE FROM records", (1, 0, 0, 0, 0, 0, 7)),
+    ],
+)
+def test_a_falsified_sum_is_found(connection, falsify, beyond):
+    """One nano-dollar is enough."""
+    carry_out(connection, "one#1", 0.0, counted("c", HOUR, 7))
+    assert sums.differences(connection) == []
+    connection.execute(falsify)
+    assert [each.counts for each in sums.differences(connection)] == [beyond]
+
+
+def test_what_is_told_apart_may_change_within_an_hour(connection):
+    """Then sums are held against records by what all rows of the hour have in common."""
+    carry_out(connection, "one#1", 0.0, counted("c", HOUR, 7, team="a"))
+    other = counted("d", HOUR, 5, team="a", user="ann")
+    spend = spend_of(orjson.loads(other.settlement.record), ("user", "team"))
+    carry_out(connection, "one#1", 0.0, Settle(replace(other.settlement, spend=spend)))
+    assert sums.differences(connection) == []
+    connection.execute("UPDATE spend SET input = 4 WHERE cost_nanousd = 5")
+    assert [(each.dims, each.counts[3]) for each in sums.differences(connection)] == [('{"team":"a"}', 4)]
+
+
+def test_a_file_of_an_earlier_version_begins_its_sums_with_the_upgrade(connection):
+    """Its records have no sums, and that is no difference."""
+    carry_out(connection, "one#1", 0.0, counted("old", HOUR, 7))
+    for statement in ("DROP TABLE spend", "DROP TABLE complete", "ALTER TABLE records DROP COLUMN spend"):
+        connection.execute(statement)
+    connection.execute("PRAGMA user_version=4")
+    prepare(connection)
+    assert kept(connection) == []
+    assert sums.differences(connection) == []
+    carry_out(connection, "one#1", 0.0, counted("new", 3 * HOUR, 7))
+    connection.execute("UPDATE spend SET calls = 3")
+    assert [each.hour for each in sums.differences(connection)] == ["1970-01-01T03"]
+
+
+def test_condensing_reads_only_what_it_condenses(connection):
+    """Two years of days are not gone through every twenty seconds."""
+    plan = connection.execute(
+        "EXPLAIN QUERY PLAN SELECT 1 FROM spend WHERE length(hour) = 13 AND hour < ? ORDER BY hour, dims LIMIT ?",
+        ("x", 1),
+    ).fetchall()
+    assert "spend_by_hour" in plan[0][-1]
