@@ -36,7 +36,7 @@ class Share:
 
     name: str
     run: str = ""
-    """The life of the server that has last confirmed something."""
+    """The token of the books that have last confirmed something (``redis_recovery``)."""
     spent: dict[str, int] = field(default_factory=dict)
     until: dict[str, int] = field(default_factory=dict)
 

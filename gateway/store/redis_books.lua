@@ -1,6 +1,6 @@
 -- The books in Redis: one script for every step, so that each is carried out whole or not at all.
 --
--- KEYS: epoch, holds, owners, outbox, hours, then all that the operations touch. ARGV[1]: JSON {run, owner, acked, seq, force, a = {account ->
+-- KEYS: epoch, holds, owners, outbox, hours, then all that the operations touch. ARGV[1]: JSON {token, owner, acked, seq, force, a = {account ->
 -- index of its key}, ops = {...}}; ARGV[2...]: texts that operations name by index. The answer holds one array for each
 -- operation: its status, then strings; or {"recover"} alone, when these are not the books that the caller knows.
 --
@@ -14,10 +14,8 @@ local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 if not args.force then
-  local known = redis.call('HMGET', EPOCH, 'run', 'q:' .. args.owner)
-  if known[1] ~= args.run or tonumber(known[2] or '0') < args.acked then
-    return {{'recover', known[1] or '', known[2] or ''}}
-  end
+  local known = redis.call('HMGET', EPOCH, 'token', 'q:' .. args.owner)
+  if known[1] ~= args.token or tonumber(known[2] or '0') < args.acked then return {{'recover', known[1] or ''}} end
 end
 
 local function number(text) return tonumber(text or '0') or 0 end
@@ -298,10 +296,13 @@ local function heard(op)
   return {'ok'}
 end
 
--- A process is alive: its lease moves on. Answers who else is, and what nobody has told yet.
+-- A process is alive: its lease moves on. Answers who else is, and who was lately: that one may only be slow.
 local function renew(op)
   redis.call('ZADD', OWNERS, now_ms + op.lease_ms, args.owner)
-  return {'ok', cjson.encode(redis.call('ZRANGEBYSCORE', OWNERS, now_ms, '+inf'))}
+  redis.call('ZREMRANGEBYSCORE', OWNERS, '-inf', now_ms - op.lately_ms)
+  return {
+    'ok', cjson.encode(redis.call('ZRANGEBYSCORE', OWNERS, now_ms, '+inf')), cjson.encode(redis.call('ZRANGE', OWNERS, 0, -1)),
+  }
 end
 
 local function leave(op)
@@ -339,36 +340,37 @@ local function give_up(op)
   return {'ok'}
 end
 
--- Recovery begins, or goes on: whoever is known to be alive is waited for until the grace is over.
--- ``any``: the server has no name for its life, so that whatever name stands there will do.
+-- Recovery begins, or goes on: whoever is known to be alive is waited for until the grace is over. Each one has a token of its own,
+-- so that whoever was restoring books that were lost again meanwhile cannot take them for whole. ``any``: the server has no name
+-- for its life, so that whatever name stands there will do.
 local function recover(op)
-  local found = redis.call('HMGET', EPOCH, 'run', 'next')
-  if found[1] and (found[1] == op.run or op.any) and not op.again then return {'done', found[1]} end
-  local coming = found[2]
-  if not coming or not (coming == op.run or op.any) then
-    coming = op.run
+  local found = redis.call('HMGET', EPOCH, 'run', 'token', 'until')
+  local stale = op.again and found[2] == op.mine
+  if found[2] and (found[1] == op.run or op.any) and not stale then
+    if not found[3] then return {'done', found[2]} end
+  else
     redis.call('DEL', EPOCH)
-    redis.call('HSET', EPOCH, 'next', coming, 'until', text(now_ms + op.grace_ms))
+    redis.call('HSET', EPOCH, 'run', op.run, 'token', op.token, 'until', text(now_ms + op.grace_ms))
+    found[2] = op.token
   end
   for _, owner in ipairs(op.known) do redis.call('HSETNX', EPOCH, 'w:' .. owner, '1') end
-  return {'ok', coming}
+  return {'ok', found[2]}
 end
 
 local function spoken(op)
-  local found = redis.call('HMGET', EPOCH, 'run', 'next', 'until')
-  if found[1] == op.run then return {'done'} end
-  if found[2] ~= op.run then return {'again'} end
+  local found = redis.call('HMGET', EPOCH, 'token', 'until')
+  if found[1] ~= op.token then return {'again'} end
+  if not found[2] then return {'done'} end
   redis.call('HSET', EPOCH, 'w:' .. args.owner, '0')
   local fields, waited_for = redis.call('HGETALL', EPOCH), 0
   for index = 1, #fields, 2 do
     if string.sub(fields[index], 1, 2) == 'w:' and fields[index + 1] == '1' then waited_for = waited_for + 1 end
   end
-  if waited_for > 0 and now_ms < number(found[3]) then return {'wait', text(waited_for)} end
+  if waited_for > 0 and now_ms < number(found[2]) then return {'wait', text(waited_for)} end
   for index = 1, #fields, 2 do
     if string.sub(fields[index], 1, 2) == 'w:' then redis.call('HDEL', EPOCH, fields[index]) end
   end
-  redis.call('HDEL', EPOCH, 'next', 'until')
-  redis.call('HSET', EPOCH, 'run', op.run)
+  redis.call('HDEL', EPOCH, 'until')
   return {'done', text(waited_for)}
 end
 

@@ -41,8 +41,10 @@ class Lane:
         self.owner = f"{owner}#{secrets.token_hex(6)}"
         self.journal = journal
         self.is_up = False
-        self.run = ""
-        """The life of the server to which all that this process knows belongs."""
+        self.token = ""
+        """The recovery since which the books are whole, as far as this process knows."""
+        self.server = ""
+        """The life of the server at that time."""
         self.acked = 0
         """The last run of the script that was confirmed."""
         self.granted: dict[str, bytes] = {}
@@ -156,14 +158,13 @@ class Lane:
             step.put(script)
         seq = 0 if force else self._seq + 1
         self._seq = max(self._seq, seq)
-        if not force and self.link.run and self.link.run != self.run:
+        if not force and self.link.run and self.link.run != self.server:
             raise Lost(stale=False)
-        arguments = script.arguments(run=self.run, owner=self.owner, acked=self.acked, seq=seq, force=force)
+        arguments = script.arguments(token=self.token, owner=self.owner, acked=self.acked, seq=seq, force=force)
         async with asyncio.timeout(self._timeout_s * 2):
             replies = await self.link.books(script.names, arguments)
         if replies and replies[0][0] == b"recover":
-            known, heard = replies[0][1].decode(), replies[0][2]
-            raise Lost(stale=known == self.run and heard != b"")
+            raise Lost(stale=replies[0][1].decode() == self.token)
         if not force:
             self.acked = seq
         return replies
@@ -185,7 +186,7 @@ class Lane:
         elif isinstance(step, Release):
             self.granted.pop(step.call_id, None)
             if reply:  # it had been charged as lost
-                self.journal.paid([], self.run, [step.call_id])
+                self.journal.paid([], self.token, [step.call_id])
         return answer
 
     def _strike_out(self, steps: Sequence[Step]) -> None:
@@ -197,7 +198,7 @@ class Lane:
             if isinstance(step, Settle):
                 (elsewhere if not step.own else again if step.again else booked).append(step.settlement.call_id)
         if booked or elsewhere or again:
-            self.journal.paid(booked, self.run, elsewhere, again)
+            self.journal.paid(booked, self.token, elsewhere, again)
 
     def tell_of(self, notices: Sequence[Notice], ids: Sequence[bytes]) -> None:
         """Told first and struck out afterwards: a process that dies in between leaves them to another one."""
@@ -240,9 +241,9 @@ class Lane:
         self.is_up = True
         log.warning("the store is back")
 
-    def renewed(self, run: str) -> None:
-        """All that this process knows belongs to this life of the server now."""
-        self.run = run
+    def renewed(self, token: str, server: str) -> None:
+        """The books hold all that this process knows."""
+        self.token, self.server = token, server
         self.acked = 0
 
     async def pay(self) -> None:

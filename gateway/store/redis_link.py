@@ -6,7 +6,6 @@ Cluster (``redis+cluster://``). redis-py is imported only here, and only where a
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -153,11 +152,6 @@ def as_failure(error: BaseException) -> Failure:
         text = str(error).partition(" ")[0][:20]
         return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store refuses what was asked of it ({text}).")
     return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store cannot be reached.", may_retry=True)
-
-
-def new_run() -> str:
-    """A name for a life of a server that has none."""
-    return secrets.token_hex(8)
 
 
 def _hosts(text: str, port: int) -> list[tuple[str, int]]:

@@ -1,7 +1,7 @@
 """What is done when the server has forgotten: restarted without its log, failed over to a replica that lagged, flushed.
 
-The books belong to one life of the server (``epoch``). Whoever meets another life, or books that have not heard of what they
-confirmed, stops admitting and begins the recovery, or joins it: the settlements whose records are still at hand are booked
+The books carry the token of the recovery since which they are whole (``epoch``). Whoever meets another token, another life of the
+server, or books that have not heard of what they confirmed, stops admitting and begins the recovery, or joins it: the settlements whose records are still at hand are booked
 again (idempotent by call id), then what is missing of each process's share, then the holds that were granted. When everyone
 who was alive has spoken, or the grace is over, admission opens. Who was alive is remembered here and not in the store:
 membership read from a flushed Redis says "only me", and half of the books would be taken for all of them.
@@ -10,12 +10,12 @@ membership read from a flushed Redis says "only me", and half of the books would
 from __future__ import annotations
 
 import asyncio
+import secrets
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.store.redis_link import new_run
 from gateway.store.redis_steps import Simple
 
 if TYPE_CHECKING:
@@ -35,42 +35,44 @@ class Lost(Exception):  # noqa: N818 - what has happened to the books
 
 
 async def recover(lane: Lane, *, again: bool = False) -> None:
-    """Until the books are whole again, as far as those who live can make them so. Errors of the connection pass through."""
-    if await _is_whole(lane):
-        return
-    asked = {
-        "run": lane.link.run or new_run(),
-        "any": not lane.link.run or None,
-        "again": again or None,
-        "grace_ms": int(GRACE_S * 1000),
-        "known": [lane.owner, *sorted(lane.others)],
-    }
-    ((status, reply),) = await lane.run_steps([Simple("recover", asked)], force=True)
-    run = reply[0].decode()
-    await _replay(lane, run, every=status != "done" or bool(lane.run))
-    while status != "done":
-        ((status, _),) = await lane.run_steps([Simple("spoken", {"run": run})], force=True)
-        if status == "again":
-            await recover(lane)
+    """Until the books are whole again, as far as those who live can make them so. ``again``: these are stale. Errors of the
+    connection pass through.
+    """
+    while not await _is_whole(lane):
+        server = lane.link.run
+        asked = {
+            "run": server or "unnamed",
+            "any": not server or None,
+            "again": again or None,
+            "mine": lane.token,
+            "token": secrets.token_hex(8),
+            "grace_ms": int(GRACE_S * 1000),
+            "known": [lane.owner, *sorted(lane.others)],
+        }
+        ((_, reply),) = await lane.run_steps([Simple("recover", asked)], force=True)
+        token = reply[0].decode()
+        await _replay(lane, token)
+        status = "wait"
+        while status == "wait":
+            ((status, _),) = await lane.run_steps([Simple("spoken", {"token": token})], force=True)
+            if status == "wait":
+                await asyncio.sleep(AGAIN_S)
+        if status == "done":
+            lane.renewed(token, server)
             return
-        if status == "wait":
-            await asyncio.sleep(AGAIN_S)
-    lane.renewed(run)
 
 
 async def _is_whole(lane: Lane) -> bool:
-    """Only the connection was lost: the books belong to the life of the server that is known, and have heard all that they
-    confirmed.
-    """
-    run, heard = await lane.link.commands.hmget(lane.keys.epoch, "run", f"q:{lane.owner}")
-    if not lane.run or run is None or run.decode() != lane.run or (lane.link.run and lane.link.run != lane.run):
+    """Only the connection was lost: the books are those of the last recovery, and have heard all that they confirmed."""
+    token, heard = await lane.link.commands.hmget(lane.keys.epoch, "token", f"q:{lane.owner}")
+    if not lane.token or token is None or token.decode() != lane.token or lane.link.run != lane.server:
         return False
     return int(heard or 0) >= lane.acked
 
 
-async def _replay(lane: Lane, run: str, *, every: bool) -> None:
+async def _replay(lane: Lane, token: str) -> None:
     """All that this process and those it has inherited from know, as far as the books do not."""
-    shares = [share for share in lane.journal.shares if every or share.run != run]
+    shares = [share for share in lane.journal.shares if share.run != token]
     if shares:
         kept = lane.journal.kept()
         while some := list(islice(kept, BATCH)):
@@ -82,8 +84,9 @@ async def _replay(lane: Lane, run: str, *, every: bool) -> None:
             ]
             for start in range(0, len(steps), BATCH):
                 await lane.run_steps(steps[start : start + BATCH], force=True)
-            share.run = run
     await _put_holds_back(lane)
+    for share in shares:
+        share.run = token
 
 
 async def _put_holds_back(lane: Lane) -> None:

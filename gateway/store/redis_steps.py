@@ -71,10 +71,10 @@ class Script:
         """One more operation; those without a value say so by leaving the name out."""
         self._ops.append({name: value for name, value in op.items() if value is not None})
 
-    def arguments(self, *, run: str, owner: str, acked: int, seq: int, force: bool) -> list[bytes]:
+    def arguments(self, *, token: str, owner: str, acked: int, seq: int, force: bool) -> list[bytes]:
         """ARGV."""
         head = {
-            "run": run,
+            "token": token,
             "owner": owner,
             "acked": acked,
             "seq": seq,
