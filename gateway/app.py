@@ -43,11 +43,13 @@ from pricing.money import format_usd
 
 if TYPE_CHECKING:
     from gateway.store.redis import RedisStore
+    from gateway.store.redis_archive import RedisArchive
 
 log = logging.getLogger("gateway.app")
 
 MEGABYTE = 1024 * 1024
 LEAST_TIMEOUT_S = 0.01
+READ_TIMEOUT_S = 30.0
 
 
 class Gateway:
@@ -216,14 +218,31 @@ class Gateway:
         return self._metrics.render()
 
 
-def make_store(settings: Settings, owner: str) -> SqliteStore | RedisStore:
+def redis_archive(settings: Settings) -> RedisArchive:
+    """The books in Redis, for reading only."""
+    from gateway.store.redis_archive import RedisArchive  # noqa: PLC0415 - as in ``make_store``
+    from gateway.store.redis_link import Link  # noqa: PLC0415
+
+    store = settings.store
+    link = Link(
+        store.url,
+        READ_TIMEOUT_S,
+        username=store.username,
+        password=store.password.reveal(),
+        ca_file=store.ca_file,
+    )
+    return RedisArchive(link, store.prefix)
+
+
+def make_store(settings: Settings, owner: str, *, durability: str = "") -> SqliteStore | RedisStore:
     """The store that the config names; ``owner`` is what this process is called in it."""
     store = settings.store
+    durability = durability or store.durability
     if store.url.startswith("sqlite:"):
         return SqliteStore(
             store.url.removeprefix("sqlite:///"),
             lease_s=store.lease,
-            durability=store.durability,
+            durability=durability,
             retention_s=settings.retention.calls,
             owner=owner,
             rollups=rollups_of(settings),
@@ -243,7 +262,7 @@ def make_store(settings: Settings, owner: str) -> SqliteStore | RedisStore:
         on_outage=store.on_outage,
         times=Times(settings.retention.calls, rollups_of(settings)),
         owner=owner,
-        journal=Journal(Path(store.journal), sync=store.durability == "full"),
+        journal=Journal(Path(store.journal), sync=durability == "full"),
     )
 
 

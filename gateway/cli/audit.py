@@ -9,16 +9,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.audit import Verdict, verdict
-from gateway.cli.config import config_option, read_config
+from gateway.cli.config import config_option, open_archive, read_config
 from gateway.errors import Failure
 from gateway.store import SPEND_COUNTS, Spend
 from gateway.store.archive import LAST, Archive
 from pricing.book import Book
 from pricing.money import format_usd
+
+if TYPE_CHECKING:
+    from gateway.store.redis_archive import RedisArchive
 
 SHOWN = 20
 DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
@@ -37,7 +41,7 @@ def audit(config: Path | None, since: datetime | None, until: datetime | None, a
     """
     settings, _ = read_config(config)
     try:
-        with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
+        with open_archive(settings) as archive:
             report = _audit(archive, moment(since, ""), moment(until, LAST), quiet=as_json)
     except Failure as failure:
         raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
@@ -137,7 +141,7 @@ class _Report:
         return lines
 
 
-def _audit(archive: Archive, since: str, until: str, *, quiet: bool) -> _Report:
+def _audit(archive: Archive | RedisArchive, since: str, until: str, *, quiet: bool) -> _Report:
     report, book_of = _Report(), _books(archive)
     with click.progressbar(
         archive.records(since, until),
@@ -154,7 +158,7 @@ def _audit(archive: Archive, since: str, until: str, *, quiet: bool) -> _Report:
     return report
 
 
-def _books(archive: Archive) -> Callable[[str], Book | None]:
+def _books(archive: Archive | RedisArchive) -> Callable[[str], Book | None]:
     @lru_cache(maxsize=64)
     def find(version: str) -> Book | None:
         packed = archive.book(version)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from gateway.app import redis_archive
 from gateway.loading import Problems, load
 from gateway.settings import Settings
+from gateway.store.archive import Archive
+
+if TYPE_CHECKING:
+    from gateway.store.redis_archive import RedisArchive
 
 DEFAULT_FILE = Path("tollgate.yaml")
 
@@ -29,6 +35,13 @@ def read_config(option: Path | None) -> tuple[Settings, Path | None]:
     except Problems as problems:
         click.echo(str(problems), err=True)
         sys.exit(2)
+
+
+def open_archive(settings: Settings) -> Archive | RedisArchive:
+    """The books that a config names, for reading only: a context manager."""
+    if settings.store.url.startswith("sqlite:"):
+        return Archive(settings.store.url.removeprefix("sqlite:///"))
+    return redis_archive(settings)
 
 
 def _find(option: Path | None) -> Path | None:

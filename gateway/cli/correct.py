@@ -15,17 +15,17 @@ from typing import Any
 import click
 
 from gateway.accounts import account_of
+from gateway.app import make_store
 from gateway.call import Receipt
 from gateway.cli.audit import DAY, moment
-from gateway.cli.config import config_option, read_config
+from gateway.cli.config import config_option, open_archive, read_config
 from gateway.correct import correction_of
 from gateway.errors import Failure
-from gateway.loading import load_book, rollups_of
+from gateway.loading import load_book
 from gateway.settings import Settings
 from gateway.store import Settlement
-from gateway.store.archive import LAST, Archive
+from gateway.store.archive import LAST
 from gateway.store.rollups import spend_of
-from gateway.store.sqlite import SqliteStore
 from pricing.book import Book
 from pricing.money import format_usd
 
@@ -58,7 +58,7 @@ def correct(
 
 
 def _find(settings: Settings, book: Book, since: str, until: str, model: str) -> list[dict[str, Any]]:
-    with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
+    with open_archive(settings) as archive:
         corrections = archive.corrections()
         found = []
         for record in archive.records(since, until):
@@ -73,14 +73,7 @@ def _find(settings: Settings, book: Book, since: str, until: str, model: str) ->
 
 async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, Any]]) -> int:
     """How many were booked. One that another run has booked meanwhile is none."""
-    store = SqliteStore(
-        settings.store.url.removeprefix("sqlite:///"),
-        lease_s=settings.store.lease,
-        durability="full",
-        retention_s=settings.retention.calls,
-        owner=f"correct-{os.getpid()}",
-        rollups=rollups_of(settings),
-    )
+    store = make_store(settings, f"correct-{os.getpid()}", durability="full")
     await store.open()
     booked = 0
     try:

@@ -13,10 +13,9 @@ from typing import Any
 
 import click
 
-from gateway.cli.config import config_option, read_config
+from gateway.cli.config import config_option, open_archive, read_config
 from gateway.errors import Failure
 from gateway.loading import load_book
-from gateway.store.archive import Archive
 from pricing.book import Book
 from pricing.money import Cost, format_usd
 from pricing.price import Line, Tariff, bill
@@ -84,7 +83,7 @@ def _explain(call_id: str, config: Path | None, as_json: bool) -> None:
     """A record's usage, line by line, with the book that was in force."""
     settings, _ = read_config(config)
     try:
-        with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
+        with open_archive(settings) as archive:
             record = archive.record(call_id)
             packed = archive.book(str(record["pricebook"])) if record is not None else None
     except Failure as failure:

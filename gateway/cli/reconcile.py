@@ -11,10 +11,9 @@ from typing import Any
 
 import click
 
-from gateway.cli.config import config_option, read_config
+from gateway.cli.config import config_option, open_archive, read_config
 from gateway.errors import Failure
 from gateway.reconcile import Export, Row, compare, read
-from gateway.store.archive import Archive
 from pricing.money import format_usd
 
 FIGURES = (("calls", "calls"), ("input_tokens", "input"), ("output_tokens", "output"), ("cost_nanousd", "cost $"))
@@ -36,7 +35,7 @@ def reconcile(files: tuple[Path, ...], config: Path | None, tolerance: str, as_j
     export = _read(files)
     first, last = export.days
     try:
-        with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
+        with open_archive(settings) as archive:
             after = (date.fromisoformat(last) + timedelta(days=1)).isoformat()
             corrected = {call: chain[-1]["call_id"] for call, chain in archive.corrections().items()}
             rows = compare(export, archive.records(first, after), corrected)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.config import config_option, read_config
+from gateway.cli.config import config_option, open_archive, read_config
 from gateway.errors import Failure, Kind
 from gateway.report import COST, NAMES, PERIODS, Question, Row, Tally, document, question
-from gateway.store.archive import Archive
 from pricing.money import format_usd
 
 WIDEST = 40
@@ -41,7 +40,7 @@ def report(config: Path | None, by: str | None, period: str, since: str, until: 
     settings, _ = read_config(config)
     try:
         asked = question(by, period, since, until, settings.spend.by, datetime.now(UTC).date())
-        with Archive(settings.store.url.removeprefix("sqlite:///")) as archive:
+        with open_archive(settings) as archive:
             tally = Tally(asked)
             for day in asked.days():
                 tally.add(archive.spend(*day))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HOURS_AT_ONCE = 24
 CALLS_AT_ONCE = 500
+DAY_CHARS = 10
 
 
 async def find(link: Link, keys: Keys, call_id: str) -> dict[str, Any] | None:
@@ -91,20 +92,57 @@ async def awaiting(link: Link, keys: Keys, provider: str, key: str) -> dict[str,
 
 
 async def spend(link: Link, keys: Keys, since: str, until: str) -> list[Spend]:
-    """Sums by the hour where they are still kept so, else by the day."""
-    prefix = keys.sums("")
-    names = sorted(
-        [each.decode().removeprefix(prefix) async for each in link.commands.scan_iter(f"{_literal(prefix)}*")]
-    )
-    hours = [name for name in names if len(name) > 10]
-    whole_days = {name for name in names if len(name) == 10} - {hour[:10] for hour in hours}
-    wanted = [name for name in [*sorted(whole_days), *hours] if since <= name < until]
-    found = await link.many([("hgetall", keys.sums(name)) for name in wanted]) if wanted else []
+    """Sums of days; of hours where a bound lies within a day."""
+    found: list[Spend] = []
+    names = [name for name in await sum_names(link, keys) if len(name) == DAY_CHARS]
+    for day in names:
+        if (since[:DAY_CHARS] == day and len(since) > DAY_CHARS) or (
+            until[:DAY_CHARS] == day and len(until) > DAY_CHARS
+        ):
+            hours = [f"{day}T{hour:02d}" for hour in range(24)]
+            found += [each for hour in hours if since <= hour < until for each in await sums_of(link, keys, hour)]
+        elif since <= day < until:
+            found += await sums_of(link, keys, day)
+    return found
+
+
+async def sums_of(link: Link, keys: Keys, period: str) -> list[Spend]:
+    """Those of one hour or day."""
+    sums = await link.commands.hgetall(keys.sums(period))
     return [
-        Spend(name, dims.decode(), tuple(int(count) for count in counts.split(b",")))
-        for name, sums in zip(wanted, found, strict=True)
-        for dims, counts in sums.items()
+        Spend(period, dims.decode(), tuple(int(count) for count in counts.split(b","))) for dims, counts in sums.items()
     ]
+
+
+async def sum_names(link: Link, keys: Keys) -> list[str]:
+    """The hours and days of which there are sums, in order."""
+    prefix = keys.sums("")
+    return sorted(
+        [
+            each.decode().removeprefix(prefix)
+            async for each in link.commands.scan_iter(f"{_literal(prefix)}*", count=1000)
+        ]
+    )
+
+
+async def hours(link: Link, keys: Keys) -> list[str]:
+    """The hours of which there are records, oldest first."""
+    return (await _hours(link, keys))[::-1]
+
+
+async def of_hour(link: Link, keys: Keys, hour: str) -> list[bytes]:
+    """The records of calls that began in an hour, each behind its head line, in the order of their start."""
+    ids = [each.decode() for each in await link.commands.zrange(keys.starts(hour), 0, -1)]
+    found: list[bytes] = []
+    for start in range(0, len(ids), CALLS_AT_ONCE):
+        found += await records(link, keys, ids[start : start + CALLS_AT_ONCE])
+    return found
+
+
+async def count(link: Link, keys: Keys, since: str, until: str) -> int:
+    """How many records there are in the hours that two moments touch."""
+    names = [hour for hour in await _hours(link, keys) if since[:13] <= hour < until]
+    return sum(await link.many([("zcard", keys.starts(hour)) for hour in names])) if names else 0
 
 
 async def differences(link: Link, keys: Keys) -> list[Balance]:
@@ -113,12 +151,10 @@ async def differences(link: Link, keys: Keys) -> list[Balance]:
     """
     expected: dict[str, list[int]] = {}
     for hour in await _hours(link, keys):
-        ids = [each.decode() for each in await link.commands.zrange(keys.starts(hour), 0, -1)]
-        for start in range(0, len(ids), CALLS_AT_ONCE):
-            for text in await records(link, keys, ids[start : start + CALLS_AT_ONCE]):
-                head = orjson.loads(text.partition(b"\n")[0])
-                for account in head["a"]:
-                    expected.setdefault(account, [0, 0])[0] += int(head["c"])
+        for text in await of_hour(link, keys, hour):
+            head = orjson.loads(text.partition(b"\n")[0])
+            for account in head["a"]:
+                expected.setdefault(account, [0, 0])[0] += int(head["c"])
     async for _, text in link.commands.hscan_iter(keys.holds):
         for account, amount, _ in orjson.loads(text)["p"]:
             expected.setdefault(account, [0, 0])[1] += int(amount)
