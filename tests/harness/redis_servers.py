@@ -12,6 +12,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
@@ -25,7 +26,7 @@ class Server:
 
     def __init__(self, binary: str, *options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tollgate-redis-"))
-        self.port = _free_port()
+        self.port = free_port()
         self.path = self.folder / "redis.sock"
         self._command = [
             binary, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.path), "--dir", str(self.folder),
@@ -110,7 +111,8 @@ def shared(kind: str) -> Server | None:
     return server
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
@@ -121,18 +123,22 @@ def make_store(
     folder: Path,
     owner: str,
     *,
+    url: str = "",
+    prefix: str = "books",
     lease_s: float = LEASE_S,
     timeout_s: float = 0.3,
     on_outage: str = "closed",
+    **options: Any,
 ) -> RedisStore:
     """One process's; journals of one folder are those of one machine."""
     return RedisStore(
-        server.tcp_url,
-        prefix="books",
+        url or server.tcp_url,
+        prefix=prefix,
         lease_s=lease_s,
         timeout_s=timeout_s,
         times=Times(1e9),
         owner=owner,
         journal=Journal(folder / "journal", sync=False),
         on_outage=on_outage,
+        **options,
     )
