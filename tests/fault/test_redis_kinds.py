@@ -110,10 +110,12 @@ async def test_through_sentinel_when_the_primary_dies(binary, tmp_path):
 @pytest.fixture
 def cluster(binary) -> Iterator[list[Server]]:
     """Two primaries, half of the slots each."""
-    nodes = [Server(binary, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf") for _ in range(2)]
+    options = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port")
+    buses = [str(free_port()) for _ in range(2)]
+    nodes = [Server(binary, *options, bus) for bus in buses]
     nodes[0].say("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
     nodes[1].say("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
-    nodes[0].say("CLUSTER", "MEET", "127.0.0.1", str(nodes[1].port))
+    nodes[0].say("CLUSTER", "MEET", "127.0.0.1", str(nodes[1].port), buses[1])
     yield nodes
     for node in nodes:
         node.close()
