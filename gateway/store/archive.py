@@ -15,10 +15,11 @@ from gateway.accounts import Balance
 from gateway.call import CORRECTED, from_json
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import Spend, queries, sums
-from gateway.store.faults import as_failure
+from gateway.store.faults import as_failure, patiently
 from gateway.store.tables import UPGRADES, connect, schema_version
 
 PAGE_ROWS = 1000
+PATIENCE_S = 5.0
 _RECORDS = """
     SELECT started_at, call_id, record FROM records
     WHERE (started_at, call_id) > (?, ?) AND started_at < ? ORDER BY started_at, call_id LIMIT ?
@@ -38,7 +39,7 @@ class Archive:
         if not Path(self._path).is_file():
             raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "There is no such store.")
         try:
-            self._connection = connect(self._path, "normal", write=False)
+            self._connection = patiently(lambda: connect(self._path, "normal", write=False), PATIENCE_S)
             known = schema_version(self._connection)
         except sqlite3.Error as error:
             raise as_failure(error) from None

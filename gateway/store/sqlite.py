@@ -130,11 +130,11 @@ class SqliteStore:
             self._folder = tempfile.TemporaryDirectory(prefix="tollgate-")
             path = str(Path(self._folder.name) / "books.db")
         self._file = path
-        connection = connect(path, self._durability, write=True)
+        connection = patiently(lambda: connect(path, self._durability, write=True), OPEN_PATIENCE_S)
         try:
             patiently(lambda: prepare(connection), OPEN_PATIENCE_S)
             patiently(lambda: begin_tenure(connection, self._tenure), OPEN_PATIENCE_S)
-            self._reader = connect(path, self._durability, write=False)
+            self._reader = patiently(lambda: connect(path, self._durability, write=False), OPEN_PATIENCE_S)
         except BaseException:
             connection.close()
             raise

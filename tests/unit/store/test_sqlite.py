@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
+import sys
 import time
 from pathlib import Path
 
@@ -183,3 +185,18 @@ def in_the_file_alone(path: Path) -> int:
             return connection.execute("SELECT count(*) FROM records").fetchone()[0]
         except sqlite3.OperationalError:  # even the tables are in the log
             return 0
+
+
+async def test_many_processes_begin_a_file_at_once(tmp_path):
+    """Each finds it in some half-made state: none of them gives up for that."""
+    script = (
+        "import asyncio, sys\nfrom gateway.store.sqlite import SqliteStore\n"
+        f"store = SqliteStore({str(tmp_path / 'books.db')!r}, lease_s=60, durability='normal', retention_s=1e9, owner=sys.argv[1])\n"
+        "async def main():\n    await store.open()\n    await store.close()\nasyncio.run(main())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    started = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, f"p{number}", env=environment)
+        for number in range(8)
+    ]
+    assert [await process.wait() for process in started] == [0] * 8
