@@ -35,8 +35,8 @@ Cut = Callable[[Failure, "LastWords | None"], None]
 
 LEAST_LOOK_BYTES = 512
 """An event or two: near a check point the stream is looked at so often, elsewhere every 8 KB."""
-SESSION_LOOK_BYTES = 2_048
-"""A session of text has events of a kilobyte, each of which can be a bill."""
+SESSION_LOOK_BYTES = 1
+"""A session is looked at whenever something of it comes: some ten times a second, and each event can be a bill."""
 
 
 class Extension:
@@ -105,7 +105,7 @@ class Extension:
 
     def _check(self, used: int, written: int) -> None:
         """A check point was passed."""
-        if self._refused is not None and self._refused.kind is Kind.BUDGET_EXCEEDED:
+        if self._refused is not None and self._outgrown.is_used_up(used):
             self._end(self._refused)
             return
         ahead = self._outgrown.slice(written, self._meter.least, time.monotonic_ns())
@@ -234,8 +234,8 @@ class Session:
         return used, 0
 
     def bytes_to(self, nanousd: int, text_bytes: int, seen_bytes: int) -> int:
-        """Every few events."""
-        return SESSION_LOOK_BYTES if seen_bytes else 1
+        """Always the next ones."""
+        return SESSION_LOOK_BYTES
 
 
 def extension_of(call: Call, watch: Watch, store: Store, cut: Cut) -> Extension | None:

@@ -68,7 +68,7 @@ class Outgrown:
 
     def come_back(self, used: int, least: int) -> None:
         """Ask again soon, and the sooner the less is left: room may come."""
-        self.look_at = used + max(1, least // 8, (self.held - used) // 2)
+        self.look_at = min(self.held, used + max(1, least // 8, (self.held - used) // 2))
 
     def use_up(self) -> None:
         """No room will come: what is held may still be used."""

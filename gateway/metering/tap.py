@@ -105,10 +105,10 @@ class Tap:
 
     def _digest(self) -> None:
         """Decode and read what is pending. Whatever goes wrong here is the answer's fault and ends the reading only."""
-        self._due = self.bytes + DIGEST_BYTES
         pending, self._pending = self._pending, []
         if self._decoder is None or not pending:
             return
+        self._due = self.bytes + DIGEST_BYTES
         try:
             for plain in self._decoder.decode(b"".join(pending)):
                 self._take(plain)
