@@ -85,9 +85,7 @@ class Extension:
         if self._closed or self.failure is not None:
             return DIGEST_BYTES
         try:
-            used, written = self._meter.used(reading)
-            if used >= self._outgrown.look_at and self._task is None:
-                self._check(used, written)
+            self._check(reading)
             return self._meter.bytes_to(self._outgrown.look_at, reading.text_bytes, seen_bytes)
         except Exception:
             log.exception("a bug while looking how far call %s is", self._call_id)
@@ -103,8 +101,11 @@ class Extension:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    def _check(self, used: int, written: int) -> None:
-        """A check point was passed."""
+    def _check(self, reading: Reading) -> None:
+        """Ask, or end, if a check point was passed."""
+        used, written = self._meter.used(reading)
+        if self._task is not None or not self._outgrown.is_due(used, billed=self._meter.take_bill()):
+            return
         if self._refused is not None and self._outgrown.is_used_up(used):
             self._end(self._refused)
             return
@@ -126,6 +127,7 @@ class Extension:
             self._outgrown.put_off(used, ahead)
         finally:
             self._task = None
+        self.look(self._watch.so_far, 0)  # it may be further already, and nothing more may come
 
     async def _raise(self, total: int, used: int, ahead: int) -> None:
         """All claims together; where the whole slice has no room, the least one. A budget that lets streams end does not stand
@@ -201,6 +203,10 @@ class Text:
                 self._written.tell(self._watch.price(usage, reading), usage.output_tokens)
         return self._written.used(reading.text_bytes)
 
+    def take_bill(self) -> bool:
+        """A text is billed as it grows."""
+        return False
+
     def bytes_to(self, nanousd: int, text_bytes: int, seen_bytes: int) -> int:
         """How many bytes of the stream it takes at least, if it goes on as dense as it was."""
         left = self._written.bytes_until(nanousd) - text_bytes
@@ -232,6 +238,11 @@ class Session:
         used = self._watch.price(Usage(**counts), reading) if counts else 0
         self._responses.note(used, finished=reading.finished)
         return used, 0
+
+    def take_bill(self) -> bool:
+        """Whether a response was billed since this was last asked."""
+        billed, self._responses.billed = self._responses.billed, False
+        return billed
 
     def bytes_to(self, nanousd: int, text_bytes: int, seen_bytes: int) -> int:
         """Always the next ones."""

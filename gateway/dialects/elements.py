@@ -23,7 +23,7 @@ _QUOTED = re.compile(rb'["\\]')
 class ElementSplitter:
     """Feed it pieces, get each element (object or array) that is complete. What is no array is one element itself."""
 
-    __slots__ = ("_at", "_depth", "_outer", "_quoted", "_rest", "_start")
+    __slots__ = ("_at", "_depth", "_is_first", "_outer", "_quoted", "_rest", "_start")
 
     def __init__(self) -> None:
         self._rest = b""
@@ -32,6 +32,7 @@ class ElementSplitter:
         self._outer = -1
         """The depth at which elements stand; unknown before the first bracket."""
         self._quoted = False
+        self._is_first = True
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """The elements that this piece completes. OverflowError for one that is too large."""
@@ -39,6 +40,7 @@ class ElementSplitter:
         while (end := self._end()) >= 0:
             yield self._rest[self._start : end].lstrip(_BETWEEN)
             self._start = end
+            self._is_first = False
         self._rest = self._rest[self._start :]
         self._at -= self._start
         self._start = 0
@@ -55,7 +57,7 @@ class ElementSplitter:
         if self._outer != 1 or self._depth != 1 or self._quoted:
             return None
         rest = self._rest.strip(b" \t\r\n")
-        return {b"": b",", b",": b"", b"[": b""}.get(rest)
+        return b"" if rest == b"," else None if rest else b"" if self._is_first else b","
 
     def end_in(self, piece: bytes) -> int:
         """Where in the next piece the element ends that is being written; -1 if it does not."""
@@ -87,6 +89,7 @@ class ElementSplitter:
         if mark in b"{[":
             if self._outer < 0:
                 self._outer = int(mark == b"[")
+                self._start = self._at if self._outer else self._start
             self._depth += 1
             return False
         self._depth -= 1

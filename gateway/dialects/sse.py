@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES = 1 << 20
 """An event larger than this is skipped: it holds an image, or is an attack on memory."""
 BOM = b"\xef\xbb\xbf"
-_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r)(?:\r\n|\n|\r)")
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
 class EventSplitter:

@@ -26,7 +26,7 @@ NEVER = sys.maxsize
 class Outgrown:
     """How far a call has come with what is held for it. ``look_at`` is the next check point: when so much is used."""
 
-    __slots__ = ("_most", "_since_ns", "_written", "held", "look_at")
+    __slots__ = ("_most", "_since_ns", "_waits", "_written", "held", "look_at")
 
     def __init__(self, held: int, most: int, used: int, now_ns: int) -> None:
         """``used`` is what the call costs before anything is written; half of the rest is the first check point."""
@@ -35,6 +35,11 @@ class Outgrown:
         self._most = most
         self._written = 0
         self._since_ns = now_ns
+        self._waits = False
+
+    def is_due(self, used: int, *, billed: bool) -> bool:
+        """Whether a check point was passed. A bill (``billed``) is one, unless the last answer was no."""
+        return used >= self.look_at or (billed and not self._waits)
 
     def slice(self, written: int, least: int, now_ns: int) -> int:
         """How much is to be held beyond what is used. ``written`` is the part of it whose pace counts."""
@@ -60,19 +65,23 @@ class Outgrown:
     def granted(self, total: int, used: int) -> None:
         """So much is held now; half of what lies ahead is the next check point."""
         self.held = max(self.held, total)
+        self._waits = False
         self.look_at = used + max(0, self.held - used) // 2
 
     def put_off(self, used: int, ahead: int) -> None:
         """Ask again when another slice was used."""
         self.look_at = used + max(1, ahead)
+        self._waits = True
 
     def come_back(self, used: int, least: int) -> None:
         """Ask again soon, and the sooner the less is left: room may come."""
         self.look_at = min(self.held, used + max(1, least // 8, (self.held - used) // 2))
+        self._waits = True
 
     def use_up(self) -> None:
         """No room will come: what is held may still be used."""
         self.look_at = self.held
+        self._waits = True
 
     def is_used_up(self, used: int) -> bool:
         """Whether nothing of what is held is left."""
@@ -115,14 +124,17 @@ class Written:
 class Responses:
     """The responses of a session: the next one most likely costs no more than the largest so far."""
 
-    __slots__ = ("_before", "largest")
+    __slots__ = ("_before", "billed", "largest")
 
     def __init__(self, least: int) -> None:
         self.largest = least
+        self.billed = False
+        """A response was billed since somebody set this to False."""
         self._before = 0
 
     def note(self, used: int, *, finished: bool) -> None:
-        """What the session has cost so far, and whether a response has just ended."""
+        """What the session has cost so far, and whether that is the bill of responses that are whole."""
         self.largest = max(self.largest, used - self._before)
-        if finished:
-            self._before = max(self._before, used)
+        if finished and used > self._before:
+            self._before = used
+            self.billed = True
