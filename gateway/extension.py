@@ -86,6 +86,8 @@ class Extension:
             return DIGEST_BYTES
         try:
             self._check(reading)
+            if self._task is not None:
+                return DIGEST_BYTES  # the answer says when
             return self._meter.bytes_to(self._outgrown.look_at, reading.text_bytes, seen_bytes)
         except Exception:
             log.exception("a bug while looking how far call %s is", self._call_id)
@@ -127,7 +129,8 @@ class Extension:
             self._outgrown.put_off(used, ahead)
         finally:
             self._task = None
-        self.look(self._watch.so_far, 0)  # it may be further already, and nothing more may come
+        if not self._closed:  # it may be further already, and nothing more may come
+            self._watch.look_in(self.look(*self._watch.so_far()))
 
     async def _raise(self, total: int, used: int, ahead: int) -> None:
         """All claims together; where the whole slice has no room, the least one. A budget that lets streams end does not stand
@@ -166,7 +169,7 @@ class Extension:
 
     def _used(self) -> int:
         """Now."""
-        return self._meter.used(self._watch.so_far)[0]
+        return self._meter.used(self._watch.so_far()[0])[0]
 
     def _end(self, refusal: Refusal) -> None:
         """Not at once: it may be a chunk on its way to the client that told us."""

@@ -114,13 +114,17 @@ class Watch:
 
     # -- while it runs ------------------------------------------------------------------------------------------------
 
-    @property
-    def so_far(self) -> Reading:
-        """What the answer has told until now."""
+    def so_far(self) -> tuple[Reading, int]:
+        """What the answer has told until now, and its bytes."""
         if self._tap is None:
-            return Reading()
+            return Reading(), 0
         self._tap.catch_up()
-        return self._tap.reading
+        return self._tap.reading, self._tap.bytes
+
+    def look_in(self, count: int) -> None:
+        """Have ``look`` look again after so many bytes."""
+        if self._tap is not None and self.look is not None:
+            self._tap.show(self.look[0], count)
 
     def price(self, usage: Usage, reading: Reading) -> int:
         """Nano-dollars that the call would cost if this were all."""

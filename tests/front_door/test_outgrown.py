@@ -152,9 +152,15 @@ async def test_other_modes_do_not_grow(upstream: ScriptedUpstream, serve: Serve,
     assert (await record_after(gateway, answer))["outcome"] == "completed"
 
 
-def _count_extensions(gateway: Any, fails: Exception | None = None, gate: asyncio.Event | None = None) -> list[Any]:
+class Asked(list[Any]):
+    """Questions to the store: (call id, claims, mark). ``carried_out`` counts those that went through."""
+
+    carried_out = 0
+
+
+def _count_extensions(gateway: Any, fails: Exception | None = None, gate: asyncio.Event | None = None) -> Asked:
     """Every question of that kind to the store, from now on; each fails, or waits for the gate."""
-    asked: list[Any] = []
+    asked = Asked()
     extend = gateway._store.extend
 
     async def note(call_id: str, claims: Any, mark: int | None = None) -> Any:
@@ -163,6 +169,7 @@ def _count_extensions(gateway: Any, fails: Exception | None = None, gate: asynci
             await gate.wait()
         if fails is not None:
             raise fails
+        asked.carried_out += 1
         return await extend(call_id, claims, mark)
 
     gateway._store.extend = note
@@ -440,7 +447,15 @@ async def test_a_stream_that_we_asked_usage_for_is_cut_between_events_as_well(
 # -- when it does not go well ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["client leaves", "client resets", "upstream ends", "upstream breaks"])
+ENDS = {
+    "client leaves": "client_disconnected",
+    "client resets": "client_disconnected",
+    "upstream ends": "completed",
+    "upstream breaks": "upstream_error",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
 async def test_an_end_in_the_middle_of_a_question_leaves_nothing_held(
     upstream: ScriptedUpstream, serve: Serve, how: str
 ) -> None:
@@ -462,16 +477,12 @@ async def test_an_end_in_the_middle_of_a_question_leaves_nothing_held(
         (record,) = await correlated(gateway, field[1], 1)
     gate.set()
     on.set()
-    assert (
-        record["outcome"]
-        == {"c": "client_disconnected", "e": "completed", "b": "upstream_error"}[
-            how[0] if how[0] == "c" else how.split()[1][0]
-        ]
-    )
+    await asyncio.sleep(0.01)
+    assert (len(asked), asked.carried_out) == (1, 0)
+    assert record["outcome"] == ENDS[how]
     assert record["cost_nanousd"] > 0
     balance = (await budgets_of(gateway))["global"]
     assert (balance["spent_nanousd"], balance["held_nanousd"]) == (record["cost_nanousd"], 0)
-    assert json.loads(await look(gateway, "/api/v1/budgets"))["budgets"][0]["held_nanousd"] == 0
 
 
 async def test_a_store_that_fails_touches_no_stream(
@@ -492,3 +503,49 @@ async def test_a_store_that_fails_touches_no_stream(
     assert [line["message"] for line in lines if line["level"] != "info"] == [
         f"call {record['call_id']} goes on with the hold that it has: Out to lunch."
     ]
+
+
+async def test_what_is_read_for_a_client_that_left_ends_with_its_budget_too(
+    upstream: ScriptedUpstream, serve: Serve
+) -> None:
+    """``on_disconnect: drain`` reads to the usage, but not past a budget that cuts."""
+    gateway = await serve(
+        budgets=[budget("0.001", on_exhausted="cut")], metering={"on_disconnect": "drain", "drain_timeout": "60s"}
+    )
+    upstream.answer = endless(DELTA)
+    async with stream(gateway, MINI | {"stream": True}, ("X-Correlation-Id", "drained")) as client:
+        await client.see(b" the")
+    seen = await upstream.request()
+    async with asyncio.timeout(15):
+        await seen.gone.wait()
+    (record,) = await correlated(gateway, "drained", 1)
+    assert (record["outcome"], record["error_type"]) == ("cut", "budget_exceeded")
+    assert await held(gateway) == 0
+
+
+async def test_what_the_provider_tells_counts_more_than_what_is_seen(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """Gemini's thoughts are billed and not written."""
+    gemini = {"gemini": {"base_url": upstream.url, "protocol": "gemini"}}
+    gateway = await serve(budgets=[budget("1")], upstreams=gemini)
+    asked, gate = _count_extensions(gateway), asyncio.Event()
+    told = b',"usageMetadata": {"promptTokenCount": 9,"candidatesTokenCount": 1,"thoughtsTokenCount": 5000}}'
+    event = b"data: " + (PART % b" the").removesuffix(b"}") + told + b"\r\n\r\n"
+    upstream.answer = [HEAD, chunked(event * 40).removesuffix(END), gate, END]
+    async with connected(gateway.front_port) as client:
+        await client.send(post(f"{GEMINI}?alt=sse", {"contents": [{"parts": [{"text": "Hi"}]}]}))
+        await _until(lambda: asked.carried_out > 0)
+        assert asked[0][1][0].amount_nanousd >= 5000 * 2500  # $2.50 a million
+        gate.set()
+        await client.answer("POST")
+
+
+async def test_a_script_with_longer_characters_is_taken_for_more(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """A Chinese character is about a token: four of them are not one."""
+    gateway = await serve(budgets=[budget("1")])
+    asked, gate = _count_extensions(gateway), asyncio.Event()
+    delta = DELTA.replace(b" the", "\N{CJK UNIFIED IDEOGRAPH-6642}".encode() * 4)
+    upstream.answer = [HEAD, chunked(delta * 300).removesuffix(END), gate, chunked(STOP % 1200)]
+    async with stream(gateway, MINI | TOLD) as client:
+        await _until(lambda: asked.carried_out > 0)
+        gate.set()
+        assert (await client.answer("POST")).body.whole

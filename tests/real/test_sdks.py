@@ -229,9 +229,13 @@ async def test_an_exhausted_budget_is_a_rate_limit_error_once(
 
 
 @pytest.mark.parametrize("which", ["chat.completions", "responses", "messages"])
-async def test_a_stream_that_a_budget_cuts_is_an_error_they_raise(provider: Simulator, gateway: Any, which: str) -> None:
+async def test_a_stream_that_a_budget_cuts_is_an_error_they_raise(
+    provider: Simulator, gateway: Any, which: str
+) -> None:
     """In the loop that reads it, after the text that came: with a code and a sentence, and not tried again."""
-    kind, module, name = ("anthropic", anthropic, "AsyncAnthropic") if which == "messages" else ("openai", openai, "AsyncOpenAI")
+    kind, module, name = (
+        ("anthropic", anthropic, "AsyncAnthropic") if which == "messages" else ("openai", openai, "AsyncOpenAI")
+    )
     team = {"chat.completions": "brief", "responses": "terse", "messages": "short"}[which]
     arguments = {"chat.completions": CHAT, "responses": RESPONSE, "messages": MESSAGE | {"max_tokens": 9000}}[which]
     before, billed = await number_of_records(gateway), len(provider.ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ ERROR = b'{"error":{"code":429}}'
 def cut(body: bytes, cuts: list[int]) -> list[bytes]:
     """The body in pieces."""
     marks = sorted({0, len(body), *(each for each in cuts if each < len(body))})
-    return [body[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    return [body[start:end] for start, end in pairwise(marks)]
 
 
 def written(objects: list[Any], indent: int | None) -> bytes:
@@ -35,7 +36,9 @@ def written(objects: list[Any], indent: int | None) -> bytes:
 
 
 @given(OBJECTS, CUTS, st.sampled_from([None, 2]))
-def test_each_element_comes_out_once_however_it_was_cut(objects: list[Any], cuts: list[int], indent: int | None) -> None:
+def test_each_element_comes_out_once_however_it_was_cut(
+    objects: list[Any], cuts: list[int], indent: int | None
+) -> None:
     """Brackets and quotes inside strings are text."""
     splitter = ElementSplitter()
     found = [element for piece in cut(written(objects, indent), cuts) for element in splitter.feed(piece)]
@@ -80,7 +83,9 @@ def test_an_array_that_is_cut_is_whole_json_with_the_error_last(objects: list[An
     found = json.loads(out + said)
     assert found[-1] == json.loads(ERROR)
     assert found[:-1] == objects[: len(found) - 1]
-    assert len(list(splitter.feed(body[at:]))) + len(found) - 1 >= len(objects)  # the tap's own splitter was not touched
+    assert len(list(splitter.feed(body[at:]))) + len(found) - 1 >= len(
+        objects
+    )  # the tap's own splitter was not touched
 
 
 @given(
