@@ -423,6 +423,23 @@ async def test_a_compressed_stream_is_only_broken_off(upstream: ScriptedUpstream
     assert (record["outcome"], record["error_type"]) == ("cut", "budget_exceeded")
 
 
+async def test_a_stream_of_a_told_length_is_only_broken_off(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """An event of ours would be taken for the provider's bytes, or make the answer longer than it says."""
+    gateway = await serve(budgets=[budget("0.001", on_exhausted="cut")])
+
+    async def write(wire: Wire, seen: Seen) -> None:
+        while True:
+            await wire.send(DELTA * 10)
+            await asyncio.sleep(0.001)
+
+    upstream.answer = [HEAD.replace(b"Transfer-Encoding: chunked", b"Content-Length: 99999999"), write]
+    async with stream(gateway, MINI | {"stream": True}) as client, asyncio.timeout(20):
+        answer = await client.answer("POST")
+    assert not answer.body.whole
+    assert answer.body.content == DELTA * (len(answer.body.content) // len(DELTA))
+    assert (await record_after(gateway, answer))["outcome"] == "cut"
+
+
 async def test_a_stream_that_we_asked_usage_for_is_cut_between_events_as_well(
     upstream: ScriptedUpstream, serve: Serve
 ) -> None:

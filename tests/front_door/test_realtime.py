@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ from pricing.book import Book
 from tests.front_door.conftest import Serve
 from tests.harness.books import budgets_of, until_held
 from tests.harness.gateways import records
+from tests.harness.messages import request
+from tests.harness.raw_client import connected
+from tests.harness.scripted import ScriptedUpstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -235,3 +239,22 @@ async def test_a_session_holds_what_it_used_and_one_response_more(provider: Any,
     await asyncio.gather(talking, return_exceptions=True)
     assert (await booked(gateway, 1))["realtime"]["cost_nanousd"] == 3 * RESPONSE_NANOUSD
     assert (await budgets_of(gateway))["global"]["held_nanousd"] == 0
+
+
+@pytest.mark.parametrize("half", [b"", b"\x81", b"\x82\x7e\x10\x00half of it"])
+async def test_a_close_frame_stands_between_frames_only(upstream: ScriptedUpstream, serve: Serve, half: bytes) -> None:
+    """In the middle of one it would be taken for a part of it: then the connection is only closed."""
+    gateway = await serve(upstream.url, budgets=purse("0.01", on_exhausted="cut"))
+    done = json.dumps(DONE).encode()
+    frames = (b"\x81\x7e" + len(done).to_bytes(2, "big") + done) * 9 + half
+    fields = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="))
+    head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    upstream.read_body = False
+    upstream.answer = [head, frames, asyncio.Event()]
+    async with connected(gateway.front_port) as client, asyncio.timeout(10):
+        await client.send(request("GET", "/v1/realtime?model=gpt-realtime", *fields))
+        assert (await client.head()).status == 101
+        said = b"budget_exceeded: purse"
+        close = b"\x88" + bytes((len(said) + 2,)) + (1008).to_bytes(2, "big") + said
+        assert await client.incoming.rest() == frames + (b"" if half else close)
+    assert (await booked(gateway, 1))["realtime"]["cost_nanousd"] == 9 * RESPONSE_NANOUSD
