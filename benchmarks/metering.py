@@ -14,11 +14,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from gateway.accounts import Account, Claim  # noqa: E402
 from gateway.dialects.openai_chat import OpenAIChat  # noqa: E402
+from gateway.extension import Extension, Text  # noqa: E402
 from gateway.metering.charge import charge  # noqa: E402
 from gateway.metering.meter import meter  # noqa: E402
 from gateway.metering.tap import Tap  # noqa: E402
@@ -73,9 +77,11 @@ def whole_answer() -> None:
     charge(BOOK, "openai", metered, ASK.model, AT)
 
 
-def stream_of(events: int) -> Callable[[], None]:
+def stream_of(events: int, *, grows: bool = False) -> Callable[[], None]:
     def work() -> None:
         tap = Tap(DIALECT, True, "")
+        if grows:
+            _grow(tap)
         for _ in range(events):
             tap.feed(EVENT)
         tap.finish()
@@ -98,6 +104,9 @@ def main() -> None:
         "a stream event without usage, read": (
             microseconds(stream_of(1000), 20) - microseconds(stream_of(0), 2000)
         ) / 1000,
+        "the same, where its hold may grow": (
+            microseconds(stream_of(1000, grows=True), 20) - microseconds(stream_of(0), 2000)
+        ) / 1000,
         "of it: on the way (the rest is read 8 KB at a time)": microseconds(_feeder()),
         "for comparison: json.loads of the answer": microseconds(lambda: json.loads(ANSWER)),
     }  # fmt: skip
@@ -105,6 +114,16 @@ def main() -> None:
         print(f"{name:<55}{figure:>8.2f} us")
     out = ROOT / "benchmarks" / "results" / "metering.json"
     out.write_text(json.dumps({name: round(figure, 3) for name, figure in found.items()}, indent=2) + "\n")
+
+
+def _grow(tap: Tap) -> None:
+    """A stream that is looked at, and far from its check point."""
+    call = SimpleNamespace(claims=())
+    watch: Any = SimpleNamespace(call=call, dialect=DIALECT, look=None)
+    claim = Claim(Account("global", "total"), 10**9, 10**12, grows=True)
+    store: Any = None
+    Extension("call", (claim,), Text(watch, 0, 600_000_000, 10**10), store, watch, lambda failure, last: None)
+    tap.show(*watch.look)
 
 
 def _feeder() -> Callable[[], None]:

@@ -34,7 +34,8 @@ class Claim:
     limit that refuses nothing and is only told of. ``budget`` is the name under which the limit stands in the config,
     ``resets_at`` the end of the window (Unix seconds; 0 = never). ``notify_at`` are percents of the limit whose crossing is
     told once. ``cut``: a call that outgrows its hold and finds no room here is cut. ``lost_estimate``: a call whose process
-    dies costs what it had likely used, where all its limits say so.
+    dies costs what it had likely used, where all its limits say so. ``grows``: more is set aside here when a running call
+    outgrows its hold.
     """
 
     account: Account
@@ -47,6 +48,7 @@ class Claim:
     notify_at: tuple[int, ...] = ()
     cut: bool = False
     lost_estimate: bool = False
+    grows: bool = False
 
     @property
     def is_watched(self) -> bool:

@@ -22,6 +22,7 @@ from gateway.call import Ask, Call, Caller, Ending, Headers, Request
 from gateway.dialects.stream_usage import with_usage
 from gateway.dialects.table import dialect_for, upgraded
 from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
+from gateway.extension import extension_of
 from gateway.settle import Finished, Settler
 from gateway.store.words import refusal as no_room
 from gateway.watch import Watch, identity_headers
@@ -211,12 +212,19 @@ class Handle:
             raise ValueError("a call is forwarded after it was admitted")
         pool = snapshot.pools[request.upstream]
         arrival.drain_when_left(snapshot.drain_s if watch.dialect.metered else 0.0)
-        if arrival.upgrade and not arrival.reply.http10:
-            sent = await relay_upgrade(arrival, request, pool, watch)
-        else:
-            sent = await send(arrival, request, pool, watch, drain_bytes=snapshot.drain_bytes)
+        extension = extension_of(call, watch, self._store, arrival.connection.cut)
+        try:
+            if arrival.upgrade and not arrival.reply.http10:
+                sent = await relay_upgrade(arrival, request, pool, watch)
+            else:
+                sent = await send(arrival, request, pool, watch, drain_bytes=snapshot.drain_bytes)
+        finally:
+            if extension is not None:
+                await extension.close()  # nothing may be set aside any more for a call that is being settled
         call.ending = _ending(arrival, call, sent)
-        if sent.failure is not None and not arrival.reply.started:
+        if extension is not None and sent.failure is not None and sent.failure is extension.failure:
+            call.refusal = extension.refusal
+        elif sent.failure is not None and not arrival.reply.started:
             call.refusal = sent.failure.refusal()
 
     # -- the way out --------------------------------------------------------------------------------------------------

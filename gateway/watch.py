@@ -10,32 +10,40 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from gateway.call import Metered
 from gateway.dialects import Dialect, Reading, Work
+from gateway.dialects.elements import AfterElement, ElementSplitter
+from gateway.dialects.sse import AfterEvent, EventSplitter
 from gateway.dialects.stream_usage import Unasked
 from gateway.metering.charge import charge
 from gateway.metering.frames import FrameReader
 from gateway.metering.meter import compare, meter
 from gateway.metering.tap import Tap
 from gateway.wire.headers import first
+from gateway.wire.websocket import POLICY_VIOLATION, close_frame
 from pricing.money import Cost, format_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from gateway.call import Call, Headers
+    from gateway.errors import Refusal
     from gateway.snapshot import Snapshot
-    from gateway.wire import Rewriter
+    from gateway.wire import LastWords, Rewriter
+    from pricing.usage import Usage
 
 log = logging.getLogger("gateway.watch")
 
 MEDIA = (b"audio/", b"image/", b"video/", b"application/octet-stream")
 """Answers that tell nothing to read."""
+ARRAYS = frozenset(("generate_content",))
+"""Operations whose streams can be a JSON array (Gemini, without ``alt=sse``)."""
 
 
 class Watch:
     """One call's answer. ``billable`` says whether the provider can be expected to charge for what happened."""
 
-    __slots__ = ("_answered", "_plain_stream", "_reading", "_tap", "call", "dialect", "snapshot")
+    __slots__ = ("_answered", "_is_plain", "_plain_stream", "_reading", "_tap", "call", "dialect", "look", "snapshot")
 
     def __init__(self, call: Call, snapshot: Snapshot, dialect: Dialect) -> None:
         self.call = call
@@ -44,7 +52,9 @@ class Watch:
         self._tap: Tap | None = None
         self._reading: Reading | None = None
         self._answered = False
-        self._plain_stream = False
+        self._plain_stream = self._is_plain = False
+        self.look: tuple[Callable[[Reading, int], int], int] | None = None
+        """Who looks at what a stream tells while it runs, and after how many bytes first (``Tap.show``)."""
 
     # -- wire.Watcher -------------------------------------------------------------------------------------------
 
@@ -56,10 +66,15 @@ class Watch:
         kind = (first(headers, b"content-type") or b"").lower()
         stream = kind.startswith(b"text/event-stream")
         encoding = (first(headers, b"content-encoding") or b"").decode("latin-1").strip().lower()
-        self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA))
-        self._plain_stream = stream and encoding in ("", "identity")
-        if self.call.ask is not None and self.call.ask.stream and first(headers, b"content-length") is None:
-            return False  # Gemini's streams can be a JSON array
+        streamed = self.call.ask is not None and self.call.ask.stream and first(headers, b"content-length") is None
+        array = streamed and b"json" in kind and self.dialect.operation in ARRAYS
+        self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
+        self._is_plain = encoding in ("", "identity")
+        self._plain_stream = stream and self._is_plain
+        if self.look is not None and (stream or array):
+            self._tap.show(*self.look)
+        if streamed:
+            return False
         return self._answered and self.snapshot.response_headers and b"json" in kind
 
     def upgraded(self, headers: Headers) -> None:
@@ -68,6 +83,9 @@ class Watch:
             self._answered = True
             extensions = (first(headers, b"sec-websocket-extensions") or b"").decode("latin-1").lower()
             self._tap = Tap(self.dialect, True, "", frames=FrameReader(extensions))
+            self._is_plain = True
+            if self.look is not None:
+                self._tap.show(*self.look)
 
     def rewriter(self) -> Rewriter | None:
         """Where we asked for usage in the caller's name, the caller gets the stream without it."""
@@ -93,6 +111,41 @@ class Watch:
         except Exception:
             log.exception("could not price an answer before its head; call %s", self.call.call_id)
         return headers
+
+    # -- while it runs ------------------------------------------------------------------------------------------------
+
+    def so_far(self) -> tuple[Reading, int]:
+        """What the answer has told until now, and its bytes."""
+        if self._tap is None:
+            return Reading(), 0
+        self._tap.catch_up()
+        return self._tap.reading, self._tap.bytes
+
+    def look_in(self, count: int) -> None:
+        """Have ``look`` look again after so many bytes."""
+        if self._tap is not None and self.look is not None:
+            self._tap.show(self.look[0], count)
+
+    def price(self, usage: Usage, reading: Reading) -> int:
+        """Nano-dollars that the call would cost if this were all."""
+        ask, request = self.call.ask, self.call.request
+        if ask is None or request is None:
+            return 0
+        tier, raw = reading.service_tier or ask.service_tier, reading.usage
+        metered = Metered(usage, "provider", "usage", reading.model, tier, raw, reading.largest_input)
+        asked = request.priced_as or ask.model
+        return charge(self.snapshot.book, request.provider, metered, asked, int(self.call.started_at)).nanousd
+
+    def last_words(self, refusal: Refusal) -> LastWords | None:
+        """How a stream ends that we end: an error in its own form; None where it cannot carry one."""
+        splitter = self._tap.catch_up() if self._tap is not None and self._is_plain else None
+        if type(splitter) is EventSplitter:
+            return AfterEvent(splitter.tail, self.dialect.interrupt(refusal))
+        if type(splitter) is ElementSplitter:
+            return AfterElement(splitter, self.dialect.refuse(refusal))
+        if type(splitter) is FrameReader and splitter.is_between:
+            return AfterEvent(b"", close_frame(POLICY_VIOLATION, f"{refusal.kind.value}: {refusal.budget}"))
+        return None
 
     # -- afterwards ---------------------------------------------------------------------------------------------------
 

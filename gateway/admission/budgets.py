@@ -31,6 +31,9 @@ WISH = "x-tollgate-budget"
 
 MODES = ("shadow", "soft", "hard", "strict")
 """From the one that stands back for all others to the one that sets aside the most."""
+GROWING = frozenset(("hard", "strict"))
+"""Where a call that outgrows its hold needs room for more. A strict hold is the most that its call can cost, so that there it
+only happens to what has no bound (realtime sessions). What nobody limits keeps its first hold: that stops nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ class _Row:
             self.notify_at,
             self.cut,
             self.lost_estimate,
+            self.mode in GROWING and self.limit is not None,
         )
 
     def merge(self, other: _Row) -> None:

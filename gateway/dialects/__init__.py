@@ -4,7 +4,7 @@
 2. *What was used?* ``read(document, reading)`` for the JSON body or for each event of a stream, then ``usage(raw)``
 3. *What text would we count?* ``prompt(body)`` with ``framing(body)``, and ``Reading.text`` for what came back
 4. *What is billed that is no text, when nobody tells?* ``unsaid(ask, reading)``
-5. *How do we say no?* ``refuse(refusal)``
+5. *How do we say no?* ``refuse(refusal)``, and ``interrupt(refusal)`` in the middle of an event stream
 6. *Where does the credential go?* ``credential(secret)``
 
 One file a dialect; the table from (protocol of the upstream, path) to dialect is ``table.py``. A dialect never raises on
@@ -54,6 +54,9 @@ class Reading:
     usage: dict[str, Any] | None = None
     text: list[str] = field(default_factory=list)
     text_chars: int = 0
+    text_bytes: int = 0
+    """The same in UTF-8: what is guessed at in tokens while it is being written. Scripts with more bytes a character have more
+    tokens a character."""
     form: Form | None = None
     """Of a delta: the next ones most likely look the same."""
     deltas: int = 0
@@ -122,6 +125,9 @@ class Dialect(Protocol):
 
     def refuse(self, refusal: Refusal) -> bytes:
         """The error body in this dialect (JSON)."""
+
+    def interrupt(self, refusal: Refusal) -> bytes:
+        """The same as the last event of a stream that we end."""
 
     def credential(self, secret: str) -> tuple[bytes, bytes]:
         """The header (name, value) that carries the provider's key."""

@@ -42,7 +42,7 @@ STREAMED = frozenset(("streamGenerateContent", "streamRawPredict"))
 class Addressed:
     """A dialect with the model, and whether it streams, taken from the path."""
 
-    __slots__ = ("_dialect", "_model", "_stream", "credential", "follows", "framing", "lines", "metered", "operation", "prompt", "read", "refuse", "unsaid", "usage")  # fmt: skip
+    __slots__ = ("_dialect", "_model", "_stream", "credential", "follows", "framing", "interrupt", "lines", "metered", "operation", "prompt", "read", "refuse", "unsaid", "usage")  # fmt: skip
 
     def __init__(self, dialect: Dialect, model: str, *, stream: bool = False) -> None:
         self._dialect = dialect
@@ -52,6 +52,7 @@ class Addressed:
         self.follows, self.lines = dialect.follows, dialect.lines
         self.read, self.usage, self.prompt, self.framing = dialect.read, dialect.usage, dialect.prompt, dialect.framing
         self.unsaid, self.refuse, self.credential = dialect.unsaid, dialect.refuse, dialect.credential
+        self.interrupt = dialect.interrupt
 
     def ask(self, body: bytes) -> Ask:
         """As the dialect reads it, but for what the path says."""

@@ -70,7 +70,7 @@ class OpenAIRealtime(OpenAIVoice):
                 reading.largest_input = max(reading.largest_input, reading.last_input, 1)
                 reading.usage = _sum(reading.usage, usage)
             reading.finished = True
-            reading.text, reading.text_chars, reading.sound_bytes = [], 0, 0
+            reading.text, reading.text_chars, reading.text_bytes, reading.sound_bytes = [], 0, 0, 0
         elif kind.endswith(".delta"):
             add_text(reading, event.get("delta"))
 

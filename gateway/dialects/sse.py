@@ -6,6 +6,7 @@ and what is kept between pieces is bounded.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES = 1 << 20
 """An event larger than this is skipped: it holds an image, or is an attack on memory."""
 BOM = b"\xef\xbb\xbf"
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 
 class EventSplitter:
@@ -42,6 +44,11 @@ class EventSplitter:
         if len(self._rest) > self._limit + 1:  # + 1: a line end that may be half of the blank line to come
             self._skipping = True
             self._rest = self._rest[-1:]
+
+    @property
+    def tail(self) -> bytes:
+        """The end of an event that is not whole; empty between two events."""
+        return self._rest[-1:] + self._carry
 
     def run(self, piece: bytes, form: Form) -> str | None:
         """The texts of this piece if all events that it completes are of that form; None, and nothing done, if not."""
@@ -83,6 +90,28 @@ class EventSplitter:
         found = [line for line in event.split(b"\n") if line.startswith(b"data:") or line == b"data"]
         if found:
             yield b"\n".join(line[5:].removeprefix(b" ") for line in found)
+
+
+class AfterEvent:
+    """Ends a stream after the event that is being written, with one more. Satisfies ``wire.LastWords``."""
+
+    __slots__ = ("_event", "_tail")
+
+    def __init__(self, tail: bytes, event: bytes) -> None:
+        """``tail`` is how the event that is not whole ends so far (``EventSplitter.tail``)."""
+        self._tail = tail
+        self._event = event
+
+    def after(self, piece: bytes) -> bytes | None:
+        """See ``wire.LastWords``."""
+        if not self._tail:
+            return self._event
+        whole = self._tail + piece
+        found = _BLANK_LINE.search(whole)
+        if found is None:
+            self._tail = whole[-3:]
+            return None
+        return piece[: max(0, found.end() - len(self._tail))] + self._event
 
 
 class LineSplitter:

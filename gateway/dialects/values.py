@@ -128,6 +128,7 @@ def add_text(reading: Reading, text: Any) -> None:
         return
     room = MAX_TEXT_CHARS - reading.text_chars
     reading.text_chars += len(text)
+    reading.text_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if room >= len(text):
         reading.text.append(text)
     elif room > 0:

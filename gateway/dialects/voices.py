@@ -58,6 +58,10 @@ class OpenAIVoice(_Text):
         error = {"message": refusal.message, "type": meaning.type, "code": meaning.code, "param": None}
         return orjson.dumps({"error": error | _budget(refusal, _number)})
 
+    def interrupt(self, refusal: Refusal) -> bytes:
+        """An event that the SDKs raise as an error; no ``[DONE]`` follows."""
+        return b"data: " + self.refuse(refusal) + b"\n\n"
+
     def credential(self, secret: str) -> tuple[bytes, bytes]:
         """``Authorization: Bearer``."""
         return b"Authorization", b"Bearer " + secret.encode()
@@ -73,6 +77,10 @@ class AnthropicVoice(_Text):
         meaning = MEANINGS[refusal.kind]
         error = {"type": meaning.anthropic_type, "message": refusal.message, "code": meaning.code}
         return orjson.dumps({"type": "error", "error": error | _budget(refusal, _number)})
+
+    def interrupt(self, refusal: Refusal) -> bytes:
+        """The event of that name (Anthropic, "Streaming messages", "Error events")."""
+        return b"event: error\ndata: " + self.refuse(refusal) + b"\n\n"
 
     def credential(self, secret: str) -> tuple[bytes, bytes]:
         """``x-api-key``."""
@@ -96,6 +104,10 @@ class GeminiVoice(_Text):
         }
         error = {"code": meaning.status, "message": refusal.message, "status": _grpc_status(meaning.status)}
         return orjson.dumps({"error": error | {"details": [about]}})
+
+    def interrupt(self, refusal: Refusal) -> bytes:
+        """As Google's own errors come in mid-stream; lines end as its others do."""
+        return b"data: " + self.refuse(refusal) + b"\r\n\r\n"
 
     def credential(self, secret: str) -> tuple[bytes, bytes]:
         """``x-goog-api-key``."""

@@ -64,6 +64,11 @@ class FrameReader:
         """A message that lacks its end is none."""
         return iter(())
 
+    @property
+    def is_between(self) -> bool:
+        """Whether no frame is half written."""
+        return not self._rest and not self._skip
+
     def _is_kept(self, first: int, length: int) -> bool:
         """Whether it is part of a message that is read. Asked again while the frame is not whole; changes nothing."""
         if first & 0x0F >= CONTROL:

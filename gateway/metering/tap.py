@@ -11,14 +11,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from gateway.dialects import Dialect, Reading
+from gateway.dialects.elements import ElementSplitter
 from gateway.dialects.sse import MAX_EVENT_BYTES, EventSplitter, LineSplitter
 from gateway.dialects.values import add_text
 from gateway.metering.decoding import decoder_for, is_plain
+from gateway.metering.frames import FrameReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from gateway.metering.frames import FrameReader
+    from collections.abc import Callable, Iterable
 
 DIGEST_BYTES = 8_192
 MAX_JSON_BYTES = 16 << 20
@@ -28,13 +28,25 @@ MAX_INFLATED_BYTES = 64 << 20
 """What a compressed stream may come to: 8 KB of gzip can be 8 MB, and reading that is work."""
 
 
-class Tap:
-    """One answer. Made when the head of the response is known: an event stream or not, and its ``content-encoding``."""
+Splitter = EventSplitter | LineSplitter | ElementSplitter | FrameReader
 
-    __slots__ = ("_decoder", "_dialect", "_due", "_limit", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "reading")  # fmt: skip
+
+class Tap:
+    """One answer. Made when the head of the response is known: an event stream (or an ``array`` whose elements are read as they
+    come) or not, and its ``content-encoding``.
+    """
+
+    __slots__ = ("_decoder", "_dialect", "_due", "_limit", "_look", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "reading")  # fmt: skip
 
     def __init__(
-        self, dialect: Dialect, stream: bool, encoding: str, *, media: bool = False, frames: FrameReader | None = None
+        self,
+        dialect: Dialect,
+        stream: bool,
+        encoding: str,
+        *,
+        media: bool = False,
+        array: bool = False,
+        frames: FrameReader | None = None,
     ) -> None:
         self.bytes = 0
         """Bytes seen, as they came."""
@@ -43,11 +55,13 @@ class Tap:
         self._dialect = dialect
         self._decoder = decoder_for(encoding) if (dialect.metered or dialect.follows) and not media else None
         images = dialect.operation == "images"
-        self._splitter: EventSplitter | LineSplitter | FrameReader | None = frames
+        self._splitter: Splitter | None = frames
         if frames is not None:
             stream = True
         elif dialect.lines:
             self._splitter, stream = LineSplitter(), True
+        elif array:
+            self._splitter, stream = ElementSplitter(), True
         elif stream:
             self._splitter = EventSplitter(IMAGE_BYTES if images else MAX_EVENT_BYTES)
         self._limit = IMAGE_BYTES if images and not stream else _limit(stream, encoding)
@@ -55,6 +69,14 @@ class Tap:
         self._plain: list[bytes] = []
         self._plain_bytes = 0
         self._due = DIGEST_BYTES
+        self._look: Callable[[Reading, int], int] | None = None
+
+    def show(self, look: Callable[[Reading, int], int], first_bytes: int) -> None:
+        """Show what was learned while it goes by: ``look`` gets the reading and the bytes seen, first after so many, and says
+        after how many more it wants to look again (at the latest after 8 KB). It must not raise.
+        """
+        self._look = look
+        self._due = self.bytes + min(first_bytes, DIGEST_BYTES)
 
     def feed(self, chunk: bytes) -> None:
         """Note one piece. 0.15 us, but for one in 8 KB, which digests what came since."""
@@ -64,6 +86,11 @@ class Tap:
         self._pending.append(chunk)
         if self.bytes >= self._due:
             self._digest()
+
+    def catch_up(self) -> Splitter | None:
+        """Digest what is pending. What takes the stream apart then stands where the stream stands; None if it is not read."""
+        self._digest()
+        return self._splitter if self._decoder is not None else None
 
     def finish(self) -> Reading:
         """Everything that could be learned. Asking again gives the same."""
@@ -78,15 +105,17 @@ class Tap:
 
     def _digest(self) -> None:
         """Decode and read what is pending. Whatever goes wrong here is the answer's fault and ends the reading only."""
-        self._due = self.bytes + DIGEST_BYTES
         pending, self._pending = self._pending, []
         if self._decoder is None or not pending:
             return
+        self._due = self.bytes + DIGEST_BYTES
         try:
             for plain in self._decoder.decode(b"".join(pending)):
                 self._take(plain)
         except Exception:
             self._give_up()
+        if self._look is not None:
+            self._due = self.bytes + min(self._look(self.reading, self.bytes), DIGEST_BYTES)
 
     def _take(self, plain: bytes) -> None:
         self._plain_bytes += len(plain)

@@ -92,18 +92,21 @@ async def awaiting(link: Link, keys: Keys, provider: str, key: str) -> dict[str,
 
 
 async def spend(link: Link, keys: Keys, since: str, until: str) -> list[Spend]:
-    """Sums of days; of hours where a bound lies within a day."""
+    """Sums of the hours in between; of a day as a whole where some of its hours are gone already."""
     found: list[Spend] = []
-    names = [name for name in await sum_names(link, keys) if len(name) == DAY_CHARS]
-    for day in names:
-        if (since[:DAY_CHARS] == day and len(since) > DAY_CHARS) or (
-            until[:DAY_CHARS] == day and len(until) > DAY_CHARS
-        ):
-            hours = [f"{day}T{hour:02d}" for hour in range(24)]
-            found += [each for hour in hours if since <= hour < until for each in await sums_of(link, keys, hour)]
-        elif since <= day < until:
-            found += await sums_of(link, keys, day)
+    names = await sum_names(link, keys)
+    for day in [name for name in names if len(name) == DAY_CHARS and since[:DAY_CHARS] <= name < until]:
+        whole = await sums_of(link, keys, day)
+        hours = [each for name in names if name[:DAY_CHARS] == day < name for each in await sums_of(link, keys, name)]
+        if _total(hours) == _total(whole):
+            found += [each for each in hours if since <= each.hour < until]
+        elif since <= day:
+            found += whole
     return found
+
+
+def _total(sums: Sequence[Spend]) -> list[int]:
+    return [sum(column) for column in zip(*(each.counts for each in sums), strict=True)]
 
 
 async def sums_of(link: Link, keys: Keys, period: str) -> list[Spend]:

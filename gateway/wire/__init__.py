@@ -42,6 +42,15 @@ class Rewriter(Protocol):
         """What is left to be written."""
 
 
+class LastWords(Protocol):
+    """What is said at the end of a body that the gateway ends, where its form allows for it."""
+
+    def after(self, piece: bytes) -> bytes | None:
+        """What is to be written instead of the next piece, and then nothing more; None if the body cannot end in it. Asked
+        first with an empty one.
+        """
+
+
 class Line(Protocol):
     """What a relay needs of its upstream connection."""
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -21,6 +21,9 @@ from gateway.call import Headers
 from gateway.errors import Failure, Kind, Whose
 from gateway.wire.arrival import Arrival
 from gateway.wire.reply import Reply
+
+if TYPE_CHECKING:
+    from gateway.wire import LastWords
 
 log = logging.getLogger("gateway.front")
 
@@ -40,7 +43,7 @@ class Joined(Protocol):
     def front_resumed(self) -> None:
         """It has room again."""
 
-    def cut(self, failure: Failure) -> None:
+    def cut(self, failure: Failure, last: LastWords | None = None) -> None:
         """The gateway ends it."""
 
 
@@ -93,12 +96,12 @@ class FrontConnection(RequestHandler):
         if other is not None:
             self.set_parser(_ToJoined(other))  # type: ignore[arg-type]  # aiohttp types it as its own reader
 
-    def cut(self, failure: Failure) -> None:
+    def cut(self, failure: Failure, last: LastWords | None = None) -> None:
         """End what is going on here, as far as it has come to a relay."""
         if self._joined is not None:
-            self._joined.cut(failure)
+            self._joined.cut(failure, last)
         elif self.arrival is not None and self.arrival.relay is not None:
-            self.arrival.relay.lost(failure)
+            self.arrival.relay.cut(failure, last)
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is being asked. aiohttp's ``close`` alone would only turn it deaf."""

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httptools
 
 from gateway.call import Headers
 from gateway.errors import Failure, Kind, Whose
+from gateway.wire.farewell import Farewell
 from gateway.wire.headers import first, has_token
 
 if TYPE_CHECKING:
-    from gateway.wire import Line, Rewriter, Watcher
+    from gateway.wire import LastWords, Line, Rewriter, Watcher
     from gateway.wire.reply import Reply
 
 KEEP_BACK_BYTES = 256 * 1024
@@ -179,6 +181,19 @@ class Relay:
         """The connection broke, timed out or was given up."""
         if not self.finished.done():
             self._break(failure)
+
+    def cut(self, failure: Failure, last: LastWords | None = None) -> None:
+        """The gateway ends it: with last words, if they fit into the body."""
+        if last is None or self._content_length is not None or not self._reply.started:
+            self.lost(failure)
+        elif not self.finished.done():
+            self._rewriter = farewell = Farewell(self._rewriter, last, partial(self._fail, failure))
+            if words := farewell.feed(b""):
+                self._reply.body(words)
+                self._break(failure)
+
+    def _fail(self, failure: Failure) -> None:
+        self._failing = failure
 
     # -- llhttp's callbacks -------------------------------------------------------------------------------------------
 

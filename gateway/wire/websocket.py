@@ -19,9 +19,12 @@ from gateway.wire.upstreams import Connection, Tunnel
 
 if TYPE_CHECKING:
     from gateway.call import Request
-    from gateway.wire import Watcher
+    from gateway.wire import LastWords, Watcher
     from gateway.wire.arrival import Arrival
     from gateway.wire.upstreams import Pool
+
+POLICY_VIOLATION = 1008
+MAX_REASON_BYTES = 123
 
 
 async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher: Watcher) -> Sent:
@@ -53,6 +56,12 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
     watcher.upgraded(relay.headers)
     await tunnel.open(relay.upgraded)
     return Sent(relay, 1, relay.failure, tunnel.upward_bytes)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """The server's side of a closing handshake (RFC 6455 5.5.1); a reason longer than 123 bytes is shortened."""
+    said = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
+    return b"\x88" + bytes((len(said) + 2,)) + code.to_bytes(2, "big") + said
 
 
 class _Joined(Tunnel):
@@ -99,8 +108,11 @@ class _Joined(Tunnel):
         """It has room again."""
         self._up.resume()
 
-    def cut(self, failure: Failure) -> None:
-        """The gateway ends it."""
+    def cut(self, failure: Failure, last: LastWords | None = None) -> None:
+        """The gateway ends it: with a close frame, if no frame is half written."""
+        words = last.after(b"") if last is not None else None
+        if words and self._front.transport is not None:
+            self._front.transport.write(words)
         self._relay.failure = failure
         self._finish()
 

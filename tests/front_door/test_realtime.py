@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,11 @@ from aiohttp import web
 from gateway.audit import verdict
 from pricing.book import Book
 from tests.front_door.conftest import Serve
+from tests.harness.books import budgets_of, until_held
 from tests.harness.gateways import records
+from tests.harness.messages import request
+from tests.harness.raw_client import connected
+from tests.harness.scripted import ScriptedUpstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -57,16 +62,22 @@ class Provider:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.hangs_up = False
+        self.pause_s = 0.0
+        self.left = asyncio.Event()
 
     async def answer(self, asked: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(asked)
-        for event in self.events:
-            await socket.send_json(event)
-        if not self.hangs_up:
-            async for _ in socket:
-                pass
-        await socket.close()
+        try:
+            for event in self.events:
+                await socket.send_json(event)
+                await asyncio.sleep(self.pause_s)
+            if not self.hangs_up:
+                async for _ in socket:
+                    pass
+            await socket.close()
+        finally:
+            self.left.set()
         return socket
 
 
@@ -159,3 +170,91 @@ async def test_the_model_is_the_one_that_the_session_says(provider: Any, serve: 
     session = (await booked(gateway, 1))["realtime"]
     assert (session["model_requested"], session["model_served"]) == ("", "gpt-realtime")
     assert session["cost_nanousd"] == RESPONSE_NANOUSD
+
+
+# -- a budget that runs out while a session runs ---------------------------------------------------------------------------
+
+
+def purse(limit_usd: str, **more: Any) -> list[dict[str, Any]]:
+    """One on everything, for ever."""
+    return [{"scope": "global", "limit_usd": limit_usd, "window": "total", "name": "purse", **more}]
+
+
+async def session(gateway: Any, *, events: int, compress: int = 0) -> tuple[list[Any], int | None, str]:
+    """Receive so many events or fewer: those that came, the code with which the session was closed, and the reason."""
+    found: list[Any] = []
+    async with aiohttp.ClientSession() as client:
+        place = f"{gateway.front_url}/v1/realtime?model=gpt-realtime"
+        async with client.ws_connect(place, compress=compress) as socket:
+            while len(found) < events:
+                message = await socket.receive(timeout=10)
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    return found, socket.close_code, str(message.extra or "")
+                found.append(message.json())
+    return found, None, ""
+
+
+@pytest.mark.parametrize("compress", [0, 15])
+async def test_a_budget_that_cuts_ends_a_session_that_runs(provider: Any, serve: Serve, compress: int) -> None:
+    """Each response that is billed needs room for one more; without it both ends are closed, and what was said is paid for."""
+    gateway = await serve(provider.url, budgets=purse("0.05", on_exhausted="cut"))
+    provider.events = [SESSION, *[{"type": "response.created"}, SAID, DONE] * 30]
+    provider.pause_s = 0.002
+    found, code, reason = await session(gateway, events=91, compress=compress)
+    assert (code, reason) == (1008, "budget_exceeded: purse")
+    assert found == provider.events[: len(found)]
+    record = (await booked(gateway, 1))["realtime"]
+    assert (record["outcome"], record["error_type"], record["budgets"][0]) == ("cut", "budget_exceeded", "purse")
+    assert record["cost_nanousd"] >= 4 * RESPONSE_NANOUSD
+    assert record["cost_nanousd"] <= 50_000_000 + RESPONSE_NANOUSD
+    balance = (await budgets_of(gateway))["global"]
+    assert (balance["spent_nanousd"], balance["held_nanousd"]) == (record["cost_nanousd"], 0)
+    async with asyncio.timeout(5):
+        await provider.left.wait()
+
+
+@pytest.mark.parametrize("more", [{}, {"mode": "soft", "on_exhausted": "cut"}])
+async def test_a_session_that_may_finish_goes_on(provider: Any, serve: Serve, more: dict[str, Any]) -> None:
+    """``finish`` is the default, and a soft budget looks only at what was spent before."""
+    gateway = await serve(provider.url, budgets=purse("0.03", **more))
+    provider.events = [SESSION, *[{"type": "response.created"}, SAID, DONE] * 10]
+    provider.pause_s = 0.002
+    found, code, _ = await session(gateway, events=31)
+    assert (found, code) == (provider.events, None)
+    record = (await booked(gateway, 1))["realtime"]
+    assert record["cost_nanousd"] == 10 * RESPONSE_NANOUSD
+    balance = (await budgets_of(gateway))["global"]
+    assert (balance["spent_nanousd"], balance["held_nanousd"]) == (10 * RESPONSE_NANOUSD, 0)
+
+
+async def test_a_session_holds_what_it_used_and_one_response_more(provider: Any, serve: Serve) -> None:
+    """Also in strict mode, where nothing in the handshake bounds a session."""
+    gateway = await serve(provider.url, budgets=purse("5", mode="strict"))
+    provider.events = [SESSION, *[{"type": "response.created"}, SAID, DONE] * 3]
+    talking = asyncio.create_task(session(gateway, events=11))
+    async with asyncio.timeout(10):
+        while (await until_held(gateway))["held_nanousd"] < 3 * RESPONSE_NANOUSD + 256 * 64_000:
+            await asyncio.sleep(0.01)
+    talking.cancel()
+    await asyncio.gather(talking, return_exceptions=True)
+    assert (await booked(gateway, 1))["realtime"]["cost_nanousd"] == 3 * RESPONSE_NANOUSD
+    assert (await budgets_of(gateway))["global"]["held_nanousd"] == 0
+
+
+@pytest.mark.parametrize("half", [b"", b"\x81", b"\x82\x7e\x10\x00half of it"])
+async def test_a_close_frame_stands_between_frames_only(upstream: ScriptedUpstream, serve: Serve, half: bytes) -> None:
+    """In the middle of one it would be taken for a part of it: then the connection is only closed."""
+    gateway = await serve(upstream.url, budgets=purse("0.01", on_exhausted="cut"))
+    done = json.dumps(DONE).encode()
+    frames = (b"\x81\x7e" + len(done).to_bytes(2, "big") + done) * 9 + half
+    fields = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="))
+    head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    upstream.read_body = False
+    upstream.answer = [head, frames, asyncio.Event()]
+    async with connected(gateway.front_port) as client, asyncio.timeout(10):
+        await client.send(request("GET", "/v1/realtime?model=gpt-realtime", *fields))
+        assert (await client.head()).status == 101
+        said = b"budget_exceeded: purse"
+        close = b"\x88" + bytes((len(said) + 2,)) + (1008).to_bytes(2, "big") + said
+        assert await client.incoming.rest() == frames + (b"" if half else close)
+    assert (await booked(gateway, 1))["realtime"]["cost_nanousd"] == 9 * RESPONSE_NANOUSD

@@ -28,6 +28,9 @@ BUDGETS = [
     {"scope": "team:poor", "limit_usd": "0.000001", "window": "total"},
     {"scope": "team:daily", "limit_usd": "0.000001", "window": "day"},
     {"scope": "team:narrow", "limit_usd": "0.001", "window": "total"},
+    {"scope": "team:brief", "limit_usd": "0.001", "window": "total", "on_exhausted": "cut"},
+    {"scope": "team:terse", "limit_usd": "0.001", "window": "total", "on_exhausted": "cut"},
+    {"scope": "team:short", "limit_usd": "0.007", "window": "total", "on_exhausted": "cut"},
 ]
 
 
@@ -223,6 +226,36 @@ async def test_an_exhausted_budget_is_a_rate_limit_error_once(
     await record_of(gateway.admin_url, caught.value.response.headers["x-tollgate-call-id"])
     assert await number_of_records(gateway) == before + 1
     assert len(provider.ledger) == billed
+
+
+@pytest.mark.parametrize("which", ["chat.completions", "responses", "messages"])
+async def test_a_stream_that_a_budget_cuts_is_an_error_they_raise(
+    provider: Simulator, gateway: Any, which: str
+) -> None:
+    """In the loop that reads it, after the text that came: with a code and a sentence, and not tried again."""
+    kind, module, name = (
+        ("anthropic", anthropic, "AsyncAnthropic") if which == "messages" else ("openai", openai, "AsyncOpenAI")
+    )
+    team = {"chat.completions": "brief", "responses": "terse", "messages": "short"}[which]
+    arguments = {"chat.completions": CHAT, "responses": RESPONSE, "messages": MESSAGE | {"max_tokens": 9000}}[which]
+    before, billed = await number_of_records(gateway), len(provider.ledger)
+    wish = {"x-tollgate-team": team, "x-simulate": "words=9000;pace=0.0002"}
+    seen = 0
+    async with clients(getattr(module, name), places(kind, provider, gateway)[1], default_headers=wish) as (client,):
+        part = client
+        for each in which.split("."):
+            part = getattr(part, each)
+        with pytest.raises(module.APIError) as caught:
+            async for _ in await part.create(**arguments, stream=True):
+                seen += 1
+    assert 500 < seen < 8000
+    assert "cut off" in str(caught.value)
+    assert f"team:{team}" in str(caught.value)
+    if kind == "openai":
+        assert caught.value.code == "budget_exceeded"
+    (record,) = (await records(gateway.admin_url, before + 1))[: -before or None]
+    assert (record["outcome"], record["error_type"]) == ("cut", "budget_exceeded")
+    assert len(provider.ledger) == billed + 1
 
 
 async def test_room_that_is_only_held_is_waited_for(provider: Simulator, gateway: Any) -> None:

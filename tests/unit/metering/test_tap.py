@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from gateway.dialects import Reading
+from gateway.dialects.gemini import GeminiGenerate
 from gateway.dialects.opaque import OpaqueOpenAI
 from gateway.dialects.openai_chat import OpenAIChat
 from gateway.metering import tap as tap_module
@@ -106,3 +107,48 @@ def test_a_dialect_that_breaks_does_not_break_the_call() -> None:
         tap = Tap(Broken(), stream=stream, encoding="")
         tap.feed(EVENT * 1000)
         assert tap.finish() == Reading()
+
+
+def test_who_looks_is_shown_the_stream_when_it_wants_to_be() -> None:
+    """First after so many bytes, then as it says, at the latest after 8 KB; what it is shown is up to date."""
+    tap = Tap(OpenAIChat(), stream=True, encoding="")
+    seen: list[tuple[int, int]] = []
+
+    def look(reading: Reading, seen_bytes: int) -> int:
+        seen.append((seen_bytes, reading.text_chars))
+        return 200 if len(seen) < 3 else 1 << 20
+
+    tap.show(look, 500)
+    for _ in range(200):
+        tap.feed(EVENT)
+    size = len(EVENT)
+    first = -(-500 // size)
+    step = -(-200 // size)
+    assert [each // size for each, _ in seen[:3]] == [first, first + step, first + 2 * step]
+    assert seen[3][0] - seen[2][0] < tap_module.DIGEST_BYTES + size
+    assert all(chars == bytes_ // size * 4 for bytes_, chars in seen)
+
+
+def test_catching_up_with_nothing_new_does_not_put_the_next_look_off() -> None:
+    """Otherwise a stream near its limit would run on for 8 KB."""
+    tap = Tap(OpenAIChat(), stream=True, encoding="")
+    seen: list[int] = []
+    tap.show(lambda reading, seen_bytes: seen.append(seen_bytes) or 100, 100)
+    for _ in range(6):
+        tap.feed(EVENT)
+        tap.catch_up()
+        before = len(seen)
+        tap.catch_up()
+        assert len(seen) == before
+    assert tap._due <= tap.bytes + 100
+
+
+def test_the_elements_of_an_array_are_read_as_they_come() -> None:
+    """Gemini's stream without ``alt=sse``; whole or cut off, what came is known."""
+    tap = Tap(GeminiGenerate(), stream=False, encoding="", array=True)
+    part = b'{"candidates":[{"content":{"parts":[{"text":"abcd"}]}}],"usageMetadata":{"promptTokenCount":3}}'
+    tap.feed(b"[" + part + b"\n,\r\n" + part[:50])
+    tap.catch_up()
+    assert (tap.reading.text_chars, tap.reading.usage) == (4, {"promptTokenCount": 3})
+    tap.feed(part[50:] + b"\n]")
+    assert tap.finish().text_chars == 8
