@@ -17,6 +17,7 @@ All of them share one hash tag, so that a step that touches several is atomic in
 ``{tollgate}:w:PROVIDER:KEY``   string   the call that awaits what the provider calls by this name           retention
 ``{tollgate}:u:HOUR``, ``:DAY``  hash     dimensions -> sums of an hour, of a day                             spend_hours, _days
 ``{tollgate}:hours``            zset     hours of which there are records -> when those go (s)               for ever
+``{tollgate}:days``             zset     days of which there are sums -> when those go (s)                   for ever
 ``{tollgate}:books``            hash     version -> price book                                               for ever
 ==============================  =======  ==================================================================  ================
 """
@@ -61,6 +62,10 @@ class Keys:
     @property
     def hours(self) -> str:
         return self._of("hours")
+
+    @property
+    def days(self) -> str:
+        return self._of("days")
 
     @property
     def schema(self) -> str:

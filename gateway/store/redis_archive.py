@@ -96,15 +96,15 @@ class RedisArchive:
         return self._run(redis_queries.spend(self._link, self._keys, since, until))
 
     def spend_span(self) -> tuple[str, str] | None:
-        """The first and the last hour or day of which there are sums; None when there are none."""
-        names = self._run(redis_queries.sum_names(self._link, self._keys))
+        """The first and the last day of which there are sums; None when there are none."""
+        names = self._run(redis_queries.days(self._link, self._keys))
         return (names[0], names[-1]) if names else None
 
     def spend_differences(self) -> list[Spend]:
         """By how much the sums of hours differ from the records that are kept of them."""
         beyond: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(SPEND_COUNTS))
         for hour in self._run(redis_queries.hours(self._link, self._keys)):
-            sums = self._run(redis_queries.sums_of(self._link, self._keys, hour))
+            (sums,) = self._run(redis_queries.sums_of(self._link, self._keys, [hour]))
             if not sums:
                 continue  # only its day is kept
             by = tuple(orjson.loads(sums[0].dims))

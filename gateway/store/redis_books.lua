@@ -1,13 +1,13 @@
 -- The books in Redis: one script for every step, so that each is carried out whole or not at all.
 --
--- KEYS: epoch, holds, owners, outbox, hours, then all that the operations touch. ARGV[1]: JSON {token, owner, acked, seq, force, a = {account ->
+-- KEYS: epoch, holds, owners, outbox, hours, days, then all that the operations touch. ARGV[1]: JSON {token, owner, acked, seq, force, a = {account ->
 -- index of its key}, ops = {...}}; ARGV[2...]: texts that operations name by index. The answer holds one array for each
 -- operation: its status, then strings; or {"recover"} alone, when these are not the books that the caller knows.
 --
 -- Amounts are decimal strings from end to end: a Lua number is a double, exact up to 2^53 nano-dollars, which is past every
 -- limit; it is used to compare and never to store. Each operation checks everything before it changes anything.
 
-local EPOCH, HOLDS, OWNERS, OUTBOX, HOURS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local EPOCH, HOLDS, OWNERS, OUTBOX, HOURS, DAYS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local LARGEST = 4611686018427387904  -- 2^62: an account past it fails closed
 local args = cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
@@ -214,6 +214,7 @@ local function add_up(sums, sign)
   if sums then
     redis.call('EXPIREAT', KEYS[sums.h], text(sums.he))
     redis.call('EXPIREAT', KEYS[sums.d], text(sums.de))
+    redis.call('ZADD', DAYS, text(sums.de), sums.dn)
   end
 end
 

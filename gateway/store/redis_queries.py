@@ -94,10 +94,9 @@ async def awaiting(link: Link, keys: Keys, provider: str, key: str) -> dict[str,
 async def spend(link: Link, keys: Keys, since: str, until: str) -> list[Spend]:
     """Sums of the hours in between; of a day as a whole where some of its hours are gone already."""
     found: list[Spend] = []
-    names = await sum_names(link, keys)
-    for day in [name for name in names if len(name) == DAY_CHARS and since[:DAY_CHARS] <= name < until]:
-        whole = await sums_of(link, keys, day)
-        hours = [each for name in names if name[:DAY_CHARS] == day < name for each in await sums_of(link, keys, name)]
+    for day in [name for name in await days(link, keys) if since[:DAY_CHARS] <= name < until]:
+        whole, *each_hour = await sums_of(link, keys, [day, *(f"{day}T{hour:02d}" for hour in range(24))])
+        hours = [each for hour in each_hour for each in hour]
         if _total(hours) == _total(whole):
             found += [each for each in hours if since <= each.hour < until]
         elif since <= day:
@@ -105,27 +104,22 @@ async def spend(link: Link, keys: Keys, since: str, until: str) -> list[Spend]:
     return found
 
 
-def _total(sums: Sequence[Spend]) -> list[int]:
-    return [sum(column) for column in zip(*(each.counts for each in sums), strict=True)]
+async def days(link: Link, keys: Keys) -> list[str]:
+    """Of which there are sums, in order."""
+    return sorted(each.decode() for each in await link.commands.zrange(keys.days, 0, -1))
 
 
-async def sums_of(link: Link, keys: Keys, period: str) -> list[Spend]:
-    """Those of one hour or day."""
-    sums = await link.commands.hgetall(keys.sums(period))
+async def sums_of(link: Link, keys: Keys, periods: Sequence[str]) -> list[list[Spend]]:
+    """Those of each of some hours or days."""
+    found = await link.many([("hgetall", keys.sums(period)) for period in periods])
     return [
-        Spend(period, dims.decode(), tuple(int(count) for count in counts.split(b","))) for dims, counts in sums.items()
+        [Spend(period, dims.decode(), tuple(int(each) for each in counts.split(b","))) for dims, counts in sums.items()]
+        for period, sums in zip(periods, found, strict=True)
     ]
 
 
-async def sum_names(link: Link, keys: Keys) -> list[str]:
-    """The hours and days of which there are sums, in order."""
-    prefix = keys.sums("")
-    return sorted(
-        [
-            each.decode().removeprefix(prefix)
-            async for each in link.commands.scan_iter(f"{_literal(prefix)}*", count=1000)
-        ]
-    )
+def _total(sums: Sequence[Spend]) -> list[int]:
+    return [sum(column) for column in zip(*(each.counts for each in sums), strict=True)]
 
 
 async def hours(link: Link, keys: Keys) -> list[str]:

@@ -40,7 +40,7 @@ class Script:
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
-        self.names = [keys.epoch, keys.holds, keys.owners, keys.outbox, keys.hours]
+        self.names = [keys.epoch, keys.holds, keys.owners, keys.outbox, keys.hours, keys.days]
         self._at: dict[str, int] = {}
         self._texts: list[bytes] = []
         self._accounts: dict[str, int] = {}

@@ -51,6 +51,7 @@ async def sweep(lane: Lane, live: set[str], now: float) -> None:
         if owner not in live:
             lane.tell_of([notice], [each])
     await commands.zremrangebyscore(keys.hours, "-inf", now)
+    await commands.zremrangebyscore(keys.days, "-inf", now)
 
 
 async def _lapse(lane: Lane, call_id: str, text: bytes, hold: dict[str, Any], now: float) -> None:
