@@ -22,7 +22,7 @@ from gateway.call import Headers
 from gateway.canonical import canonical, version
 from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
-from gateway.errors import Failure
+from gateway.errors import Failure, Kind, Whose
 from gateway.handle import Handle, refusal_answer
 from gateway.inspector import Inspected, Inspector
 from gateway.loading import budget_name, load_book, rollups_of
@@ -220,9 +220,11 @@ class Gateway:
 
 def redis_archive(settings: Settings) -> RedisArchive:
     """The books in Redis, for reading only."""
-    from gateway.store.redis_archive import RedisArchive  # noqa: PLC0415 - as in ``make_store``
-    from gateway.store.redis_link import Link  # noqa: PLC0415
-
+    try:
+        from gateway.store.redis_archive import RedisArchive  # noqa: PLC0415 - as in ``make_store``
+        from gateway.store.redis_link import Link  # noqa: PLC0415
+    except ImportError:
+        raise _no_client() from None
     store = settings.store
     link = Link(
         store.url,
@@ -247,10 +249,12 @@ def make_store(settings: Settings, owner: str, *, durability: str = "") -> Sqlit
             owner=owner,
             rollups=rollups_of(settings),
         )
-    from gateway.store.journal import Journal  # noqa: PLC0415 - the client takes 24 MB that nobody else needs
-    from gateway.store.redis import RedisStore  # noqa: PLC0415
-    from gateway.store.redis_steps import Times  # noqa: PLC0415
-
+    try:
+        from gateway.store.journal import Journal  # noqa: PLC0415 - the client takes 24 MB that nobody else needs
+        from gateway.store.redis import RedisStore  # noqa: PLC0415
+        from gateway.store.redis_steps import Times  # noqa: PLC0415
+    except ImportError:
+        raise _no_client() from None
     return RedisStore(
         store.url,
         username=store.username,
@@ -263,6 +267,12 @@ def make_store(settings: Settings, owner: str, *, durability: str = "") -> Sqlit
         times=Times(settings.retention.calls, rollups_of(settings)),
         owner=owner,
         journal=Journal(Path(store.journal), sync=durability == "full"),
+    )
+
+
+def _no_client() -> Failure:
+    return Failure(
+        Kind.STORE_UNAVAILABLE, Whose.OURS, "A store in Redis needs its client: pip install 'llm-tollgate[redis]'."
     )
 
 

@@ -26,14 +26,16 @@ def serve(settings: Settings, config_path: Path | None) -> int:
 
 
 async def _serve(settings: Settings, config_path: Path | None) -> int:
-    gateway = Gateway(settings, config_path)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    gateway: Gateway | None = None
     try:
+        gateway = Gateway(settings, config_path)
         await gateway.start()
     except (OSError, Failure) as error:
         print(f"tollgate: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
-        await gateway.stop(grace_s=0)
+        if gateway is not None:
+            await gateway.stop(grace_s=0)
         return 1
 
     def on_stop() -> None:
