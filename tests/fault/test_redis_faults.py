@@ -16,7 +16,7 @@ import pytest
 
 from gateway.accounts import Account, Claim, Hold
 from gateway.errors import Failure, Kind, Refusal
-from gateway.store import Settlement
+from gateway.store import Settlement, redis_recovery
 from gateway.store.redis import RedisStore
 from tests.harness.redis_servers import make_store
 
@@ -303,3 +303,56 @@ async def test_a_budget_near_its_end_has_no_slices(server, tmp_path):
         with pytest.raises(Failure):
             await store.reserve("d", [large])
         server.start()
+
+
+# -- books that are not whole -------------------------------------------------------------------------------------------
+
+
+async def test_books_that_are_behind_are_found_out(server, tmp_path):
+    """A replica that lagged takes over: the same books, older than what was confirmed. Nothing is admitted on them."""
+    store = make_store(server, tmp_path, "one")
+    async with opened(store):
+        await store.settle(settlement("a", CENT))
+        commands = store._link.commands
+        copy = {key: await commands.dump(key) async for key in commands.scan_iter("*")}
+        await store.settle(settlement("b", 97 * CENT))
+        await store.reserve("c", [claim()])
+        async with commands.pipeline(transaction=True) as together:
+            together.flushall()
+            for key, text in copy.items():
+                together.restore(key, 0, text)
+            await together.execute()
+        with pytest.raises(Failure):
+            await store.reserve("d", [claim(amount=2 * CENT)])
+        await until(lambda: is_paid(store))
+        assert await balance(store) == (98 * CENT, CENT)
+        assert isinstance(await store.reserve("e", [claim(amount=2 * CENT)]), Refusal)
+        assert await store.check() == 0
+
+
+async def test_books_that_are_lost_again_while_they_are_restored_are_not_whole(server, tmp_path, monkeypatch):
+    """One process has replayed what it knows when the server is emptied again and another one, who does not know of it, restores
+    its own part: the first one begins anew.
+    """
+    one, two = make_store(server, tmp_path / "a", "one"), make_store(server, tmp_path / "b", "two")
+    put_back, emptied = redis_recovery._put_holds_back, asyncio.Event()
+
+    async def and_then_lose_it(lane):
+        await put_back(lane)
+        if lane is one._lane and not emptied.is_set():
+            emptied.set()
+            server.say("FLUSHALL")
+            await redis_recovery.recover(two._lane)
+
+    async with opened(one, two):
+        await one.settle(settlement("a", 60 * CENT))
+        await two.settle(settlement("b", 30 * CENT))
+        one._lane.others = two._lane.others = set()
+        for store in (one, two):
+            store._stop.set()
+            await store._upkeep
+        monkeypatch.setattr(redis_recovery, "_put_holds_back", and_then_lose_it)
+        server.say("FLUSHALL")
+        await redis_recovery.recover(one._lane)
+        assert emptied.is_set()
+        assert await balance(one) == (90 * CENT, 0)
