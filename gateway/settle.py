@@ -56,7 +56,10 @@ class Settler:
     """Works finished calls off. ``take_all`` receives the records, in order of settlement."""
 
     def __init__(
-        self, store: Store, take_all: Callable[[Sequence[Record]], None], spend_by: Sequence[str] = USUAL
+        self,
+        store: Store,
+        take_all: Callable[[Sequence[Record], Sequence[bytes]], None],
+        spend_by: Sequence[str] = USUAL,
     ) -> None:
         """``spend_by``: what sums of spend are told apart by."""
         self._spend_by = tuple(spend_by)
@@ -67,6 +70,7 @@ class Settler:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._owed: deque[Settlement] = deque()
+        self._works: deque[tuple[Finished, Record, Work]] = deque()
         self._open: set[str] = set()
         self._booked = asyncio.Event()
         self._waiting = 0
@@ -116,6 +120,8 @@ class Settler:
         await self._pay_owed()
         for settlement in self._owed:
             _say_lost(settlement)
+        for _, teller, work in self._works:
+            log.error("work that call %s told of is not booked: %s", teller.call_id, work.key[:80])
 
     async def _run(self) -> None:
         while True:
@@ -134,7 +140,7 @@ class Settler:
 
     async def _wait(self) -> None:
         """Until there is work; while something is owed, no longer than a retry."""
-        if not self._owed:
+        if not (self._owed or self._works):
             await self._wake.wait()
             return
         try:
@@ -158,14 +164,26 @@ class Settler:
         try:
             answers = await self._book(settlements)
         finally:
-            self._take_all(records)
+            self._take_all(records, [settlement.record for settlement in settlements])
         for finished, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
         for finished, record in zip(batch, records, strict=True):
             if finished.watch.dialect.follows:
-                for work in finished.watch.works:
-                    await self._settle_work(finished, record, work)
+                self._works += [(finished, record, work) for work in finished.watch.works]
+        await self._settle_works()
+
+    async def _settle_works(self) -> None:
+        """Book what answers told of; while the store cannot be asked whether it knows of it, later."""
+        while self._works:
+            told = self._works.popleft()
+            try:
+                await self._settle_work(*told)
+            except Failure as failure:
+                if failure.kind is Kind.STORE_UNAVAILABLE:
+                    self._works.appendleft(told)
+                    return
+                log.error("work that call %s told of is not booked: %s", told[1].call_id, failure.message)
 
     async def _settle_work(self, finished: Finished, teller: Record, work: Work) -> None:
         """Book what an answer told of, unless it is in the books already; then it is told once as well."""
@@ -194,7 +212,7 @@ class Settler:
         )
         (answer,) = await self._book([settlement])
         if isinstance(answer, Receipt) and not answer.again:
-            self._take_all([record])
+            self._take_all([record], [settlement.record])
 
     def _is_compared(self, finished: Finished) -> bool:
         """One in so many of the calls that their provider metered."""
@@ -251,6 +269,7 @@ class Settler:
             answers = await self._book(batch)
             if all(isinstance(answer, Failure) and answer.kind is Kind.STORE_UNAVAILABLE for answer in answers):
                 return
+        await self._settle_works()
 
 
 def _say_nothing(claim: Claim, nanousd: int) -> None:

@@ -22,8 +22,8 @@ class Sink(Protocol):
     def name(self) -> str:
         """What it is called in logs and metrics."""
 
-    def take(self, records: Sequence[Record]) -> None:
-        """A batch, in order of settlement. May raise; must not block."""
+    def take(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
+        """A batch, in order of settlement; ``texts`` are their JSON where somebody has made it. May raise; must not block."""
 
 
 class FanOut:
@@ -34,11 +34,11 @@ class FanOut:
         self._count_error = count_error
         self._said: set[tuple[str, str]] = set()
 
-    def take_all(self, records: Sequence[Record]) -> None:
+    def take_all(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
         """Hand a batch to every sink. Raises nothing."""
         for sink in self._sinks:
             try:
-                sink.take(records)
+                sink.take(records, texts)
             except Exception as error:
                 self._count_error(sink.name)
                 kind = (sink.name, type(error).__name__)

@@ -30,19 +30,22 @@ class CallLog:
     name = "log"
 
     def __init__(self, form: str, stream: BinaryIO | None = None) -> None:
-        self._line = _json_line if form == "json" else _console_line
+        self._is_json = form == "json"
         self._output = Output(stream or sys.stdout.buffer)
 
-    def take(self, records: Sequence[Record]) -> None:
+    def take(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
         """Write a batch in one go. OSError when lines were lost."""
         before = self._output.dropped
-        self._output.write([self._line(record) for record in records])
+        if self._is_json:
+            self._output.write([_json_line(text) for text in texts or map(as_json, records)])
+        else:
+            self._output.write([_console_line(record) for record in records])
         if self._output.dropped > before:
             raise BlockingIOError("nobody reads the log")
 
 
-def _json_line(record: Record) -> bytes:
-    return b'{"event":"call",' + as_json(record)[1:] + b"\n"
+def _json_line(text: bytes) -> bytes:
+    return b'{"event":"call",' + text[1:] + b"\n"
 
 
 def _console_line(record: Record) -> bytes:

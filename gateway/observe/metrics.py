@@ -90,7 +90,7 @@ class Metrics:
         budget = self._bounded("budget", notice.budget)
         self._counters["llm_budget_notices_total"].labels(budget, str(notice.percent)).inc()
 
-    def take(self, records: Sequence[Record]) -> None:
+    def take(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
         """Count a batch."""
         for record in records:
             self._take(record)

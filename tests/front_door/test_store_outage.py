@@ -166,3 +166,26 @@ async def test_a_wrong_address_is_said_at_the_start(serve: Serve, tmp_path: Path
     port = free_port()
     with pytest.raises(Exception, match="The store cannot be reached"):
         await serve(store={"url": f"redis://127.0.0.1:{port}", "password": "hush", "journal": str(tmp_path / "j")})
+
+
+async def test_a_batch_that_is_seen_in_an_outage_is_charged_afterwards(
+    upstream: ScriptedUpstream, serve: Serve, server: Server, tmp_path: Path
+) -> None:
+    """Nobody can say then whether it is in the books already; once somebody can, it is booked, and once."""
+    usage = {"input_tokens": 1000, "output_tokens": 100}
+    batch = {"id": "batch_x", "object": "batch", "status": "completed", "model": "gpt-4o-mini", "usage": usage}
+    upstream.answer = [response(200, ("Content-Type", "application/json"), body=json.dumps(batch).encode())]
+    gateway = await serve(store=block(server, tmp_path))
+    server.kill()
+    for _ in range(2):
+        assert (await ask(gateway.front_port, request("GET", "/v1/batches/batch_x"))).status == 200
+    server.start()
+    async with asyncio.timeout(20):
+        while True:
+            answer = await ask(gateway.admin_port, request("GET", "/api/v1/calls/openai:batch_x", host="localhost"))
+            if answer.status == 200:
+                break
+            await asyncio.sleep(0.05)
+    assert json.loads(answer.body.content)["cost_nanousd"] == (1000 * 75 + 100 * 300)
+    spend = json.loads(await look(gateway, "/api/v1/spend?by=team"))
+    assert spend["total"]["cost_nanousd"] == 1000 * 75 + 100 * 300

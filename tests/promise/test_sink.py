@@ -74,7 +74,7 @@ class Broken:
 
     name = "broken"
 
-    def take(self, records: Sequence[Record]) -> None:
+    def take(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
         raise OSError(28, "No space left on device")
 
 
