@@ -39,6 +39,10 @@ log = logging.getLogger("gateway.settle")
 QUEUE_CALLS = 10_000
 BATCH_CALLS = 256
 RETRY_SECONDS = 1.0
+AT_A_TIME = 8
+"""Calls that are worked off before the loop is let go: some 0.4 ms."""
+GATHER_S = 0.01
+"""Calls that end within so much time are booked together, unless somebody waits for their room: alone one costs 63 us, of many 18."""
 MAX_UNPRICED = 1000
 WE_ENDED_IT = frozenset(("client_disconnected", "cut"))
 """Outcomes after which a provider most likely bills what it had begun: not its doing that the answer ended."""
@@ -132,6 +136,8 @@ class Settler:
                 await self._wait()
                 await self._pay_owed()
                 continue
+            if len(self._queue) < BATCH_CALLS and not (self._closing or self._waiting):
+                await asyncio.sleep(GATHER_S)
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_CALLS))]
             try:
                 await self.settle(batch)
@@ -152,7 +158,9 @@ class Settler:
         """Account, book and tell a batch of calls."""
         records = []
         settlements = []
-        for finished in batch:
+        for number, finished in enumerate(batch, 1):
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)  # calls that run come first
             await _account(finished)
             if self._is_compared(finished):
                 await self._compare(finished)
