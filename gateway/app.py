@@ -175,7 +175,7 @@ class Gateway:
         for notice in notices:
             self._metrics.count_notice(notice)
             log.warning(
-                "budget %s: %d %% of $%s is spent by %s ($%s)",
+                "budget %s has come to %d %% of $%s: %s has spent $%s",
                 notice.budget,
                 notice.percent,
                 format_usd(notice.limit_nanousd),

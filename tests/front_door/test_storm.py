@@ -55,7 +55,7 @@ async def one_call(gateway: Any, random: Random, number: int) -> None:
     """Some clients leave in the middle, or before the first byte."""
     target, body, wish = random.choice(list(CALLS.values()))
     request = post(target, body, f"{wish};pace=0.002" if wish else "", ("X-Tollgate-Team", f"t{number % 5}"))
-    await asyncio.sleep(random.random() * 2.0)
+    await asyncio.sleep(random.random() * 5.0)
     with contextlib.suppress(CutOff, OSError, asyncio.IncompleteReadError):
         if random.random() < 0.7:
             await ask(gateway.front_port, request)
@@ -87,13 +87,13 @@ async def run(folder: Path, *arguments: str) -> Result:
 
 
 async def test_a_storm_leaves_exact_books(provider: Simulator, serve: Serve, store: Any, tmp_path: Path) -> None:
-    """Four hundred calls of every dialect; a third of the clients hang up; the limit is lowered and raised by reloads; the Redis
+    """A thousand calls of every dialect; a third of the clients hang up; the limit is lowered and raised by reloads; the Redis
     is killed and comes back empty. Records, counters, sums, metrics and the provider's ledger are one figure.
     """
     block, server = store
     random, before = Random(11), len(provider.ledger)
     gateway = await serve(provider.url, store=block, budgets=[LIMIT], metering={"on_disconnect": "drain"})
-    calls = [asyncio.create_task(one_call(gateway, random, number)) for number in range(400)]
+    calls = [asyncio.create_task(one_call(gateway, random, number)) for number in range(1000)]
     await asyncio.sleep(0.5)
     config = json.loads(await look(gateway, "/api/v1/config"))["config"]
     assert config["budgets"][0]["limit_usd"] == "1000.00"
@@ -115,8 +115,8 @@ async def test_a_storm_leaves_exact_books(provider: Simulator, serve: Serve, sto
     spend = json.loads(await look(gateway, "/api/v1/spend?by=team"))
     assert sum(row["cost_nanousd"] for row in spend["rows"]) == budget["spent_nanousd"]
     newest = json.loads(await look(gateway, "/api/v1/calls?limit=500"))["calls"]
-    assert len({call["call_id"] for call in newest}) == len(newest) >= 400
-    assert sum(call["cost_nanousd"] for call in newest) == budget["spent_nanousd"]
+    assert len({call["call_id"] for call in newest}) == len(newest) == 500
+    assert found["calls"] == sum(row["calls"] for row in report["rows"]) == 1000
     one = next(call for call in newest if call["cost_nanousd"])
     explained = await run(tmp_path, "price", "--call", one["call_id"])
     assert (explained.exit_code, format_usd(one["cost_nanousd"]) in explained.stdout) == (0, True), explained.output
