@@ -341,26 +341,36 @@ local function give_up(op)
   return {'ok'}
 end
 
+local function forget_who_is_waited_for()
+  for _, name in ipairs(redis.call('HKEYS', EPOCH)) do
+    if string.sub(name, 1, 2) == 'w:' then redis.call('HDEL', EPOCH, name) end
+  end
+end
+
 -- Recovery begins, or goes on: whoever is known to be alive is waited for until the grace is over. Each one has a token of its own,
 -- so that whoever was restoring books that were lost again meanwhile cannot take them for whole. ``any``: the server has no name
 -- for its life, so that whatever name stands there will do.
+-- Answers how far these books have heard of the caller: they are a beginning of what was booked, so that whoever finds its last run
+-- in them misses nothing.
 local function recover(op)
   local found = redis.call('HMGET', EPOCH, 'run', 'token', 'until')
+  local heard = redis.call('HGET', EPOCH, 'q:' .. args.owner) or ''
   local stale = op.again and found[2] == op.mine
   if found[2] and (found[1] == op.run or op.any) and not stale then
-    if not found[3] then return {'done', found[2]} end
+    if not found[3] then return {'done', found[2], heard} end
   else
-    redis.call('DEL', EPOCH)
+    forget_who_is_waited_for()
     redis.call('HSET', EPOCH, 'run', op.run, 'token', op.token, 'until', text(now_ms + op.grace_ms))
     found[2] = op.token
   end
   for _, owner in ipairs(op.known) do redis.call('HSETNX', EPOCH, 'w:' .. owner, '1') end
-  return {'ok', found[2]}
+  return {'ok', found[2], heard}
 end
 
 local function spoken(op)
   local found = redis.call('HMGET', EPOCH, 'token', 'until')
   if found[1] ~= op.token then return {'again'} end
+  redis.call('HSET', EPOCH, 'q:' .. args.owner, text(op.seq))
   if not found[2] then return {'done'} end
   redis.call('HSET', EPOCH, 'w:' .. args.owner, '0')
   local fields, waited_for = redis.call('HGETALL', EPOCH), 0
@@ -368,9 +378,7 @@ local function spoken(op)
     if string.sub(fields[index], 1, 2) == 'w:' and fields[index + 1] == '1' then waited_for = waited_for + 1 end
   end
   if waited_for > 0 and now_ms < number(found[2]) then return {'wait', text(waited_for)} end
-  for index = 1, #fields, 2 do
-    if string.sub(fields[index], 1, 2) == 'w:' then redis.call('HDEL', EPOCH, fields[index]) end
-  end
+  forget_who_is_waited_for()
   redis.call('HDEL', EPOCH, 'until')
   return {'done', text(waited_for)}
 end

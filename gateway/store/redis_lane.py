@@ -244,7 +244,6 @@ class Lane:
     def renewed(self, token: str, server: str) -> None:
         """The books hold all that this process knows."""
         self.token, self.server = token, server
-        self.acked = 0
 
     async def pay(self) -> None:
         """Book what is owed, oldest first."""

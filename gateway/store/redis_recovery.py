@@ -50,11 +50,11 @@ async def recover(lane: Lane, *, again: bool = False) -> None:
             "known": [lane.owner, *sorted(lane.others)],
         }
         ((_, reply),) = await lane.run_steps([Simple("recover", asked)], force=True)
-        token = reply[0].decode()
-        await _replay(lane, token)
+        token, heard = reply[0].decode(), int(reply[1] or 0)
+        await _replay(lane, token, misses_nothing=0 < lane.acked <= heard)
         status = "wait"
         while status == "wait":
-            ((status, _),) = await lane.run_steps([Simple("spoken", {"token": token})], force=True)
+            ((status, _),) = await lane.run_steps([Simple("spoken", {"token": token, "seq": lane.acked})], force=True)
             if status == "wait":
                 await asyncio.sleep(AGAIN_S)
         if status == "done":
@@ -70,10 +70,10 @@ async def _is_whole(lane: Lane) -> bool:
     return int(heard or 0) >= lane.acked
 
 
-async def _replay(lane: Lane, token: str) -> None:
+async def _replay(lane: Lane, token: str, *, misses_nothing: bool) -> None:
     """All that this process and those it has inherited from know, as far as the books do not."""
     shares = [share for share in lane.journal.shares if share.run != token]
-    if shares:
+    if shares and not misses_nothing:
         kept = lane.journal.kept()
         while some := list(islice(kept, BATCH)):
             await lane.run_steps([lane.settle_again(settlement, share) for share, settlement in some], force=True)

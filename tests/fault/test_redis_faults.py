@@ -356,3 +356,21 @@ async def test_books_that_are_lost_again_while_they_are_restored_are_not_whole(s
         await redis_recovery.recover(one._lane)
         assert emptied.is_set()
         assert await balance(one) == (90 * CENT, 0)
+
+
+@pytest.mark.parametrize("server", [AOF], ids=["log"], indirect=True)
+async def test_a_restart_that_lost_nothing_costs_no_replay(server, tmp_path, monkeypatch):
+    """Whoever finds its last word in the books goes on at once, however long its journal is."""
+    store = make_store(server, tmp_path, "one")
+    async with opened(store):
+        for number in range(5):
+            await store.settle(settlement(f"c{number}", CENT))
+        await store.reserve("held", [claim()])
+        monkeypatch.setattr(store._journal, "kept", lambda: pytest.fail("nothing is missing"))
+        server.kill()
+        with pytest.raises(Failure):
+            await store.reserve("away", [claim()])
+        server.start()
+        await until(lambda: is_paid(store))
+        assert await balance(store) == (5 * CENT, CENT)
+        assert isinstance(await store.reserve("d", [claim()]), Hold)

@@ -18,7 +18,7 @@ from tests.harness.redis_servers import Server, free_port, make_store, redis_bin
 RIGHTS = (
     "~{books}:* -@all +evalsha +eval +script|load +info +ping +get +set +hget +hmget +hgetall +hlen +hscan"
     " +hset +hsetnx +hdel +hexists +hincrby +zadd +zrange +zrem +zrangebyscore +zremrangebyscore +zrevrange +zrevrank +zscore"
-    " +zcard +scan +expireat +del +time"
+    " +zcard +scan +expireat +hkeys +time"
 )
 """What the docs tell operators to grant."""
 

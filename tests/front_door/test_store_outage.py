@@ -97,7 +97,9 @@ async def test_closed_refuses_what_is_limited_and_nothing_else(
     await until_down(gateway)
     ready = await ask(gateway.admin_port, request("GET", "/health/ready", host="localhost"))
     assert (ready.status, json.loads(ready.body.content)["checks"]["store"]["status"]) == (503, "failed")
-    assert await gauge(gateway, "tollgate_journal_settlements") >= 2
+    async with asyncio.timeout(10):
+        while await gauge(gateway, "tollgate_journal_settlements") < 2:
+            await asyncio.sleep(0.02)
     server.start()
     await until_spent(gateway, 2 * SPENT)
     assert (await say(gateway, "limited")).status == 200
