@@ -27,8 +27,7 @@ log = logging.getLogger("gateway.store")
 
 LATELY_S = 60.0
 """A process whose lease ran out is waited for in a recovery for so long: it may only have been starved, and half of the books are
-its own. (Measured: without this, 0.8 % over a limit on a machine at five times its load.)
-"""
+its own."""
 
 
 async def renew(lane: Lane, lease_s: float) -> set[str]:
