@@ -12,16 +12,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.accounts import Account, Claim, Hold, Notice
-from gateway.call import CORRECTED, Receipt, as_json
-from gateway.errors import Failure, Kind, Refusal, Whose
+from gateway.call import Receipt, as_json
+from gateway.errors import Kind, Refusal
 from gateway.store import Settlement
+from gateway.store.answers import (
+    check_amount,
+    check_cost,
+    granted,
+    granted_before,
+    holds_nothing,
+    is_settled,
+    past_limits,
+)
 from gateway.store.lost import LOST, lost_record
-from gateway.store.page import Booked, Granted, Key, Page, Part, key_of, limit_of
+from gateway.store.page import Booked, Granted, Key, Page, Part, key_of
 from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
-
-MAX_AMOUNT_NANOUSD = 1 << 53
-"""One claim or cost, 9 million dollars: exact wherever it is shown, doubles included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +49,13 @@ class Reserve:
 
     def apply(self, page: Page) -> Hold | Refusal:
         if self.call_id in page.records:
-            raise Failure(
-                Kind.INTERNAL, Whose.OURS, "This call has been settled: nothing is set aside for it any more."
-            )
-        granted = page.holds.get(self.call_id)
-        if granted is not None:
-            return _again(granted, self.claims)
+            raise is_settled()
+        before = page.holds.get(self.call_id)
+        if before is not None:
+            parts_before = [(Account(*part.account), part.amount_nanousd, part.budget) for part in before.parts]
+            return granted_before(self.call_id, parts_before, self.claims)
         for claim in self.claims:
-            _check(claim.amount_nanousd)
+            check_amount(claim.amount_nanousd)
         in_the_way = _in_the_way(page, self.claims)
         if in_the_way is not None:
             return _refused(page, *in_the_way)
@@ -60,9 +65,7 @@ class Reserve:
         amount = max([part.amount_nanousd for part in parts], default=0)
         mark = amount if self.mark_nanousd is None else self.mark_nanousd
         page.keep(Granted(self.call_id, mark, page.owner, page.now, parts))
-        return Hold(
-            self.call_id, amount, self.claims, _least_left(page, self.claims, amount), _shadows(page, self.claims)
-        )
+        return granted(self.call_id, amount, self.claims, _balances(page, self.claims))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +86,26 @@ class Extend:
         return self.claims
 
     def apply(self, page: Page) -> Hold | Refusal:
-        granted = page.holds.get(self.call_id)
-        if granted is None:
-            raise Failure(Kind.INTERNAL, Whose.OURS, "This call holds nothing that could be extended.")
+        hold = page.holds.get(self.call_id)
+        if hold is None:
+            raise holds_nothing()
         held: dict[Key, Part] = {}
-        for part in granted.parts:
+        for part in hold.parts:
             before = held.get(part.account)
             held[part.account] = part._replace(
                 amount_nanousd=part.amount_nanousd + (before.amount_nanousd if before else 0)
             )
         more = []
         for claim in self.claims:
-            _check(claim.amount_nanousd)
+            check_amount(claim.amount_nanousd)
             so_far = held.get(key_of(claim.account))
             missing = claim.amount_nanousd - (so_far.amount_nanousd if so_far else 0)
             if missing > 0:
                 more.append(replace(claim, amount_nanousd=missing))
-        mark = granted.amount_nanousd if self.mark_nanousd is None else max(granted.amount_nanousd, self.mark_nanousd)
+        mark = hold.amount_nanousd if self.mark_nanousd is None else max(hold.amount_nanousd, self.mark_nanousd)
         in_the_way = _in_the_way(page, more)
         if in_the_way is not None:
-            page.keep(replace(granted, amount_nanousd=mark))
+            page.keep(replace(hold, amount_nanousd=mark))
             return _refused(page, *in_the_way)
         page.move([(key_of(claim.account), 0, claim.amount_nanousd) for claim in more])
         for claim in more:
@@ -112,8 +115,8 @@ class Extend:
         amount = max([part.amount_nanousd for part in held.values()], default=0)
         if self.mark_nanousd is None:
             mark = max(mark, amount)
-        page.keep(replace(granted, amount_nanousd=mark, parts=tuple(held.values())))
-        return Hold(self.call_id, amount, self.claims, _least_left(page, self.claims, amount))
+        page.keep(replace(hold, amount_nanousd=mark, parts=tuple(held.values())))
+        return granted(self.call_id, amount, self.claims, _balances(page, self.claims))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +144,16 @@ class Settle:
         before = page.records.get(call_id)
         if before is not None and before.outcome != LOST:
             return Receipt(call_id, before.cost_nanousd, again=True)
-        _check(abs(cost) if settlement.outcome == CORRECTED else cost)
+        check_cost(settlement)
         accounts = tuple(dict.fromkeys(self.accounts))
         page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
         page.drop(call_id)
         page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
         page.take_back(before.spend if before is not None else None)
         page.add(settlement.spend)
-        return Receipt(call_id, cost, overdrafts=_past_limits(page, settlement.limits, cost))
+        _note_crossings(page, settlement.limits)
+        spent = [spent for spent, _ in _balances(page, settlement.limits)]
+        return Receipt(call_id, cost, overdrafts=past_limits(settlement.limits, spent, cost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,50 +257,16 @@ def _refused(page: Page, kind: Kind, claim: Claim, needed: int, spent: int, held
     return refusal(kind, claim, needed, spent, held)
 
 
-def _shadows(page: Page, claims: Sequence[Claim]) -> tuple[str, ...]:
-    """Budgets that only look on and had no room for what was just granted."""
-    return tuple(
-        [
-            claim.budget
-            for claim in claims
-            if claim.shadow_nanousd is not None and sum(page.balances[key_of(claim.account)]) > claim.shadow_nanousd
-        ]
-    )
-
-
-def _past_limits(page: Page, claims: Sequence[Claim], cost_nanousd: int) -> tuple[tuple[Claim, int], ...]:
-    """The thresholds that the last charge has crossed are noted; what of it lies beyond a limit is returned."""
-    beyond = []
+def _note_crossings(page: Page, claims: Sequence[Claim]) -> None:
+    """The thresholds that the last charge has crossed."""
     for claim in claims:
-        spent, _ = page.balances.get(key_of(claim.account), (0, 0))
         for percent in claim.notify_at:
-            if spent * 100 >= limit_of(claim) * percent:
+            if page.balances.get(key_of(claim.account), (0, 0))[0] * 100 >= claim.watched_nanousd * percent:
                 page.cross(claim, percent)
-        past = min(cost_nanousd, spent - claim.limit_nanousd) if claim.limit_nanousd is not None else 0
-        if past > 0:
-            beyond.append((claim, past))
-    return tuple(beyond)
 
 
-def _least_left(page: Page, claims: Sequence[Claim], amount_nanousd: int) -> int | None:
-    """What the tightest limit has beyond a hold of this amount (a claim may hold less of its own account)."""
-    left: int | None = None
-    for claim in claims:
-        if claim.limit_nanousd is not None:
-            spent, held = page.balances.get(key_of(claim.account), (0, 0))
-            room = claim.limit_nanousd - spent - held + claim.amount_nanousd - amount_nanousd
-            left = room if left is None or room < left else left
-    return left
-
-
-def _again(granted: Granted, claims: Sequence[Claim]) -> Hold:
-    """The hold that stands in the books, in the words of the claims that ask for it a second time."""
-    asked = {key_of(claim.account): claim for claim in claims}
-    held = []
-    for part in granted.parts:
-        claim = asked.get(part.account) or Claim(Account(*part.account), 0, budget=part.budget)
-        held.append(replace(claim, amount_nanousd=part.amount_nanousd))
-    return Hold(granted.call_id, granted.amount_nanousd, tuple(held))
+def _balances(page: Page, claims: Sequence[Claim]) -> list[tuple[int, int]]:
+    return [page.balances.get(key_of(claim.account), (0, 0)) for claim in claims]
 
 
 def _keys(accounts: Iterable[Account]) -> list[Key]:
@@ -304,8 +275,3 @@ def _keys(accounts: Iterable[Account]) -> list[Key]:
     if any("\0" in scope or "\0" in window for scope, window in keys):
         raise ValueError("the name of an account holds a NUL")
     return keys
-
-
-def _check(nanousd: int) -> None:
-    if not 0 <= nanousd <= MAX_AMOUNT_NANOUSD:
-        raise ValueError(f"not an amount that can be booked: {nanousd}")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.accounts import Account, Claim, Notice
-from gateway.errors import Failure, Kind, Whose
 from gateway.store import Spend
+from gateway.store.answers import too_large
 
 MAX_BALANCE_NANOUSD = 1 << 62
 """An account past this fails closed: SQLite would go on in floating point at 2^63."""
@@ -90,7 +90,7 @@ class Page:
             before = balances.get(account) or self.balances.get(account, (0, 0))
             balances[account] = after = (before[0] + spent, before[1] + held)
             if max(after) > MAX_BALANCE_NANOUSD:
-                raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "An account is larger than the books can count.")
+                raise too_large()
         self.balances.update(balances)
         self.changed_accounts.update(balances)
 
@@ -136,14 +136,9 @@ class Page:
         if (account, claim.budget, percent) not in self.told:
             self.told.add((account, claim.budget, percent))
             spent, _ = self.balances.get(account, (0, 0))
-            self.crossed.append(Notice(claim.account, claim.budget, percent, limit_of(claim), spent))
+            self.crossed.append(Notice(claim.account, claim.budget, percent, claim.watched_nanousd, spent))
 
 
 def key_of(account: Account) -> Key:
     """See ``Key``."""
     return (account.scope, account.window)
-
-
-def limit_of(claim: Claim) -> int:
-    """That of a budget, also of one that only looks on."""
-    return claim.limit_nanousd if claim.limit_nanousd is not None else claim.shadow_nanousd or 0

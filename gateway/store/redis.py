@@ -17,12 +17,13 @@ from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement, Spend, redis_queries
+from gateway.store.answers import check_amount, check_cost, closed
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, as_failure
 from gateway.store.redis_recovery import Lost, recover
-from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times, balance_of, check_amounts, check_cost
+from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times, balance_of
 from gateway.store.redis_upkeep import give_slices_back, renew, size_slices, sweep
 from gateway.store.slices import Slices
 
@@ -189,7 +190,8 @@ class RedisStore:
         return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd, "extend"))
 
     async def _hold(self, step: Reserve) -> Hold | Refusal:
-        check_amounts(step.claims)
+        for claim in step.claims:
+            check_amount(claim.amount_nanousd)
         if self._slices is None:
             answer: Hold | Refusal = await self._ask(step)
             return answer
@@ -213,7 +215,7 @@ class RedisStore:
     async def settle_all(self, settlements: Sequence[Settlement]) -> list[Receipt | Failure]:
         """Written into the journal, then sent. What the server does not take now it gets later: that is a receipt too."""
         if not self._open:
-            return [_closed() for _ in settlements]
+            return [closed() for _ in settlements]
         found: dict[int, Receipt | Failure] = {}
         for index, settlement in enumerate(settlements):
             try:
@@ -240,7 +242,7 @@ class RedisStore:
 
     async def _ask(self, step: Step) -> Any:
         if not self._open:
-            raise _closed()
+            raise closed()
         return await self._lane.ask(step)
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -281,14 +283,10 @@ class RedisStore:
 
     async def _look(self, asked: Callable[[], Awaitable[T]]) -> T:
         if not self._open:
-            raise _closed()
+            raise closed()
         if not self._lane.is_up:
             raise away()
         try:
             return await asked()
         except ERRORS as error:
             raise as_failure(error) from None
-
-
-def _closed() -> Failure:
-    return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store is closed.")

@@ -17,6 +17,7 @@ from gateway.accounts import Account, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import Settlement
+from gateway.store.answers import tell_nobody
 from gateway.store.journal import Journal
 from gateway.store.keys import Keys
 from gateway.store.redis_link import ERRORS, Link, as_failure
@@ -268,7 +269,3 @@ def kept(settlement: Settlement) -> Receipt:
 
 def away() -> Failure:
     return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store cannot be reached.", may_retry=True)
-
-
-def tell_nobody(notices: Sequence[Notice]) -> None:
-    """Nobody listens."""

@@ -7,17 +7,17 @@ amounts travel as decimal strings, because its numbers are doubles.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
 
 from gateway.accounts import Account, Balance, Claim, Hold, Notice, account_of
-from gateway.call import CORRECTED, Receipt
-from gateway.errors import Failure, Kind, Refusal, Whose
+from gateway.call import Receipt
+from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement
-from gateway.store.books import MAX_AMOUNT_NANOUSD
+from gateway.store.answers import granted, granted_before, holds_nothing, is_settled, past_limits, too_large
 from gateway.store.keys import ACCOUNT_KEPT_S, HOUR_S, Keys, kept_until, unix_of
 from gateway.store.rollups import Rollups
 from gateway.store.words import refusal
@@ -25,6 +25,8 @@ from gateway.store.words import refusal
 Reply = list[bytes]
 _CORRELATION = re.compile(rb'"correlation_id":"([^"\\]*)"')
 _AWAITS = b'"awaits":"'
+REFUSED = {"closed": is_settled, "gone": holds_nothing, "large": too_large}
+"""What the script says where nothing was done -> the failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,37 +132,15 @@ class Reserve:
             kind = Kind.BUDGET_EXCEEDED if status == "exceeded" else Kind.BUDGET_HELD
             return refusal(kind, claim, needed, spent, held)
         if status == "again":
-            return self._again(reply[0])
+            parts = [(account_of(name), int(amount), budget) for name, amount, budget in orjson.loads(reply[0])["p"]]
+            return granted_before(self.call_id, parts, self.claims)
         if status != "ok":
-            raise _REFUSED[status]
-        balances = {}
-        for index, claim in enumerate(self.claims):
-            balances[claim.account] = (int(reply[2 * index]), int(reply[2 * index + 1]))
+            raise _refused(status)
+        pairs = list(map(int, reply[: 2 * len(self.claims)]))
+        balances = list(zip(pairs[::2], pairs[1::2], strict=True))
         largest = max([claim.amount_nanousd for claim in self.claims], default=0)
-        amount = int(reply[2 * len(self.claims)]) if self.kind == "extend" else largest
-        shadows = tuple(
-            claim.budget
-            for claim in self.claims
-            if claim.shadow_nanousd is not None and sum(balances[claim.account]) > claim.shadow_nanousd
-        )
-        return Hold(self.call_id, amount, self.claims, self._least_left(balances, amount), shadows)
-
-    def _least_left(self, balances: dict[Account, tuple[int, int]], amount: int) -> int | None:
-        left = [
-            claim.limit_nanousd - sum(balances[claim.account]) + claim.amount_nanousd - amount
-            for claim in self.claims
-            if claim.limit_nanousd is not None
-        ]
-        return min(left, default=None)
-
-    def _again(self, granted: bytes) -> Hold:
-        parts = orjson.loads(granted)["p"]
-        asked = {str(claim.account): claim for claim in self.claims}
-        held = [
-            replace(asked.get(account) or Claim(account_of(account), 0, budget=budget), amount_nanousd=int(amount))
-            for account, amount, budget in parts
-        ]
-        return Hold(self.call_id, max([claim.amount_nanousd for claim in held], default=0), tuple(held))
+        amount = int(reply[len(pairs)]) if self.kind == "extend" else largest
+        return granted(self.call_id, amount, self.claims, balances)
 
     def text(self, status: str, reply: Reply, hold: Hold, owner: str) -> bytes:
         """The hold as the books write it, so that it can be put back."""
@@ -246,13 +226,9 @@ class Settle:
         if status in ("changed", "alive"):
             return None
         if status != "ok":
-            raise _REFUSED[status]
-        past = []
-        for claim, spent in zip(self.settlement.limits, reply, strict=False):
-            beyond = min(cost, int(spent) - claim.limit_nanousd) if claim.limit_nanousd is not None else 0
-            if beyond > 0:
-                past.append((claim, beyond))
-        return Receipt(call_id, cost, overdrafts=tuple(past))
+            raise _refused(status)
+        limits = self.settlement.limits
+        return Receipt(call_id, cost, overdrafts=past_limits(limits, list(map(int, reply[: len(limits)])), cost))
 
     def crossed(self, status: str, reply: Reply) -> Reply:
         """Thresholds that it was the first to cross."""
@@ -308,25 +284,9 @@ class Simple:
         return status, reply
 
 
-_REFUSED = {
-    "closed": Failure(Kind.INTERNAL, Whose.OURS, "This call has been settled: nothing is set aside for it any more."),
-    "gone": Failure(Kind.INTERNAL, Whose.OURS, "This call holds nothing that could be extended."),
-    "large": Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "An account is larger than the books can count."),
-}
-
-
-def check_amounts(claims: Iterable[Claim]) -> None:
-    """ValueError for an amount that no hold can have."""
-    for claim in claims:
-        if not 0 <= claim.amount_nanousd <= MAX_AMOUNT_NANOUSD:
-            raise ValueError(f"not an amount that can be booked: {claim.amount_nanousd}")
-
-
-def check_cost(settlement: Settlement) -> None:
-    """ValueError for a cost that no call can have."""
-    cost = abs(settlement.cost_nanousd) if settlement.outcome == CORRECTED else settlement.cost_nanousd
-    if not 0 <= cost <= MAX_AMOUNT_NANOUSD:
-        raise ValueError(f"not an amount that can be booked: {settlement.cost_nanousd}")
+def _refused(status: str) -> Failure:
+    """A fresh one each time: an exception that is raised keeps the frames that it went through."""
+    return REFUSED[status]()
 
 
 def lists_of(keys: Keys, settlement: Settlement) -> list[str]:
@@ -354,13 +314,8 @@ def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply:
         account, percent, budget = each.decode().split("\x1f", 2)
         claim = next(claim for claim in claims if str(claim.account) == account and claim.budget == budget)
         at = spent[account] if status == "ok" else int(reply[1])
-        found.append(Notice(claim.account, budget, int(percent), limit_of(claim), at))
+        found.append(Notice(claim.account, budget, int(percent), claim.watched_nanousd, at))
     return found
-
-
-def limit_of(claim: Claim) -> int:
-    """That of a budget, also of one that only looks on."""
-    return claim.limit_nanousd if claim.limit_nanousd is not None else claim.shadow_nanousd or 0
 
 
 def balance_of(account: Account, spent: bytes | None, held: bytes | None) -> Balance:
@@ -390,7 +345,7 @@ def _claim(script: Script, claim: Claim) -> dict[str, Any]:
 
 
 def _limit(script: Script, claim: Claim) -> dict[str, Any]:
-    limit = limit_of(claim)
+    limit = claim.watched_nanousd
     return {
         "c": script.account(str(claim.account)),
         "b": claim.budget,

@@ -22,6 +22,7 @@ from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement, Spend, queries, sums
+from gateway.store.answers import closed, tell_nobody
 from gateway.store.books import Extend, Heard, Operation, Release, Reserve, Settle
 from gateway.store.faults import as_failure, patiently
 from gateway.store.rollups import Rollups
@@ -69,7 +70,7 @@ class SqliteStore:
         rollups: Rollups | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.tell: Callable[[Sequence[Notice]], None] = _tell_nobody
+        self.tell: Callable[[Sequence[Notice]], None] = tell_nobody
         self._path = self._file = path
         self._durability = durability
         self._clock = clock
@@ -160,7 +161,7 @@ class SqliteStore:
     async def settle_all(self, settlements: Sequence[Settlement]) -> list[Receipt | Failure]:
         """The same for several calls, without a task for each."""
         if self._writer is None:
-            return [_closed() for _ in settlements]
+            return [closed() for _ in settlements]
         waiting = [self._ask(Settle(settlement)) for settlement in settlements]
         found: list[Receipt | Failure] = []
         for each in waiting:
@@ -181,7 +182,7 @@ class SqliteStore:
         """Put an operation into the batch of this tick. The first one of a tick arranges that the batch goes off."""
         loop = self._loop
         if self._writer is None or loop is None:
-            raise _closed()
+            raise closed()
         waiting: Waiting = loop.create_future()
         self._asked.append(Asked(operation, waiting))
         if len(self._asked) == 1:
@@ -267,7 +268,7 @@ class SqliteStore:
         """Keep a price book for audits."""
         reading, loop = self._reading, self._loop
         if reading is None or loop is None:
-            raise _closed()
+            raise closed()
         path = self._file
         try:
             await loop.run_in_executor(
@@ -279,7 +280,7 @@ class SqliteStore:
     async def _look(self, question: Callable[[sqlite3.Connection], T]) -> T:
         reader, reading, loop = self._reader, self._reading, self._loop
         if reader is None or reading is None or loop is None:
-            raise _closed()
+            raise closed()
         try:
             return await loop.run_in_executor(reading, lambda: patiently(lambda: question(reader), OPEN_PATIENCE_S))
         except sqlite3.Error as error:
@@ -294,11 +295,3 @@ def _resolve(answers: list[Answer[Waiting]]) -> None:
             waiting.set_result(value)
         else:
             waiting.set_exception(error)
-
-
-def _closed() -> Failure:
-    return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store is closed.")
-
-
-def _tell_nobody(notices: Sequence[Notice]) -> None:
-    """Nobody listens."""

@@ -7,7 +7,8 @@ import pytest
 from gateway.accounts import Account, Claim, Hold
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement
-from gateway.store.books import MAX_AMOUNT_NANOUSD, Lapse, Release, Reserve, Settle
+from gateway.store.answers import MAX_AMOUNT_NANOUSD
+from gateway.store.books import Lapse, Release, Reserve, Settle
 from gateway.store.page import MAX_BALANCE_NANOUSD, Page
 
 A, B = Account("a", "day"), Account("b", "day")
