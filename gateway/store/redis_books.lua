@@ -1,8 +1,8 @@
 -- The books in Redis: one script for every step, so that each is carried out whole or not at all.
 --
--- KEYS: epoch, holds, owners, outbox, hours, days, then all that the operations touch. ARGV[1]: JSON {token, owner, acked, seq, force, a = {account ->
--- index of its key}, ops = {...}}; ARGV[2...]: texts that operations name by index. The answer holds one array for each
--- operation: its status, then strings; or {"recover"} alone, when these are not the books that the caller knows.
+-- KEYS: epoch, holds, owners, outbox, hours, days, then all that the operations touch. ARGV[1]: JSON {token, owner, acked, seq,
+-- force, a = {account -> index of its key}, ops = {...}}; ARGV[2...]: texts that operations name by index. The answer holds one
+-- array for each operation: its status, then strings; or {"recover"} alone, when these are not the books that the caller knows.
 --
 -- Amounts are decimal strings from end to end: a Lua number is a double, exact up to 2^53 nano-dollars, which is past every
 -- limit; it is used to compare and never to store. Each operation checks everything before it changes anything.
@@ -26,9 +26,20 @@ local function negative(amount)
 end
 local function key(account) return KEYS[args.a[account]] end
 
+-- Read once until it changes: a step looks at a balance up to three times.
+local balances = {}
 local function balance(account)
-  local found = redis.call('HMGET', key(account), 's', 'h')
+  local found = balances[account]
+  if not found then
+    found = redis.call('HMGET', key(account), 's', 'h')
+    balances[account] = found
+  end
   return found[1] or '0', found[2] or '0'
+end
+
+local function move(account, field, amount)
+  balances[account] = nil
+  redis.call('HINCRBY', key(account), field, amount)
 end
 
 -- Accounts that a hold or a lost record names and the caller did not: it asks again with their keys.
@@ -38,6 +49,11 @@ local function unknown(accounts)
     if not args.a[account] then missing[#missing + 1] = account end
   end
   return missing
+end
+
+local function hold_of(call_id)
+  local granted = redis.call('HGET', HOLDS, call_id)
+  return granted and cjson.decode(granted) or nil
 end
 
 local function accounts_of(hold)
@@ -63,7 +79,7 @@ end
 local function crossings(limits)
   local crossed = {}
   for _, limit in ipairs(limits) do
-    local spent = redis.call('HGET', key(limit.c), 's') or '0'
+    local spent = balance(limit.c)
     for _, threshold in ipairs(limit.n) do
       if number(spent) >= number(threshold[2]) then cross(crossed, limit, threshold[1], spent) end
     end
@@ -119,7 +135,7 @@ local function reserve(op)
   if too_large(op.claims) then return {'large'} end
   local parts = {}
   for _, claim in ipairs(op.claims) do
-    redis.call('HINCRBY', key(claim.c), 'h', claim.m)
+    move(claim.c, 'h', claim.m)
     last_until(claim.c, claim.e)
     parts[#parts + 1] = {claim.c, claim.m, claim.b}
   end
@@ -128,9 +144,8 @@ local function reserve(op)
 end
 
 local function extend(op)
-  local granted = redis.call('HGET', HOLDS, op.id)
-  if not granted then return {'gone'} end
-  local hold = cjson.decode(granted)
+  local hold = hold_of(op.id)
+  if not hold then return {'gone'} end
   local missing = unknown(accounts_of(hold))
   if #missing > 0 then return {'more', unpack(missing)} end
   local held, order = {}, {}
@@ -159,7 +174,7 @@ local function extend(op)
   end
   if too_large(more) then return {'large'} end
   for _, claim in ipairs(more) do
-    redis.call('HINCRBY', key(claim.c), 'h', claim.m)
+    move(claim.c, 'h', claim.m)
     last_until(claim.c, claim.e)
     if not held[claim.c] then held[claim.c] = {claim.c, 0, claim.b}; order[#order + 1] = claim.c end
     held[claim.c][2] = held[claim.c][2] + number(claim.m)
@@ -187,15 +202,15 @@ local function booked(op)
 end
 
 local function drop_hold(call_id, hold)
-  for _, part in ipairs(hold and hold.p or {}) do redis.call('HINCRBY', key(part[1]), 'h', negative(part[2])) end
+  for _, part in ipairs(hold and hold.p or {}) do move(part[1], 'h', negative(part[2])) end
   if hold then redis.call('HDEL', HOLDS, call_id) end
 end
 
 -- What was lost is nobody's share: whoever settles the call in the end takes it away again.
 local function charge(accounts, amount, share)
   for _, account in ipairs(accounts) do
-    redis.call('HINCRBY', key(account), 's', amount)
-    if share ~= '' then redis.call('HINCRBY', key(account), 's:' .. share, amount) end
+    move(account, 's', amount)
+    if share ~= '' then move(account, 's:' .. share, amount) end
   end
 end
 
@@ -243,8 +258,7 @@ end
 local function settle(op)
   local before = booked(op)
   if before and before.o ~= 'lost' then return {'again', before.c, before.w or ''} end
-  local granted = redis.call('HGET', HOLDS, op.id)
-  local hold = granted and cjson.decode(granted)
+  local hold = hold_of(op.id)
   local missing = named_by(hold, before)
   if #missing > 0 then return {'more', unpack(missing)} end
   for _, account in ipairs(op.accounts) do
@@ -264,7 +278,7 @@ local function settle(op)
   if op.awaits then redis.call('SET', KEYS[op.awaits], op.id, 'EXAT', text(op.gone)) end
   add_up(op.sums, 1)
   local answer = {'ok'}
-  for _, limit in ipairs(op.limits) do answer[#answer + 1] = redis.call('HGET', key(limit.c), 's') or '0' end
+  for _, limit in ipairs(op.limits) do answer[#answer + 1] = (balance(limit.c)) end
   for _, id in ipairs(crossings(op.limits)) do answer[#answer + 1] = id end
   return answer
 end
@@ -272,8 +286,7 @@ end
 local function release(op)
   local before = booked(op)
   if before and before.o ~= 'lost' then return {'ok'} end
-  local granted = redis.call('HGET', HOLDS, op.id)
-  local hold = granted and cjson.decode(granted)
+  local hold = hold_of(op.id)
   local missing = named_by(hold, before)
   if #missing > 0 then return {'more', unpack(missing)} end
   drop_hold(op.id, hold)
@@ -316,7 +329,7 @@ end
 local function share(op)
   local missing = number(op.m) - number(redis.call('HGET', key(op.c), 's:' .. op.w))
   if missing > 0 then
-    for _, field in ipairs({'s', 'x', 's:' .. op.w}) do redis.call('HINCRBY', key(op.c), field, text(missing)) end
+    for _, field in ipairs({'s', 'x', 's:' .. op.w}) do move(op.c, field, text(missing)) end
     last_until(op.c, op.e)
   end
   return {'ok'}
@@ -326,18 +339,8 @@ end
 local function put_back(op)
   if redis.call('HEXISTS', HOLDS, op.id) == 1 or redis.call('HEXISTS', KEYS[op.r], op.id) == 1 then return {'ok'} end
   local hold = cjson.decode(ARGV[op.hold])
-  for _, part in ipairs(hold.p) do redis.call('HINCRBY', key(part[1]), 'h', part[2]) end
+  for _, part in ipairs(hold.p) do move(part[1], 'h', part[2]) end
   redis.call('HSET', HOLDS, op.id, ARGV[op.hold])
-  return {'ok'}
-end
-
--- A hold that stands in stale books and was given up since.
-local function give_up(op)
-  local granted = redis.call('HGET', HOLDS, op.id)
-  local hold = granted and cjson.decode(granted)
-  local missing = unknown(accounts_of(hold))
-  if #missing > 0 then return {'more', unpack(missing)} end
-  drop_hold(op.id, hold)
   return {'ok'}
 end
 
@@ -385,7 +388,7 @@ end
 
 local STEPS = {
   reserve = reserve, extend = extend, settle = settle, release = release, lapse = lapse, heard = heard, renew = renew,
-  leave = leave, share = share, put_back = put_back, give_up = give_up, recover = recover, spoken = spoken,
+  leave = leave, share = share, put_back = put_back, recover = recover, spoken = spoken,
 }
 local answers = {}
 local waits = false  -- what comes after an operation that has to be asked again waits for it

@@ -1,10 +1,11 @@
 """What is done when the server has forgotten: restarted without its log, failed over to a replica that lagged, flushed.
 
 The books carry the token of the recovery since which they are whole (``epoch``). Whoever meets another token, another life of the
-server, or books that have not heard of what they confirmed, stops admitting and begins the recovery, or joins it: the settlements whose records are still at hand are booked
-again (idempotent by call id), then what is missing of each process's share, then the holds that were granted. When everyone
-who was alive has spoken, or the grace is over, admission opens. Who was alive is remembered here and not in the store:
-membership read from a flushed Redis says "only me", and half of the books would be taken for all of them.
+server, or books that have not heard of what they confirmed, stops admitting and begins the recovery, or joins it: the
+settlements whose records are still at hand are booked again (idempotent by call id), then what is missing of each process's
+share, then the holds that were granted. When everyone who was alive has spoken, or the grace is over, admission opens. Who was
+alive is remembered here and not in the store: membership read from a flushed Redis says "only me", and half of the books
+would be taken for all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.store.redis_steps import Simple
+from gateway.store.redis_steps import Release, Simple, Step
 
 if TYPE_CHECKING:
     from gateway.store.redis_lane import Lane
@@ -96,7 +97,7 @@ async def _put_holds_back(lane: Lane) -> None:
         async for call_id, text in lane.link.commands.hscan_iter(lane.keys.holds)
         if orjson.loads(text)["o"] == lane.owner and call_id.decode() not in lane.granted
     ]
-    steps: list[Simple] = [Simple("give_up", {}, call_id=call_id) for call_id in stale]
+    steps: list[Step] = [Release(call_id) for call_id in stale]
     steps += [put_back(lane, call_id) for call_id in lane.granted]
     for start in range(0, len(steps), BATCH):
         await lane.run_steps(steps[start : start + BATCH], force=True)

@@ -244,14 +244,13 @@ class Release:
     """See ``books.Release``."""
 
     call_id: str
-    kind: str = "release"
     more: tuple[str, ...] = ()
 
     def put(self, script: Script) -> None:
         for account in self.more:
             script.account(account)
         record = script.key(script.keys.record(self.call_id))
-        script.add({"k": self.kind, "id": self.call_id, "r": record})
+        script.add({"k": "release", "id": self.call_id, "r": record})
 
     def answer(self, status: str, reply: Reply) -> None:
         return None
