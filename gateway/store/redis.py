@@ -278,8 +278,10 @@ class RedisStore:
         return int(await self._look(lambda: self._link.commands.hlen(self._keys.holds)))
 
     async def check(self) -> int:
-        """How many accounts differ from what stands behind them. Reads everything: for tests and audits."""
-        return len(await self._look(lambda: redis_queries.differences(self._link, self._keys)))
+        """How many accounts and sums differ from what stands behind them. Reads everything: for tests and audits."""
+        accounts = await self._look(lambda: redis_queries.differences(self._link, self._keys))
+        sums = await self._look(lambda: redis_queries.spend_differences(self._link, self._keys))
+        return len(accounts) + len(sums)
 
     async def _look(self, asked: Callable[[], Awaitable[T]]) -> T:
         if not self._open:

@@ -11,15 +11,12 @@ from collections.abc import Awaitable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import orjson
-
 from gateway.accounts import Balance
 from gateway.call import CORRECTED, from_json
-from gateway.store import SPEND_COUNTS, Spend, redis_queries
+from gateway.store import Spend, redis_queries
 from gateway.store.archive import LAST
 from gateway.store.keys import Keys
 from gateway.store.redis_link import ERRORS, Link, as_failure
-from gateway.store.rollups import spend_of
 
 T = TypeVar("T")
 
@@ -101,21 +98,5 @@ class RedisArchive:
         return (names[0], names[-1]) if names else None
 
     def spend_differences(self) -> list[Spend]:
-        """By how much the sums of hours differ from the records that are kept of them."""
-        beyond: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(SPEND_COUNTS))
-        for hour in self._run(redis_queries.hours(self._link, self._keys)):
-            (sums,) = self._run(redis_queries.sums_of(self._link, self._keys, [hour]))
-            if not sums:
-                continue  # only its day is kept
-            by = tuple(orjson.loads(sums[0].dims))
-            for each in sums:
-                _add(beyond[hour, each.dims], each.counts, 1)
-            for text in self._run(redis_queries.of_hour(self._link, self._keys, hour)):
-                each = spend_of(from_json(text.partition(b"\n")[2]), by)
-                _add(beyond[hour, each.dims], each.counts, -1)
-        return [Spend(hour, dims, tuple(counts)) for (hour, dims), counts in sorted(beyond.items()) if any(counts)]
-
-
-def _add(counts: list[int], more: tuple[int, ...], times: int) -> None:
-    for at, count in enumerate(more):
-        counts[at] += times * count
+        """See ``redis_queries.spend_differences``."""
+        return self._run(redis_queries.spend_differences(self._link, self._keys))

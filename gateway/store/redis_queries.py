@@ -11,6 +11,7 @@ from gateway.accounts import Balance, account_of
 from gateway.call import from_json
 from gateway.store import Spend
 from gateway.store.keys import Keys
+from gateway.store.rollups import beyond_records
 
 if TYPE_CHECKING:
     from gateway.store.redis_link import Link
@@ -144,7 +145,7 @@ async def count(link: Link, keys: Keys, since: str, until: str) -> int:
 
 async def differences(link: Link, keys: Keys) -> list[Balance]:
     """Accounts whose balance is not the sum of what stands behind it: records and what came without them for spent, holds
-    for held. Accounts whose records have partly expired are not looked at.
+    for held. An account whose records have partly expired is told to differ: nothing keeps what those had charged.
     """
     expected: dict[str, list[int]] = {}
     for hour in await _hours(link, keys):
@@ -166,6 +167,17 @@ async def differences(link: Link, keys: Keys) -> list[Balance]:
     found += [
         Balance(account_of(account), -spent, -held) for account, (spent, held) in expected.items() if spent or held
     ]
+    return found
+
+
+async def spend_differences(link: Link, keys: Keys) -> list[Spend]:
+    """By how much the sums of hours differ from the records that are kept of them; of older ones only days are kept."""
+    found: list[Spend] = []
+    for hour in await hours(link, keys):
+        (sums,) = await sums_of(link, keys, [hour])
+        if sums:
+            texts = await of_hour(link, keys, hour)
+            found += beyond_records(sums, (from_json(text.partition(b"\n")[2]) for text in texts), lambda same: same)
     return found
 
 

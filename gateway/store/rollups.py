@@ -6,7 +6,8 @@ each store's own affair. Law: the sums are the sum of ``spend_of`` of the record
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from typing import Any
 import orjson
 
 from gateway.call import Record
-from gateway.store import Spend
+from gateway.store import SPEND_COUNTS, Spend
 from gateway.value import value
 
 DIMENSIONS = (
@@ -109,3 +110,26 @@ def _reader(names: tuple[str, ...], model: str) -> Callable[[Any], tuple[str, ..
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _dims(names: tuple[str, ...], values: tuple[str, ...]) -> str:
     return orjson.dumps(dict(zip(names, values, strict=True))).decode()
+
+
+def beyond_records(
+    sums: Iterable[Spend], records: Iterable[Mapping[str, Any]], period_of: Callable[[str], str]
+) -> list[Spend]:
+    """What sums have beyond the records behind them, by ``period_of`` an hour; nothing where they agree."""
+    kept = [(period_of(each.hour), orjson.loads(each.dims), each.counts) for each in sums]
+    names: dict[str, list[str]] = {}
+    for period, dims, _ in kept:  # what all rows of a period are told apart by: that may have changed within it
+        names[period] = [name for name in names.get(period, dims) if name in dims]
+    beyond: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(SPEND_COUNTS))
+    for period, dims, counts in kept:
+        _add(beyond[period, orjson.dumps({name: dims[name] for name in names[period]}).decode()], counts, 1)
+    for record in records:
+        period = period_of(record.get("started_at", "")[:13])
+        each = spend_of(record, names.get(period, ()))
+        _add(beyond[period, each.dims], each.counts, -1)
+    return [Spend(period, dims, tuple(counts)) for (period, dims), counts in sorted(beyond.items()) if any(counts)]
+
+
+def _add(counts: list[int], more: Sequence[int], times: int) -> None:
+    for at, count in enumerate(more):
+        counts[at] += times * count

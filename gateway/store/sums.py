@@ -7,14 +7,11 @@ Owns the statements over the table ``spend``, but for the one by which a batch a
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterator
-
-import orjson
 
 from gateway.call import from_json
 from gateway.store import SPEND_COUNTS, Spend
-from gateway.store.rollups import spend_of
+from gateway.store.rollups import beyond_records
 
 _COUNTS = ", ".join(SPEND_COUNTS)
 _READ = f"SELECT hour, dims, {_COUNTS} FROM spend WHERE hour >= ? AND hour < ? ORDER BY hour, dims"  # noqa: S608
@@ -91,30 +88,6 @@ def differences(connection: sqlite3.Connection) -> list[Spend]:
 def _differences_of(connection: sqlite3.Connection, day: str, since: str) -> Iterator[Spend]:
     sums = [each for each in spend(connection, day, day + _AFTER) if each.hour[:10] == day]
     condensed = any(each.hour == day for each in sums)
-    names: dict[str, list[str]] = {}
-    for each in sums:  # what all rows of an hour are told apart by: that may have changed within it
-        hour, dims = day if condensed else each.hour, orjson.loads(each.dims)
-        names[hour] = [name for name in names.get(hour, dims) if name in dims]
-    beyond: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(SPEND_COUNTS))
-    for each in sums:
-        hour, dims = day if condensed else each.hour, orjson.loads(each.dims)
-        _add(beyond[hour, _only(dims, names[hour])], each, 1)
-    for (text,) in connection.execute(_RECORDS, (day, day + _AFTER, day)):
-        record = from_json(text)
-        hour = day if condensed else record.get("started_at", "")[:13]
-        each = spend_of(record, names.get(hour, ()))
-        _add(beyond[hour, each.dims], each, -1)
-    return (
-        Spend(hour, dims, tuple(counts))
-        for (hour, dims), counts in sorted(beyond.items())
-        if hour >= since and any(counts)
-    )
-
-
-def _only(dims: dict[str, str], names: list[str]) -> str:
-    return orjson.dumps({name: dims[name] for name in names}).decode()
-
-
-def _add(counts: list[int], spent: Spend, times: int) -> None:
-    for at, count in enumerate(spent.counts):
-        counts[at] += times * count
+    rows = connection.execute(_RECORDS, (day, day + _AFTER, day))
+    found = beyond_records(sums, (from_json(text) for (text,) in rows), lambda hour: day if condensed else hour)
+    return (each for each in found if each.hour >= since)
