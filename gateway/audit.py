@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
-from gateway.call import Metered
 from gateway.dialects.table import by_operation
-from gateway.metering.charge import charge
+from gateway.metering.charge import charge_again
 from pricing.book import Book
 from pricing.money import format_usd
-from pricing.usage import UNITS, Usage
+from pricing.usage import UNITS, Usage, usage_of
 
 FindBook = Callable[[str], Book | None]
 """Version -> the book, or None when it was not kept."""
@@ -48,18 +46,7 @@ def verdict(record: dict[str, Any], book_of: FindBook) -> Verdict:
         return Verdict(call_id, "unknown", recorded_nanousd=recorded, recomputed_nanousd=recorded)
     found: list[str] = []
     usage = _usage(record, found)
-    at = int(datetime.fromisoformat(record["started_at"]).timestamp())
-    metered = Metered(
-        usage,
-        record["usage_source"],
-        "",
-        record["model_served"],
-        record["service_tier"],
-        record["usage_raw"],
-        record.get("largest_input", 0),
-    )
-    asked = record.get("priced_as") or record["model_requested"]
-    cost = charge(book, record["provider"], metered, asked, at)
+    cost = charge_again(book, record, usage)
     _compare(found, "rows", list(record["price_rows"]), list(cost.rows))
     _compare(found, "unpriced", record["unpriced"], cost.unpriced)
     again = cost.nanousd - int(record.get("corrected_nanousd", 0))
@@ -70,7 +57,7 @@ def verdict(record: dict[str, Any], book_of: FindBook) -> Verdict:
 
 def _usage(record: dict[str, Any], found: list[str]) -> Usage:
     """What the provider said, read again; what was counted or estimated stands as it was recorded."""
-    recorded = Usage(**{unit: record["usage"].get(unit, 0) for unit in UNITS})
+    recorded = usage_of(record["usage"])
     if set(record["usage"]) - set(UNITS):
         found.append("usage: has units that are not known")
     if record["usage_source"] != "provider":

@@ -6,13 +6,12 @@ what it had been charged so far and what was wrong about it, on the accounts of 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from gateway.call import CORRECTED, Metered
-from gateway.metering.charge import charge
+from gateway.call import CORRECTED
+from gateway.metering.charge import charge_again
 from pricing.book import Book
-from pricing.usage import UNITS, Usage
+from pricing.usage import usage_of
 
 
 def correction_of(chain: list[dict[str, Any]], book: Book) -> dict[str, Any] | None:
@@ -23,19 +22,8 @@ def correction_of(chain: list[dict[str, Any]], book: Book) -> dict[str, Any] | N
     if not last["usage_source"] or last["usage_method"] == "hold":
         return None
     charged = sum(int(each["cost_nanousd"]) for each in chain)
-    usage = Usage(**{unit: last["usage"].get(unit, 0) for unit in UNITS})
-    metered = Metered(
-        usage,
-        last["usage_source"],
-        "",
-        last["model_served"],
-        last["service_tier"],
-        last["usage_raw"],
-        last.get("largest_input", 0),
-    )
-    asked = last.get("priced_as") or last["model_requested"]
-    at = int(datetime.fromisoformat(last["started_at"]).timestamp())
-    cost = charge(book, last["provider"], metered, asked, at)
+    usage = usage_of(last["usage"])
+    cost = charge_again(book, last, usage)
     if cost.nanousd == charged:
         return None
     return {

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pricing.money import NANO
-from pricing.usage import UNITS, Usage
+from pricing.usage import usage_of
 
 BILLED_AS = {"azure": "openai"}
 CENTS = 100
@@ -96,7 +96,7 @@ def compare(
         provider = BILLED_AS.get(record["provider"], record["provider"])
         if not record["usage_source"] or provider != export.provider or not first <= day <= last:
             continue
-        usage = Usage(**{unit: record["usage"].get(unit, 0) for unit in UNITS})
+        usage = usage_of(record["usage"])
         model = "" if ungrouped else record["model_served"] or record["model_requested"]
         ours[day, model].add(calls=0 if record.get("corrects") else 1, cost_nanousd=record["cost_nanousd"])
         original = record.get("corrects") or record["call_id"]

@@ -7,6 +7,7 @@ token is in exactly one field and the bill is the plain sum of field x rate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from operator import attrgetter
 
@@ -57,6 +58,11 @@ class Usage:
     def counts(self) -> dict[str, int]:
         """The fields that are not zero, by name: the shape of records and of the admin API."""
         return {name: count for name, count in zip(UNITS, _counts(self), strict=True) if count}
+
+
+def usage_of(counts: Mapping[str, int]) -> Usage:
+    """What ``counts`` wrote. Names that are no units are left out."""
+    return Usage(**{unit: counts[unit] for unit in UNITS if unit in counts})
 
 
 UNITS: tuple[str, ...] = tuple(field.name for field in fields(Usage))

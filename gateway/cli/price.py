@@ -20,7 +20,7 @@ from pricing.book import Book
 from pricing.money import Cost, format_usd
 from pricing.price import Line, Tariff, bill
 from pricing.price import price as price_usage
-from pricing.usage import UNITS, Usage
+from pricing.usage import UNITS, Usage, usage_of
 
 MAKERS = ("openai", "anthropic", "google")
 """Whose price is meant first where nobody is named and several sell a model."""
@@ -95,7 +95,7 @@ def _explain(call_id: str, config: Path | None, as_json: bool) -> None:
         raise click.ClickException(f"{why}: ${format_usd(record['cost_nanousd'])} ({record['outcome']}).")
     book, moment = Book.unpack(packed), datetime.fromisoformat(record["started_at"])
     asked = record.get("priced_as") or record["model_requested"]
-    usage = Usage(**{unit: record["usage"].get(unit, 0) for unit in UNITS})
+    usage = usage_of(record["usage"])
     tariff = book.charge(record["provider"], record["model_served"], asked, int(moment.timestamp()))
     how = (record["service_tier"], record.get("largest_input", 0))
     cost, lines = price_usage(usage, tariff, *how), bill(usage, tariff, *how)

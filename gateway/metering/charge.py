@@ -6,15 +6,18 @@ the maker's charge in ``cost_details``). That is the bill, whatever a book says.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
+from gateway.call import Metered
 from pricing.money import NANO, Cost
 from pricing.price import price
 
 if TYPE_CHECKING:
-    from gateway.call import Metered
     from pricing.book import Book
+    from pricing.usage import Usage
 
 TELLS_ITS_CHARGE = frozenset(("openrouter",))
 MOST_USD = Decimal(1_000_000)
@@ -29,6 +32,22 @@ def charge(book: Book, provider: str, metered: Metered, asked: str, at: int) -> 
             return Cost(told, (f"{provider}/usage.cost",), book.version)
     tariff = book.charge(provider, metered.model_served, asked, at)
     return price(metered.usage, tariff, metered.service_tier, metered.largest_input)
+
+
+def charge_again(book: Book, record: Mapping[str, Any], usage: Usage) -> Cost:
+    """The cost of a usage by another book, or by the same again: as the record of its call says that it was charged."""
+    metered = Metered(
+        usage,
+        record["usage_source"],
+        "",
+        record["model_served"],
+        record["service_tier"],
+        record["usage_raw"],
+        record.get("largest_input", 0),
+    )
+    asked = record.get("priced_as") or record["model_requested"]
+    at = int(datetime.fromisoformat(record["started_at"]).timestamp())
+    return charge(book, record["provider"], metered, asked, at)
 
 
 def told_nanousd(raw: dict[str, Any]) -> int | None:
