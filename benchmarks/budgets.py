@@ -32,6 +32,7 @@ from gateway.accounts import Account, Claim, Hold  # noqa: E402
 from gateway.store import Settlement, Spend  # noqa: E402
 from gateway.store.journal import Journal  # noqa: E402
 from gateway.store.redis import RedisStore  # noqa: E402
+from gateway.store.redis_link import Link  # noqa: E402
 from gateway.store.redis_steps import Times  # noqa: E402
 from gateway.store.sqlite import SqliteStore  # noqa: E402
 
@@ -66,7 +67,7 @@ def make(kind: str, folder: str, owner: str) -> Any:
         return SqliteStore(f"{folder}/books.db", lease_s=60, durability="normal", retention_s=1e9, owner=owner)
     url = (Path(folder) / "url").read_text()
     journal = Journal(Path(folder) / "journal", sync=False)
-    return RedisStore(url, prefix="bench", lease_s=60, timeout_s=5, times=Times(1e9), owner=owner, journal=journal)
+    return RedisStore(Link(url, 5), prefix="bench", lease_s=60, times=Times(1e9), owner=owner, journal=journal)
 
 
 async def pair(store: Any, call_id: str, asked: list[Claim]) -> bool:

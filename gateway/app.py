@@ -44,6 +44,7 @@ from pricing.money import format_usd
 if TYPE_CHECKING:
     from gateway.store.redis import RedisStore
     from gateway.store.redis_archive import RedisArchive
+    from gateway.store.redis_link import Link
 
 log = logging.getLogger("gateway.app")
 
@@ -218,24 +219,6 @@ class Gateway:
         return self._metrics.render()
 
 
-def redis_archive(settings: Settings) -> RedisArchive:
-    """The books in Redis, for reading only."""
-    try:
-        from gateway.store.redis_archive import RedisArchive  # noqa: PLC0415 - as in ``make_store``
-        from gateway.store.redis_link import Link  # noqa: PLC0415
-    except ImportError:
-        raise _no_client() from None
-    store = settings.store
-    link = Link(
-        store.url,
-        READ_TIMEOUT_S,
-        username=store.username,
-        password=store.password.reveal(),
-        ca_file=store.ca_file,
-    )
-    return RedisArchive(link, store.prefix)
-
-
 def make_store(settings: Settings, owner: str, *, durability: str = "") -> SqliteStore | RedisStore:
     """The store that the config names; ``owner`` is what this process is called in it."""
     store = settings.store
@@ -249,20 +232,15 @@ def make_store(settings: Settings, owner: str, *, durability: str = "") -> Sqlit
             owner=owner,
             rollups=rollups_of(settings),
         )
-    try:
-        from gateway.store.journal import Journal  # noqa: PLC0415 - the client takes 24 MB that nobody else needs
-        from gateway.store.redis import RedisStore  # noqa: PLC0415
-        from gateway.store.redis_steps import Times  # noqa: PLC0415
-    except ImportError:
-        raise _no_client() from None
+    link = _link(settings, max(store.timeout, LEAST_TIMEOUT_S))
+    from gateway.store.journal import Journal  # noqa: PLC0415 - as in ``_link``
+    from gateway.store.redis import RedisStore  # noqa: PLC0415
+    from gateway.store.redis_steps import Times  # noqa: PLC0415
+
     return RedisStore(
-        store.url,
-        username=store.username,
-        password=store.password.reveal(),
-        ca_file=store.ca_file,
+        link,
         prefix=store.prefix,
         lease_s=store.lease,
-        timeout_s=max(store.timeout, LEAST_TIMEOUT_S),
         on_outage=store.on_outage,
         times=Times(settings.retention.calls, rollups_of(settings)),
         owner=owner,
@@ -270,10 +248,24 @@ def make_store(settings: Settings, owner: str, *, durability: str = "") -> Sqlit
     )
 
 
-def _no_client() -> Failure:
-    return Failure(
-        Kind.STORE_UNAVAILABLE, Whose.OURS, "A store in Redis needs its client: pip install 'llm-tollgate[redis]'."
-    )
+def redis_archive(settings: Settings) -> RedisArchive:
+    """The books in Redis, for reading only."""
+    link = _link(settings, READ_TIMEOUT_S)
+    from gateway.store.redis_archive import RedisArchive  # noqa: PLC0415 - as in ``_link``
+
+    return RedisArchive(link, settings.store.prefix)
+
+
+def _link(settings: Settings, timeout_s: float) -> Link:
+    """To the Redis that the config names. Its client is imported here: it takes 24 MB that nobody else needs."""
+    try:
+        from gateway.store.redis_link import Link  # noqa: PLC0415
+    except ImportError:
+        raise Failure(
+            Kind.STORE_UNAVAILABLE, Whose.OURS, "A store in Redis needs its client: pip install 'llm-tollgate[redis]'."
+        ) from None
+    store = settings.store
+    return Link(store.url, timeout_s, username=store.username, password=store.password.reveal(), ca_file=store.ca_file)
 
 
 def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter) -> Snapshot:

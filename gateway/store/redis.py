@@ -41,24 +41,20 @@ class RedisStore:
 
     def __init__(
         self,
-        url: str,
+        link: Link,
         *,
         prefix: str,
         lease_s: float,
-        timeout_s: float,
         times: Times,
         owner: str,
         journal: Journal,
         on_outage: str = "closed",
-        username: str = "",
-        password: str = "",
-        ca_file: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._link = Link(url, timeout_s, username=username, password=password, ca_file=ca_file)
+        self._link = link
         self._keys = Keys(prefix)
         self._journal = journal
-        self._lane = Lane(self._link, self._keys, owner, journal, times, timeout_s)
+        self._lane = Lane(link, self._keys, owner, journal, times)
         self._lane.connect = self._connect
         self._may_start_down = on_outage != "closed"
         self._slices = Slices(journal.own.name) if on_outage == "local" else None

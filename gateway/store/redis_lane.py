@@ -35,7 +35,7 @@ MAX_TOLD = 10_000
 class Lane:
     """``owner`` is this process's own name in the books. ``is_up`` says whether the server answered last."""
 
-    def __init__(self, link: Link, keys: Keys, owner: str, journal: Journal, times: Times, timeout_s: float) -> None:
+    def __init__(self, link: Link, keys: Keys, owner: str, journal: Journal, times: Times) -> None:
         self.link = link
         self.keys = keys
         self.name = owner
@@ -56,7 +56,6 @@ class Lane:
         self.connect: Callable[..., Awaitable[None]]
         """Makes the books whole when the server is back; set before ``start``."""
         self.times = times
-        self._timeout_s = timeout_s
         self._asked: list[tuple[Step, asyncio.Future[Any] | None]] = []
         self._wake = asyncio.Event()
         self._closing = False
@@ -162,7 +161,7 @@ class Lane:
         if not force and self.link.run and self.link.run != self.server:
             raise Lost(stale=False)
         arguments = script.arguments(token=self.token, owner=self.owner, acked=self.acked, seq=seq, force=force)
-        async with asyncio.timeout(self._timeout_s * 2):
+        async with asyncio.timeout(self.link.timeout_s * 2):
             replies = await self.link.books(script.names, arguments)
         if replies and replies[0][0] == b"recover":
             raise Lost(stale=replies[0][1].decode() == self.token)

@@ -47,6 +47,7 @@ class Link:
         self, url: str, timeout_s: float, *, username: str = "", password: str = "", ca_file: str = ""
     ) -> None:
         self._url = url
+        self.timeout_s = timeout_s
         self._options: dict[str, Any] = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,

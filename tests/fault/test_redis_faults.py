@@ -279,11 +279,16 @@ async def test_slices_let_calls_go_on_and_never_overshoot(server, tmp_path):
         server.start()
         await until(lambda: is_paid(one, two))
         await until(lambda: has_balance(one, paid))
+        await until(lambda: is_right(one))  # slices are sized anew while it looks
         spent, still_held = await balance(one)
-        assert (spent, await one.check()) == (paid, 0)
+        assert spent == paid
         assert still_held >= running * (CENT // 20)
         assert spent + still_held <= DOLLAR
     assert Path(tmp_path / "journal").is_dir()
+
+
+async def is_right(store: RedisStore) -> bool:
+    return await store.check() == 0
 
 
 async def has_balance(store: RedisStore, spent: int) -> bool:

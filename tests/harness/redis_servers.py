@@ -12,10 +12,10 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
+from gateway.store.redis_link import Link
 from gateway.store.redis_steps import Times
 
 LEASE_S = 1.0
@@ -128,17 +128,15 @@ def make_store(
     lease_s: float = LEASE_S,
     timeout_s: float = 0.3,
     on_outage: str = "closed",
-    **options: Any,
+    **access: str,
 ) -> RedisStore:
     """One process's; journals of one folder are those of one machine."""
     return RedisStore(
-        url or server.tcp_url,
+        Link(url or server.tcp_url, timeout_s, **access),
         prefix=prefix,
         lease_s=lease_s,
-        timeout_s=timeout_s,
         times=Times(1e9),
         owner=owner,
         journal=Journal(folder / "journal", sync=False),
         on_outage=on_outage,
-        **options,
     )

@@ -20,6 +20,7 @@ from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement, Store
 from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
+from gateway.store.redis_link import Link
 from gateway.store.redis_steps import Times
 from gateway.store.rollups import USUAL, spend_of
 from gateway.store.sqlite import SqliteStore
@@ -43,12 +44,10 @@ def of_server(kind: str) -> Callable[[Path, str, float], RedisStore]:
     """A store on the shared server of this kind, with a prefix of this test's own."""
 
     def make(folder: Path, owner: str, lease_s: float) -> RedisStore:
-        url = (folder / "url").read_text()
         return RedisStore(
-            url,
+            Link((folder / "url").read_text(), 5.0),
             prefix=folder.name,
             lease_s=lease_s,
-            timeout_s=5.0,
             times=Times(1e9),
             owner=owner,
             journal=Journal(folder / "journal", sync=False),

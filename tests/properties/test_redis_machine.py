@@ -48,7 +48,7 @@ class Books(RuleBasedStateMachine):
         self.keys = Keys(secrets.token_hex(6))
         self.journal = Journal(Path(self.folder.name), sync=False)
         self.journal.open(0.0)
-        self.lane = Lane(self.link, self.keys, "me", self.journal, Times(1e9), 5.0)
+        self.lane = Lane(self.link, self.keys, "me", self.journal, Times(1e9))
         self.napkin = Napkin()
         self.batch: list[tuple[Any, ...]] = []
         self.do(self.link.open())
