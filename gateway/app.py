@@ -7,39 +7,30 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import urlsplit
 
-from gateway.accounts import Notice
 from gateway.admin.api import Sources
 from gateway.admin.server import AdminServer
-from gateway.admission.budgets import Budget, Ledger
 from gateway.call import Headers
-from gateway.canonical import canonical, version
-from gateway.dialects.stream_usage import Wishes
+from gateway.canonical import canonical
+from gateway.compile import MEGABYTE, compile_snapshot, vocabulary
 from gateway.dialects.table import dialect_for
 from gateway.errors import Failure, Kind, Whose
 from gateway.handle import Handle, refusal_answer
 from gateway.inspector import Inspected, Inspector
-from gateway.loading import budget_name, load_book, rollups_of
+from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
-from gateway.observe import FanOut, Sink, logs
-from gateway.observe.metrics import Metrics
 from gateway.reload import Reloader
-from gateway.settings import WEEK_STARTS, Settings
-from gateway.settings import Upstream as UpstreamSettings
+from gateway.settings import Settings
 from gateway.settle import Settler
-from gateway.snapshot import Snapshot
 from gateway.store.sqlite import SqliteStore
+from gateway.telemetry import Telemetry
 from gateway.wire.front import Front
-from gateway.wire.routes import Routes, Rule
-from gateway.wire.upstreams import Endpoint, Pool
+from gateway.wire.upstreams import Pool
 from pricing.book import Book
-from pricing.money import format_usd
 
 if TYPE_CHECKING:
     from gateway.store.redis import RedisStore
@@ -48,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.app")
 
-MEGABYTE = 1024 * 1024
 LEAST_TIMEOUT_S = 0.01
 READ_TIMEOUT_S = 30.0
 
@@ -61,14 +51,12 @@ class Gateway:
     ) -> None:
         """``config_path`` is watched for changes; ``call_log`` takes the lines of calls instead of standard output."""
         self.settings = settings
-        self._call_log = call_log
-        self.snapshot = compile_snapshot(settings, {}, Counter(_vocabulary))
+        self.snapshot = compile_snapshot(settings, {}, Counter(vocabulary))
         self._store = make_store(settings, f"{socket.gethostname()}-{os.getpid()}")
-        self._metrics = Metrics(settings.observability.metrics.labels, settings.observability.metrics.max_label_values)
-        self._settler = Settler(
-            self._store, FanOut(self._sinks(), self._metrics.count_sink_error).take_all, settings.spend.by
-        )
-        self._store.tell = self._tell
+        self._telemetry = Telemetry(settings, call_log)
+        self._metrics = self._telemetry.metrics
+        self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
+        self._store.tell = self._telemetry.tell_notices
         self._settler.on_overdraft = self._metrics.count_overdraft
         self.handle = Handle(
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
@@ -116,8 +104,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the books, listen. OSError when an address cannot be had, Failure when the store cannot be opened."""
-        observability = self.settings.observability
-        logs.setup(observability.logging.level, observability.logging.format)
+        self._telemetry.start()
         await self._store.open()
         await self._keep_book(self.snapshot.book)
         self._settler.start()
@@ -137,6 +124,7 @@ class Gateway:
         await self._settler.close()
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
+        await self._telemetry.stop()
         await self._admin.stop()
         await self._store.close()
 
@@ -156,6 +144,7 @@ class Gateway:
         await self._keep_book(new.book)
         self.snapshot = new
         self.settings = settings
+        self._telemetry.apply(settings)
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
         kept = set(self.snapshot.pools.values())
         for pool in old.pools.values():
@@ -171,26 +160,7 @@ class Gateway:
         except Failure as failure:
             log.warning("the price book %s could not be kept for audits: %s", book.version, failure.message)
 
-    def _tell(self, notices: Sequence[Notice]) -> None:
-        """Thresholds of budgets that were crossed."""
-        for notice in notices:
-            self._metrics.count_notice(notice)
-            log.warning(
-                "budget %s has come to %d %% of $%s: %s has spent $%s",
-                notice.budget,
-                notice.percent,
-                format_usd(notice.limit_nanousd),
-                notice.account,
-                format_usd(notice.spent_nanousd),
-            )
-
     # -- what is told -------------------------------------------------------------------------------------------------
-
-    def _sinks(self) -> list[Sink]:
-        observability = self.settings.observability
-        return (
-            [self._metrics, logs.CallLog(observability.logging.format, self._call_log)] if observability.enabled else []
-        )
 
     def inspected(self) -> Inspected:
         """What there is to look at."""
@@ -266,81 +236,6 @@ def _link(settings: Settings, timeout_s: float) -> Link:
         ) from None
     store = settings.store
     return Link(store.url, timeout_s, username=store.username, password=store.password.reveal(), ca_file=store.ca_file)
-
-
-def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter) -> Snapshot:
-    """Settings to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
-    endpoints = {name: _endpoint(name, upstream) for name, upstream in settings.upstreams.items()}
-    book = load_book(settings.pricing.overrides)
-    book.prime(endpoint.provider for endpoint in endpoints.values())
-    return Snapshot(
-        version=version(settings),
-        routes=Routes(
-            [Rule(route.to[0], route.match.model, route.match.path) for route in settings.routes],
-            {name: (endpoint.protocol, endpoint.base_path) for name, endpoint in endpoints.items()},
-        ),
-        pools={
-            name: pools[name] if name in pools and pools[name].endpoint == endpoint else Pool(endpoint)
-            for name, endpoint in endpoints.items()
-        },
-        ledger=Ledger(
-            [
-                Budget(
-                    budget_name(each),
-                    each.scope,
-                    each.limit_nanousd,
-                    each.window,
-                    each.mode,
-                    each.timezone,
-                    WEEK_STARTS[each.week_start],
-                    tuple(sorted(set(each.notify_at))),
-                    each.on_exhausted == "cut",
-                    each.lost == "estimate",
-                )
-                for each in settings.budgets
-            ]
-        ),
-        book=book,
-        counter=counter,
-        response_headers=settings.front.response_headers,
-        stream_usage=Wishes(settings.metering.stream_usage == "ask", settings.metering.stream_usage_except),
-        models={name: upstream.models for name, upstream in settings.upstreams.items() if upstream.models},
-        compare_every=settings.metering.compare_every,
-        held_wait_s=settings.store.held_wait,
-        refuse_unpriced=settings.metering.unpriced == "refuse",
-        drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
-        drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
-    )
-
-
-def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:
-    url = urlsplit(upstream.base_url)
-    tls = url.scheme == "https"
-    port = url.port or (443 if tls else 80)
-    secret = upstream.api_key.reveal()
-    return Endpoint(
-        name=name,
-        provider=upstream.provider,
-        protocol=upstream.protocol,
-        host=url.hostname or "",
-        port=port,
-        tls=tls,
-        host_header=url.netloc.encode("idna" if not url.netloc.isascii() else "ascii"),
-        base_path=url.path.rstrip("/"),
-        credential=dialect_for(upstream.protocol, "", "").credential(secret) if secret else None,
-        verify_tls=upstream.verify_tls,
-        ca_file=upstream.ca_file,
-        connect_s=upstream.connect_timeout,
-        first_byte_s=upstream.first_byte_timeout,
-        idle_s=upstream.idle_timeout,
-        keepalive_s=upstream.keepalive,
-        max_idle=upstream.max_idle,
-    )
-
-
-def _vocabulary(name: str) -> bytes:
-    """The packed vocabulary of an encoding, from the package."""
-    return (resources.files("gateway.metering") / "vocab" / f"{name}.xz").read_bytes()
 
 
 def _in_url(host: str) -> str:

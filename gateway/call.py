@@ -103,6 +103,10 @@ class Caller:
     call_type: str = ""
     correlation_id: str = ""
     trace_id: str = ""
+    parent_span_id: str = ""
+    """Of the caller's ``traceparent``: the span that this call is a part of."""
+    sampled: str = ""
+    """What that says of sampling: "1", "0", or nothing."""
     tags: tuple[tuple[str, str], ...] = ()
     key_name: str = ""
     limits: tuple[tuple[int, str, str], ...] = ()
@@ -173,6 +177,8 @@ class Call:
     config_version: str = ""
     waited_ns: int = 0
     """For room that other calls held."""
+    reserve_ns: int = 0
+    """How long the store took to grant or refuse, that wait included."""
     request: Request | None = None
     ask: Ask | None = None
     caller: Caller | None = None
@@ -226,6 +232,13 @@ class Record:
     latency_ms: float
     ttft_ms: float | None
     overhead_ms: float
+    """What the gateway itself took of that, before the request left."""
+    read_ms: float
+    """Until the request was read, from its head on; and so the next ones."""
+    reserve_ms: float
+    """The store's part: a duration."""
+    sent_ms: float | None
+    """Until it began to leave for the upstream."""
     request_bytes: int
     response_bytes: int
     config_version: str
@@ -251,6 +264,11 @@ class Record:
     """See ``Metered``."""
     would_refuse: tuple[str, ...] = field(default=())
     """Budgets in shadow mode that had no room for it."""
+    waited_ms: float = 0
+    """For room that other calls held."""
+    parent_span_id: str = ""
+    """See ``Caller``."""
+    sampled: str = ""
 
 
 RARE: dict[str, Any] = {
@@ -264,6 +282,9 @@ RARE: dict[str, Any] = {
     "corrected_usage": {},
     "largest_input": 0,
     "would_refuse": [],
+    "waited_ms": 0,
+    "parent_span_id": "",
+    "sampled": "",
 }
 """The last fields of a Record, as they mostly are: then they are left out of what is stored and logged."""
 _NOTHING_RARE = b"," + orjson.dumps(RARE)[1:]

@@ -36,7 +36,7 @@ def _shown(kind: Kind, value: Any, secret: Callable[[Secret], str]) -> Any:
     if kind.name == "list" and kind.of is not None:
         return [_shown(kind.of, each, secret) for each in value]
     if kind.name == "words":
-        return dict(value)
+        return {name: _shown(kind.of, each, secret) if kind.of else each for name, each in value.items()}
     if kind.name == "secret":
         return secret(value)
     return WRITERS[kind.name](value) if kind.name in WRITERS else value

@@ -129,8 +129,9 @@ class Handle:
             return caller
         call.caller = caller
         body = await arrival.body() if dialect.metered or arrival.is_here else None
+        received_ns = time.monotonic_ns()
         call.ask = dialect.ask(body or b"")
-        call.request = _request(arrival, place, call.ask, caller.team, body, watch.snapshot)
+        call.request = _request(arrival, place, call.ask, caller.team, body, watch.snapshot, received_ns)
         claims = self._claims(call, watch, caller, may_spend=arrival.method in MAY_SPEND or arrival.upgrade)
         if isinstance(claims, Refusal):
             return claims
@@ -173,6 +174,7 @@ class Handle:
         if not claims:
             return None
         limited = any(claim.limit_nanousd is not None for claim in claims)
+        began_ns = time.monotonic_ns()
         try:
             answer = await self._store.reserve(call.call_id, claims, _mark(call, claims))
             if isinstance(answer, Refusal) and answer.kind is Kind.BUDGET_HELD and held_wait_s:
@@ -184,6 +186,8 @@ class Handle:
                 self.on_unheld()
             log.debug("call %s goes on without a hold: %s", call.call_id, failure.message)
             return None
+        finally:
+            call.reserve_ns = time.monotonic_ns() - began_ns
         if isinstance(answer, Refusal):
             return answer
         call.hold = answer
@@ -255,7 +259,9 @@ def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: f
     return MEANINGS[refusal.kind].status, headers, body
 
 
-def _request(arrival: Arrival, place: Place, ask: Ask, team: str, body: bytes | None, snapshot: Snapshot) -> Request:
+def _request(
+    arrival: Arrival, place: Place, ask: Ask, team: str, body: bytes | None, snapshot: Snapshot, received_ns: int
+) -> Request:
     upstream, target = snapshot.routes.choose(place, ask.model)
     asks = body is not None and snapshot.stream_usage.ask(upstream, team, ask.model)
     return Request(
@@ -269,7 +275,7 @@ def _request(arrival: Arrival, place: Place, ask: Ask, team: str, body: bytes | 
         body=body,
         priced_as=snapshot.models[upstream].get(ask.model, "") if upstream in snapshot.models else "",
         sent_body=with_usage(ask, body) if asks and body is not None else None,
-        received_ns=time.monotonic_ns(),
+        received_ns=received_ns,
     )
 
 

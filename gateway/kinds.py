@@ -81,8 +81,15 @@ SCOPE = Kind("scope", least=1, most=160)
 CALLS = Kind("calls", least=1, most=300)
 WORDS = Kind("words", of=WORD)
 """A mapping of texts to texts."""
+HEADERS = Kind("words", of=SECRET)
+"""A mapping of names of header fields to values that may be secrets."""
+RATIO = Kind("ratio")
+"""From 0 to 1."""
+PATTERN = Kind("pattern", least=1, most=500)
+"""A regular expression."""
 ZONE = Kind("zone", least=1, most=64)
 MONEY = Kind("money", least=1, most=LARGEST_LIMIT_NANOUSD)
+MONEY_OR_NONE = Kind("money", least=0, most=LARGEST_LIMIT_NANOUSD)
 
 
 def whole(least: int, most: int) -> Kind:
@@ -154,6 +161,20 @@ def _read_duration(kind: Kind, text: str) -> float:
     return float(_within(kind, Decimal(match[1]) * SECONDS[match[2] or "s"], " seconds"))
 
 
+def _read_ratio(kind: Kind, text: str) -> float:
+    if not re.fullmatch(r"[01](?:\.[0-9]{1,9})?|\.[0-9]{1,9}", text) or float(text) > 1:
+        raise Wrong("must be a number from 0 to 1, such as 0.1")
+    return float(text)
+
+
+def _read_pattern(kind: Kind, text: str) -> str:
+    try:
+        re.compile(read_text(kind, text))
+    except re.error:
+        raise Wrong("is no regular expression") from None
+    return text
+
+
 def _duration_text(seconds: float) -> str:
     """The way back, in the largest unit that leaves no fraction: 600.0 -> ``10m``."""
     exact = Decimal(repr(seconds))
@@ -169,7 +190,8 @@ def _read_money(kind: Kind, text: str) -> int:
         raise Wrong("must be an amount of dollars such as 10 or 2.50, with at most nine places")
     amount = parse_usd(match[1])
     if not kind.least <= amount <= kind.most:
-        raise Wrong(f"must be above 0 and at most {kind.most // 10**9} dollars")
+        least = "above 0" if kind.least else "from 0"
+        raise Wrong(f"must be {least} and at most {kind.most // 10**9} dollars")
     return amount
 
 
@@ -250,6 +272,8 @@ READERS: dict[str, Callable[[Kind, str], Any]] = {
     "calls": _read_calls,
     "url": _read_url,
     "store": _read_store,
+    "ratio": _read_ratio,
+    "pattern": _read_pattern,
 }
 """By the name of the kind; what names a thing outside the file (zone, file) has its reader in ``loading``."""
 WRITERS: dict[str, Callable[[Any], str]] = {"money": format_usd, "duration": _duration_text}

@@ -203,8 +203,8 @@ class _Reader:
                 found[name] = self._value(of, child, at_key, None)
         return found
 
-    def _words(self, of: Kind, node: yaml.Node, at: _At) -> dict[str, str]:
-        """Texts by texts that are nobody's names but the user's own."""
+    def _words(self, of: Kind, node: yaml.Node, at: _At) -> dict[str, Any]:
+        """Texts (or secrets) by texts that are nobody's names but the user's own."""
         entries = {name: self._value(of, child, place, "") for name, (place, child) in self._entries(node, at).items()}
         return {name: text for name, text in entries.items() if name and text}
 

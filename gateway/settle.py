@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gateway.accounts import account_of
@@ -22,6 +21,8 @@ from gateway.call import Call, Metered, Receipt, Record, as_json
 from gateway.dialects.table import by_operation
 from gateway.errors import Failure, Kind
 from gateway.metering.meter import meter_work
+from gateway.observe import Batch
+from gateway.record import booked, record_of
 from gateway.store import Settlement
 from gateway.store.rollups import USUAL, spend_of
 from gateway.works import correction, record_of_work
@@ -62,11 +63,13 @@ class Settler:
     def __init__(
         self,
         store: Store,
-        take_all: Callable[[Sequence[Record], Sequence[bytes]], None],
+        take_all: Callable[[Batch], None],
         spend_by: Sequence[str] = USUAL,
     ) -> None:
         """``spend_by``: what sums of spend are told apart by."""
         self._spend_by = tuple(spend_by)
+        self.on_booked: Callable[[float], None] = _say_no_time
+        """Gets the seconds that the store took for a batch."""
         self._store = store
         self._take_all = take_all
         self._queue: deque[Finished] = deque()
@@ -172,7 +175,7 @@ class Settler:
         try:
             answers = await self._book(settlements)
         finally:
-            self._take_all(records, [settlement.record for settlement in settlements])
+            self._take_all(Batch(records, [settlement.record for settlement in settlements]))
         for finished, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
@@ -220,7 +223,7 @@ class Settler:
         )
         (answer,) = await self._book([settlement])
         if isinstance(answer, Receipt) and not answer.again:
-            self._take_all([record], [settlement.record])
+            self._take_all(Batch([record], [settlement.record]))
 
     def _is_compared(self, finished: Finished) -> bool:
         """One in so many of the calls that their provider metered."""
@@ -251,7 +254,9 @@ class Settler:
 
     async def _book(self, settlements: Sequence[Settlement]) -> Sequence[Receipt | Failure]:
         """What the store is too ill to take is owed; what it could never take is told with its amount."""
+        began = time.perf_counter()
         answers = await self._store.settle_all(settlements)
+        self.on_booked(time.perf_counter() - began)
         for settlement, answer in zip(settlements, answers, strict=True):
             if isinstance(answer, Receipt):
                 self._open.discard(settlement.call_id)
@@ -281,6 +286,10 @@ class Settler:
 
 
 def _say_nothing(claim: Claim, nanousd: int) -> None:
+    """Nobody listens."""
+
+
+def _say_no_time(seconds: float) -> None:
     """Nobody listens."""
 
 
@@ -321,100 +330,9 @@ def _settlement(call: Call, record: Record, spend_by: Sequence[str]) -> Settleme
         call_id=call.call_id,
         cost_nanousd=record.cost_nanousd,
         outcome=record.outcome,
-        accounts=tuple(claim.account for claim in _booked(call)),
+        accounts=tuple(claim.account for claim in booked(call)),
         record=as_json(record),
         started_at=record.started_at,
-        limits=tuple([claim for claim in _booked(call) if claim.is_watched]),
+        limits=tuple([claim for claim in booked(call) if claim.is_watched]),
         spend=spend_of(record, spend_by),
     )
-
-
-def record_of(call: Call) -> Record:
-    """The Call, flattened: a pure function, so that whatever is told of a call is told from one place."""
-    request, ask, caller, ending = call.request, call.ask, call.caller, call.ending
-    usage = call.usage or Metered(Usage())
-    cost = call.cost or Cost(0)
-    ended_ns = ending.ended_ns if ending is not None else call.started_ns
-    first_ns = ending.first_byte_ns if ending is not None else 0
-    return Record(
-        call_id=call.call_id,
-        correlation_id=caller.correlation_id if caller else call.call_id,
-        trace_id=caller.trace_id if caller else "",
-        started_at=timestamp(call.started_at),
-        team=caller.team if caller else "",
-        user=caller.user if caller else "",
-        agent=caller.agent if caller else "",
-        call_type=caller.call_type if caller else "",
-        tags=dict(caller.tags) if caller else {},
-        key_name=caller.key_name if caller else "",
-        upstream=request.upstream if request else "",
-        provider=request.provider if request else "",
-        protocol=request.protocol if request else "",
-        operation=ask.operation if ask else "",
-        model_requested=ask.model if ask else "",
-        model_served=usage.model_served,
-        stream=ask.stream if ask else False,
-        status=ending.status if ending else 0,
-        error_type=ending.error_type if ending else "",
-        attempts=ending.attempts if ending else 0,
-        usage=usage.usage.counts(),
-        usage_source=usage.source,
-        usage_method=usage.method,
-        usage_raw=usage.raw,
-        cost_nanousd=cost.nanousd,
-        price_rows=cost.rows,
-        pricebook=cost.book,
-        unpriced=cost.unpriced,
-        service_tier=usage.service_tier,
-        held_nanousd=call.hold.amount_nanousd if call.hold else 0,
-        budgets=_budgets(call),
-        latency_ms=_ms(ended_ns - call.started_ns),
-        ttft_ms=_ms(first_ns - call.started_ns) if first_ns else None,
-        overhead_ms=_overhead_ms(call),
-        request_bytes=ending.request_bytes if ending else 0,
-        response_bytes=ending.response_bytes if ending else 0,
-        config_version=call.config_version,
-        outcome=ending.outcome if ending else "refused",
-        accounts=tuple(str(claim.account) for claim in _booked(call)),
-        touched=("stream_usage",) if request is not None and request.sent_body is not None else (),
-        priced_as=request.priced_as if request else "",
-        own_count=call.compared or {},
-        awaits=usage.awaits,
-        largest_input=usage.largest_input,
-        would_refuse=call.hold.would_refuse if call.hold else (),
-    )
-
-
-def _budgets(call: Call) -> tuple[str, ...]:
-    """The budgets that the call met; the one that refused it stands first."""
-    met = [claim.budget for claim in call.claims or () if claim.budget]
-    refusing = call.refusal.budget if call.refusal is not None else ""
-    return tuple(sorted(met, key=lambda budget: budget != refusing)) if refusing else tuple(met)
-
-
-def _booked(call: Call) -> Sequence[Claim]:
-    """The claims that are charged: none for a call that was refused before anything was set aside."""
-    charged = call.hold is not None or (call.cost is not None and call.cost.nanousd)
-    return (call.claims or ()) if charged else ()
-
-
-def _overhead_ms(call: Call) -> float:
-    """What the gateway itself took before the request left: everything but reading the body and the upstream's own time."""
-    if call.ending is None or call.request is None or not call.ending.sent_ns:
-        return 0.0
-    return _ms(max(0, call.ending.sent_ns - call.request.received_ns - call.waited_ns))
-
-
-def _ms(nanoseconds: int) -> float:
-    return round(nanoseconds / 1e6, 3)
-
-
-@lru_cache(maxsize=4)
-def _second(unix_second: int) -> str:
-    return datetime.fromtimestamp(unix_second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def timestamp(unix_seconds: float) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    second = int(unix_seconds)
-    return f"{_second(second)}.{int((unix_seconds - second) * 1000):03d}Z"

@@ -36,7 +36,7 @@ _LIMIT = re.compile(rb"([0-9]{1,7}(?:\.[0-9]{1,9})?)/(call|hour|day|week|month|t
 MAX_LIMITS = 8
 _ID = re.compile(rb"[!-~]{1,128}")
 _TAG_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-_TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _ZERO_TRACE = b"0" * 32
 _ZERO_PARENT = b"0" * 16
 
@@ -71,11 +71,13 @@ def identify(headers: Headers, new_id: str) -> Caller | Refusal:
         limits = _limits(found["budget"], values) if "budget" in found else ()
     except _UnusableError as fault:
         return Refusal(Kind.MALFORMED_HEADER, f"The header {header} {fault}.")
-    trace_id = _trace_id(found["traceparent"]) if "traceparent" in found else ""
+    trace_id, parent_span_id, sampled = _trace(found["traceparent"]) if "traceparent" in found else ("", "", "")
     return Caller(
         **values,
         tags=tags,
         trace_id=trace_id,
+        parent_span_id=parent_span_id,
+        sampled=sampled,
         correlation_id=_correlation_id(found) or trace_id or new_id,
         limits=limits,
     )
@@ -147,12 +149,14 @@ def _correlation_id(found: dict[str, list[bytes]]) -> str:
     return ""
 
 
-def _trace_id(values: list[bytes]) -> str:
-    """The trace id of a valid ``traceparent`` (W3C Trace Context 3.2); "" for anything else, twice the field included."""
+def _trace(values: list[bytes]) -> tuple[str, str, str]:
+    """Trace id, parent id and the sampled flag of a valid ``traceparent`` (W3C Trace Context 3.2); "" for anything else,
+    twice the field included.
+    """
     match = _TRACEPARENT.fullmatch(values[0]) if len(values) == 1 else None
     if match is None:
-        return ""
-    version, trace_id, parent_id, more = match.groups()
+        return "", "", ""
+    version, trace_id, parent_id, flags, more = match.groups()
     if version == b"ff" or (version == b"00" and more) or trace_id == _ZERO_TRACE or parent_id == _ZERO_PARENT:
-        return ""
-    return trace_id.decode("ascii")
+        return "", "", ""
+    return trace_id.decode("ascii"), parent_id.decode("ascii"), "1" if int(flags, 16) & 1 else "0"

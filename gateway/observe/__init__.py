@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.call import Record
 
 log = logging.getLogger("gateway.observe")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Calls that were booked together, in order of settlement. ``texts`` are the records' JSON, made once for all."""
+
+    records: Sequence[Record]
+    texts: Sequence[bytes]
 
 
 class Sink(Protocol):
@@ -22,8 +31,8 @@ class Sink(Protocol):
     def name(self) -> str:
         """What it is called in logs and metrics."""
 
-    def take(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
-        """A batch, in order of settlement; ``texts`` are their JSON where somebody has made it. May raise; must not block."""
+    def take(self, batch: Batch) -> None:
+        """A batch. May raise; must not block."""
 
 
 class FanOut:
@@ -34,11 +43,11 @@ class FanOut:
         self._count_error = count_error
         self._said: set[tuple[str, str]] = set()
 
-    def take_all(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
+    def take_all(self, batch: Batch) -> None:
         """Hand a batch to every sink. Raises nothing."""
         for sink in self._sinks:
             try:
-                sink.take(records, texts)
+                sink.take(batch)
             except Exception as error:
                 self._count_error(sink.name)
                 kind = (sink.name, type(error).__name__)

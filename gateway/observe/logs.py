@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import orjson
 
-from gateway.call import Record, as_json
+from gateway.call import Record
+from gateway.observe import Batch
 from gateway.observe.names import READ, WRITTEN
 from gateway.observe.output import Output
 from pricing.money import format_usd
@@ -33,13 +33,13 @@ class CallLog:
         self._is_json = form == "json"
         self._output = Output(stream or sys.stdout.buffer)
 
-    def take(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
+    def take(self, batch: Batch) -> None:
         """Write a batch in one go. OSError when lines were lost."""
         before = self._output.dropped
         if self._is_json:
-            self._output.write([_json_line(text) for text in texts or map(as_json, records)])
+            self._output.write([_json_line(text) for text in batch.texts])
         else:
-            self._output.write([_console_line(record) for record in records])
+            self._output.write([_console_line(record) for record in batch.records])
         if self._output.dropped > before:
             raise BlockingIOError("nobody reads the log")
 

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from gateway.accounts import Claim, Notice
 from gateway.call import Record
+from gateway.observe import Batch
 from gateway.observe.names import CALLER_LABELS, COUNTERS, GAUGES, HISTOGRAMS, OF_A_CALL, READ, WRITTEN
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asked for
@@ -90,9 +91,9 @@ class Metrics:
         budget = self._bounded("budget", notice.budget)
         self._counters["llm_budget_notices_total"].labels(budget, str(notice.percent)).inc()
 
-    def take(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
+    def take(self, batch: Batch) -> None:
         """Count a batch."""
-        for record in records:
+        for record in batch.records:
             self._take(record)
 
     def _take(self, record: Record) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.call import Record
-from gateway.observe import FanOut, Sink
+from gateway.observe import Batch, FanOut, Sink
 from gateway.observe.logs import CallLog
 from gateway.observe.metrics import Metrics
+from tests.harness.finished import batch as finished
 
 SINKS: dict[str, Callable[[], Sink]] = {
     "metrics": lambda: Metrics(("team", "agent", "call_type"), 3),
@@ -35,7 +36,8 @@ records = st.builds(
     usage_source=st.sampled_from(["", "provider", "counted", "estimated"]), usage_method=text,
     usage_raw=st.one_of(st.none(), st.dictionaries(text, st.integers(0, 10**9), max_size=3)),
     cost_nanousd=amount, price_rows=st.tuples(text), pricebook=text, unpriced=st.booleans(), service_tier=text,
-    held_nanousd=amount, budgets=st.tuples(text), latency_ms=ms, ttft_ms=st.one_of(st.none(), ms), overhead_ms=ms,
+    held_nanousd=amount, budgets=st.tuples(text), latency_ms=ms, ttft_ms=st.one_of(st.none(), ms), overhead_ms=ms, read_ms=ms, reserve_ms=ms,
+    sent_ms=st.one_of(st.none(), ms),
     request_bytes=amount, response_bytes=amount, config_version=text,
     outcome=st.sampled_from(["completed", "client_disconnected", "upstream_error", "refused", "cut", "lost"]),
     accounts=st.tuples(text),
@@ -49,7 +51,7 @@ each_sink = pytest.mark.parametrize("make", SINKS.values(), ids=SINKS)
 def test_a_sink_takes_whatever_a_call_came_to(make: Callable[[], Sink], batch: list[Record]) -> None:
     """Nothing is raised, nothing of the record is changed."""
     before = copy.deepcopy(batch)
-    make().take(batch)
+    make().take(finished(batch))
     assert batch == before
 
 
@@ -58,7 +60,7 @@ def test_a_sink_takes_whatever_a_call_came_to(make: Callable[[], Sink], batch: l
 def test_a_log_has_one_line_a_call_whatever_stands_in_it(batch: list[Record], form: str) -> None:
     """No caller can begin a line of its own."""
     stream = io.BytesIO()
-    CallLog(form, stream).take(batch)
+    CallLog(form, stream).take(finished(batch))
     lines = stream.getvalue().decode().split("\n")
     assert len(lines) == len(batch) + 1
     assert all(line.isprintable() for line in lines) or form == "json"
@@ -74,7 +76,7 @@ class Broken:
 
     name = "broken"
 
-    def take(self, records: Sequence[Record], texts: Sequence[bytes] = ()) -> None:
+    def take(self, batch: Batch) -> None:
         raise OSError(28, "No space left on device")
 
 
@@ -85,8 +87,8 @@ def test_a_sink_that_fails_is_counted_and_its_neighbours_get_everything(batch: l
     failed: list[str] = []
     before, after = io.BytesIO(), io.BytesIO()
     fan_out = FanOut([CallLog("json", before), Broken(), CallLog("json", after)], failed.append)
-    fan_out.take_all(batch)
-    fan_out.take_all(batch)
+    fan_out.take_all(finished(batch))
+    fan_out.take_all(finished(batch))
     assert failed == ["broken", "broken"]
     assert before.getvalue() == after.getvalue()
     assert before.getvalue().count(b"\n") == 2 * len(batch)

@@ -14,7 +14,8 @@ import pytest
 from gateway.accounts import Account, Claim, Hold
 from gateway.call import Ask, Call, Caller, Ending, Metered, Receipt, Record, Request
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.settle import BATCH_CALLS, QUEUE_CALLS, Finished, Settler, record_of
+from gateway.record import record_of
+from gateway.settle import BATCH_CALLS, QUEUE_CALLS, Finished, Settler
 from gateway.store import Settlement
 from gateway.store.sqlite import SqliteStore
 from pricing.money import Cost
@@ -63,7 +64,7 @@ async def test_an_ill_store_is_asked_again_until_it_has_everything(caplog: pytes
     """One line in the log when it begins, no cent lost, and the records are told at once."""
     store, told = Moody(), []
     await store.open()
-    settler = Settler(store, lambda records, texts: told.extend(records))
+    settler = Settler(store, lambda batch: told.extend(batch.records))
     store.ill = True
     with caplog.at_level(logging.ERROR, "gateway.settle"):
         for number in range(BATCH_CALLS + 5):
@@ -80,7 +81,7 @@ async def test_what_is_still_owed_at_the_end_is_told_with_its_amount(caplog: pyt
     """The log is then the only book."""
     store = Moody()
     await store.open()
-    settler = Settler(store, lambda records, texts: None)
+    settler = Settler(store, lambda batch: None)
     store.ill = True
     await settler.settle([finished("c1", 5), finished("c2", 6)])
     with caplog.at_level(logging.ERROR, "gateway.settle"):
@@ -98,7 +99,7 @@ async def test_one_settlement_that_can_never_be_booked_keeps_none_back(caplog: p
     """It is told with its amount, the others are booked and told, and nothing is asked for ever."""
     store, told = Moody(), []
     await store.open()
-    settler = Settler(store, lambda records, texts: told.extend(records))
+    settler = Settler(store, lambda batch: told.extend(batch.records))
     with caplog.at_level(logging.ERROR):
         await settler.settle([finished("c1"), finished("huge", 1 << 60), finished("c2")])
     assert await spent(store) == 14
@@ -114,7 +115,7 @@ async def test_a_full_queue_makes_the_caller_do_the_work() -> None:
     store = Moody()
     await store.open()
     told: list[Record] = []
-    settler = Settler(store, lambda records, texts: told.extend(records))
+    settler = Settler(store, lambda batch: told.extend(batch.records))
     accepted = sum(settler.submit(finished(f"c{number}")) for number in range(QUEUE_CALLS + 3))
     assert accepted == QUEUE_CALLS
     settler.start()
@@ -128,7 +129,7 @@ async def test_a_sick_store_gets_well_while_the_settler_runs() -> None:
     """Nobody has to come by: what is owed is paid a second later, also when no call comes any more."""
     store = Moody()
     await store.open()
-    settler = Settler(store, lambda records, texts: None)
+    settler = Settler(store, lambda batch: None)
     settler.start()
     store.ill = True
     settler.submit(finished("c1"))
@@ -146,7 +147,7 @@ async def test_a_call_is_open_from_its_end_until_it_is_in_the_books() -> None:
     """Whoever asks for its cost in between must not hear that there is no such call."""
     store = Moody()
     await store.open()
-    settler = Settler(store, lambda records, texts: None)
+    settler = Settler(store, lambda batch: None)
     store.ill = True
     assert not settler.is_open("c1")
     settler.submit(finished("c1"))
@@ -178,7 +179,7 @@ async def test_a_model_without_a_price_is_told_once(caplog: pytest.LogCaptureFix
     """With its provider; what a caller invented cannot shape the line."""
     store = Moody()
     await store.open()
-    settler = Settler(store, lambda records, texts: None)
+    settler = Settler(store, lambda batch: None)
     calls = [finished(f"c{number}") for number in range(5)]
     for each, model in zip(calls, ("new", "new", "odd\nline", "new", "other"), strict=True):
         each.call.ask = Ask("chat", metered=True, model=model)

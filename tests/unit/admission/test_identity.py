@@ -36,6 +36,7 @@ def test_all_fields_are_read_whatever_the_case_of_their_names():
         (b"traceparent", PARENT),
     ) == Caller(
         team="search", user="u 1", agent="planner", call_type="routing", correlation_id="c-1", trace_id=TRACE.decode(),
+        parent_span_id="00f067aa0ba902b7", sampled="1",
         tags=(("env", "prod"), ("tier", "2")),
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from gateway.loading import load
 from gateway.observe.logs import MASK, CallLog, setup
 from gateway.simulator import Simulator
 from tests.harness.books import CALLS, CHAT, MESSAGES, MINI, post
+from tests.harness.finished import batch
 from tests.harness.gateways import config_for, record_of, records, write
 from tests.harness.messages import request
 from tests.harness.raw_client import ask
@@ -29,7 +30,7 @@ SECTION_11 = {
     "call_id", "correlation_id", "trace_id", "started_at", "team", "user", "agent", "call_type", "tags", "key_name",
     "upstream", "provider", "protocol", "operation", "model_requested", "model_served", "stream", "status", "error_type",
     "attempts", "usage", "usage_source", "usage_raw", "cost_nanousd", "price_rows", "pricebook", "service_tier",
-    "held_nanousd", "budgets", "latency_ms", "ttft_ms", "overhead_ms", "request_bytes", "response_bytes",
+    "held_nanousd", "budgets", "latency_ms", "ttft_ms", "overhead_ms", "read_ms", "reserve_ms", "sent_ms", "request_bytes", "response_bytes",
     "config_version", "outcome",
 }  # fmt: skip
 """The call record of the contract, without what the gateway does not do yet (hashes of bodies, the cache)."""
@@ -63,7 +64,7 @@ async def provider() -> AsyncIterator[Simulator]:
 def line_of(form: str, **changes: Any) -> str:
     """The one line that a record becomes."""
     stream = io.BytesIO()
-    CallLog(form, stream).take([replace(RECORD, **changes)])
+    CallLog(form, stream).take(batch([replace(RECORD, **changes)]))
     text = stream.getvalue().decode()
     assert text.endswith("\n")
     assert text.count("\n") == 1

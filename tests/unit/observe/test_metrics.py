@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.call import Record
 from gateway.observe.metrics import MAX_LABEL_CHARS, Metrics
 from gateway.observe.names import COUNTERS, GAUGES, HISTOGRAMS
+from tests.harness.finished import batch as finished
 
 ALL = ("team", "agent", "call_type")
 CALL = {*ALL, "provider", "model"}
@@ -48,7 +49,7 @@ RECORD = Record(
     operation="chat", model_requested="gpt-4o", model_served="gpt-4o-mini", stream=True, status=200, error_type="",
     attempts=1, usage={"input": 10, "cached_input": 4, "output": 5, "reasoning": 2}, usage_source="provider",
     usage_method="usage", usage_raw=None, cost_nanousd=1_234, price_rows=(), pricebook="b", unpriced=False,
-    service_tier="", held_nanousd=0, budgets=(), latency_ms=700.0, ttft_ms=100.0, overhead_ms=0.3, request_bytes=1,
+    service_tier="", held_nanousd=0, budgets=(), latency_ms=700.0, ttft_ms=100.0, overhead_ms=0.3, read_ms=0.1, reserve_ms=0.2, sent_ms=0.4, request_bytes=1,
     response_bytes=1, config_version="v", outcome="completed",
 )  # fmt: skip
 REFUSED = replace(
@@ -74,7 +75,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 
 def told(*records: Record, labels: tuple[str, ...] = ALL, most: int = 100) -> Metrics:
     metrics = Metrics(labels, most)
-    metrics.take(records)
+    metrics.take(finished(records))
     return metrics
 
 
@@ -190,7 +191,7 @@ def test_no_call_can_make_the_exposition_large() -> None:
         odd: dict[str, Any] = dict.fromkeys(
             ("team", "agent", "call_type", "provider", "model_served", "error_type"), name
         )
-        metrics.take([replace(RECORD, **odd), replace(REFUSED, budgets=(name,), error_type="budget_held")])
+        metrics.take(finished([replace(RECORD, **odd), replace(REFUSED, budgets=(name,), error_type="budget_held")]))
     samples = [sample for family in families(metrics).values() for sample in family.samples]
     assert len(samples) < 3000
     assert max(len(text) for sample in samples for text in sample.labels.values()) <= MAX_LABEL_CHARS
@@ -220,7 +221,7 @@ def test_sums_are_right_whatever_the_labels(batches: list[list[Record]]) -> None
     """Dollars to the nano-dollar and tokens to the token, by any names, in any batches."""
     metrics = Metrics(ALL, 3)
     for batch in batches:
-        metrics.take(batch)
+        metrics.take(finished(batch))
     records = [record for batch in batches for record in batch]
     assert round(value(metrics, "llm_cost_usd_total") * 10**9) == sum(each.cost_nanousd for each in records)
     assert value(metrics, "llm_tokens_total") == sum(sum(each.usage.values()) for each in records)

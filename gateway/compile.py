@@ -1,0 +1,96 @@
+"""Settings -> Snapshot: what a call needs of the config, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from urllib.parse import urlsplit
+
+from gateway.admission.budgets import Budget, Ledger
+from gateway.canonical import version
+from gateway.dialects.stream_usage import Wishes
+from gateway.dialects.table import dialect_for
+from gateway.loading import budget_name, load_book
+from gateway.metering.tokens import Counter
+from gateway.settings import WEEK_STARTS, Settings
+from gateway.settings import Upstream as UpstreamSettings
+from gateway.snapshot import Snapshot
+from gateway.wire.routes import Routes, Rule
+from gateway.wire.upstreams import Endpoint, Pool
+
+MEGABYTE = 1024 * 1024
+
+
+def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter) -> Snapshot:
+    """Settings to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
+    endpoints = {name: _endpoint(name, upstream) for name, upstream in settings.upstreams.items()}
+    book = load_book(settings.pricing.overrides)
+    book.prime(endpoint.provider for endpoint in endpoints.values())
+    return Snapshot(
+        version=version(settings),
+        routes=Routes(
+            [Rule(route.to[0], route.match.model, route.match.path) for route in settings.routes],
+            {name: (endpoint.protocol, endpoint.base_path) for name, endpoint in endpoints.items()},
+        ),
+        pools={
+            name: pools[name] if name in pools and pools[name].endpoint == endpoint else Pool(endpoint)
+            for name, endpoint in endpoints.items()
+        },
+        ledger=Ledger(
+            [
+                Budget(
+                    budget_name(each),
+                    each.scope,
+                    each.limit_nanousd,
+                    each.window,
+                    each.mode,
+                    each.timezone,
+                    WEEK_STARTS[each.week_start],
+                    tuple(sorted(set(each.notify_at))),
+                    each.on_exhausted == "cut",
+                    each.lost == "estimate",
+                )
+                for each in settings.budgets
+            ]
+        ),
+        book=book,
+        counter=counter,
+        response_headers=settings.front.response_headers,
+        stream_usage=Wishes(settings.metering.stream_usage == "ask", settings.metering.stream_usage_except),
+        models={name: upstream.models for name, upstream in settings.upstreams.items() if upstream.models},
+        compare_every=settings.metering.compare_every,
+        held_wait_s=settings.store.held_wait,
+        refuse_unpriced=settings.metering.unpriced == "refuse",
+        drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
+        drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
+    )
+
+
+def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:
+    url = urlsplit(upstream.base_url)
+    tls = url.scheme == "https"
+    port = url.port or (443 if tls else 80)
+    secret = upstream.api_key.reveal()
+    return Endpoint(
+        name=name,
+        provider=upstream.provider,
+        protocol=upstream.protocol,
+        host=url.hostname or "",
+        port=port,
+        tls=tls,
+        host_header=url.netloc.encode("idna" if not url.netloc.isascii() else "ascii"),
+        base_path=url.path.rstrip("/"),
+        credential=dialect_for(upstream.protocol, "", "").credential(secret) if secret else None,
+        verify_tls=upstream.verify_tls,
+        ca_file=upstream.ca_file,
+        connect_s=upstream.connect_timeout,
+        first_byte_s=upstream.first_byte_timeout,
+        idle_s=upstream.idle_timeout,
+        keepalive_s=upstream.keepalive,
+        max_idle=upstream.max_idle,
+    )
+
+
+def vocabulary(name: str) -> bytes:
+    """The packed vocabulary of an encoding, from the package."""
+    return (resources.files("gateway.metering") / "vocab" / f"{name}.xz").read_bytes()

@@ -1,0 +1,73 @@
+"""What is told of calls, put together from the config: the sinks and their fan-out. Names the concrete classes of ``observe``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from gateway.accounts import Notice
+from gateway.observe import Batch, FanOut, Sink, logs
+from gateway.observe.events import Event
+from gateway.observe.metrics import Metrics
+from gateway.settings import Settings
+from pricing.money import format_usd
+
+log = logging.getLogger("gateway.telemetry")
+
+
+class Telemetry:
+    """All that watches calls. ``take`` gets every batch of finished calls, ``tell`` every event."""
+
+    def __init__(self, settings: Settings, call_log: BinaryIO | None = None) -> None:
+        """``call_log`` takes the lines of calls instead of standard output."""
+        observability = settings.observability
+        self._logging = observability.logging
+        self.metrics = Metrics(observability.metrics.labels, observability.metrics.max_label_values)
+        sinks: list[Sink] = []
+        if observability.enabled:
+            sinks = [self.metrics, logs.CallLog(observability.logging.format, call_log)]
+        self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
+
+    def start(self) -> None:
+        """Begin: needs a running loop."""
+        logs.setup(self._logging.level, self._logging.format)
+
+    async def stop(self) -> None:
+        """Send what is still to be sent, for a few seconds at most."""
+
+    def apply(self, settings: Settings) -> None:
+        """Take over what a reload changed."""
+
+    def take(self, batch: Batch) -> None:
+        """Finished calls. Raises nothing."""
+        self._fan_out.take_all(batch)
+
+    def tell(self, event: Event) -> None:
+        """Something that an operator may want to be woken for. Raises nothing."""
+        level = {"info": logging.INFO, "warning": logging.WARNING}.get(event.severity, logging.ERROR)
+        log.log(level, "%s", event.text)
+
+    def tell_notices(self, notices: Sequence[Notice]) -> None:
+        """Thresholds of budgets that were crossed."""
+        for notice in notices:
+            self.metrics.count_notice(notice)
+            self.tell(_of_notice(notice))
+
+
+def _of_notice(notice: Notice) -> Event:
+    limit, spent = format_usd(notice.limit_nanousd), format_usd(notice.spent_nanousd)
+    return Event(
+        kind="budget",
+        key=f"budget/{notice.budget}/{notice.account}/{notice.percent}",
+        state="told",
+        severity="critical" if notice.percent >= 100 else "warning",
+        text=f"budget {notice.budget} has come to {notice.percent} % of ${limit}: {notice.account} has spent ${spent}",
+        facts=(
+            ("budget", notice.budget),
+            ("account", str(notice.account)),
+            ("percent", str(notice.percent)),
+            ("limit_usd", limit),
+            ("spent_usd", spent),
+        ),
+    )
