@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CORRECTED = "corrected"
 """The outcome of a record that holds only the difference to an earlier one: its cost may be negative."""
+ROOT, ADMIT, UPSTREAM, METER = range(4)
+"""The spans of a call."""
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields as received: order, duplicates and case kept."""
 
@@ -271,6 +273,14 @@ class Record:
     sampled: str = ""
 
 
+@value
+class Said:
+    """What was said in a call, redacted and bounded: messages as OTel GenAI writes them, as JSON texts."""
+
+    input: str
+    output: str
+
+
 RARE: dict[str, Any] = {
     "touched": [],
     "priced_as": "",
@@ -288,6 +298,11 @@ RARE: dict[str, Any] = {
 }
 """The last fields of a Record, as they mostly are: then they are left out of what is stored and logged."""
 _NOTHING_RARE = b"," + orjson.dumps(RARE)[1:]
+
+
+def span_id(call_id: str, part: int = ROOT) -> str:
+    """The id (16 hex digits) of one of a call's spans: its own random digits, so that whoever knows the call knows them."""
+    return f"{int(call_id[19:23] + call_id[24:], 16) ^ part:016x}"
 
 
 def as_json(record: Record) -> bytes:

@@ -76,6 +76,13 @@ class Metrics:
         """A sink failed to take a batch."""
         self._counters["tollgate_sink_errors_total"].labels(sink).inc()
 
+    def count_export(self, signal: str, outcome: str, items: int) -> None:
+        """Spans or metrics went out, or did not."""
+        if outcome == "dropped":
+            self._counters["tollgate_telemetry_dropped_total"].labels(signal).inc(items)
+        else:
+            self._counters["tollgate_telemetry_exported_total"].labels(signal, outcome).inc(items)
+
     def count_overdraft(self, claim: Claim, nanousd: int) -> None:
         """A settlement went past a limit."""
         self._counters["llm_budget_overdraft_usd_total"].labels(self._bounded("budget", claim.budget)).inc(
