@@ -53,9 +53,10 @@ class Gateway:
         self.settings = settings
         self.snapshot = compile_snapshot(settings, {}, Counter(vocabulary))
         self._store = make_store(settings, f"{socket.gethostname()}-{os.getpid()}")
-        self._telemetry = Telemetry(settings, call_log)
+        self._telemetry = Telemetry(settings, lambda: self.snapshot.book, call_log)
         self._metrics = self._telemetry.metrics
         self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
+        self._settler.capture = self._telemetry.capture
         self._store.tell = self._telemetry.tell_notices
         self._settler.on_overdraft = self._metrics.count_overdraft
         self.handle = Handle(

@@ -47,6 +47,8 @@ class Request:
     """The model of the book that the config names for this one."""
     sent_body: bytes | None = None
     """What is sent in its place, where the config allows to touch it."""
+    traceparent: bytes = b""
+    """What replaces the caller's, where the config allows it."""
     received_ns: int = 0
     """Monotonic nanoseconds when everything that is read before sending had arrived."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from gateway.accounts import account_of
 from gateway.admission.scopes import Facts
-from gateway.call import Call, Metered, Receipt, Record, as_json
+from gateway.call import Call, Metered, Receipt, Record, Said, as_json
 from gateway.dialects.table import by_operation
 from gateway.errors import Failure, Kind
 from gateway.metering.meter import meter_work
@@ -70,6 +70,8 @@ class Settler:
         self._spend_by = tuple(spend_by)
         self.on_booked: Callable[[float], None] = _say_no_time
         """Gets the seconds that the store took for a batch."""
+        self.capture: Callable[[Watch, Record], Said | None] | None = None
+        """Gives what was said in a call, where somebody wants to know; may take milliseconds."""
         self._store = store
         self._take_all = take_all
         self._queue: deque[Finished] = deque()
@@ -159,8 +161,8 @@ class Settler:
 
     async def settle(self, batch: Sequence[Finished]) -> None:
         """Account, book and tell a batch of calls."""
-        records = []
-        settlements = []
+        records, settlements = [], []
+        said: dict[str, Said] = {}
         for number, finished in enumerate(batch, 1):
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)  # calls that run come first
@@ -172,10 +174,12 @@ class Settler:
             if record.unpriced:
                 self._say_unpriced(record)
             settlements.append(_settlement(finished.call, record, self._spend_by))
+            if self.capture is not None:
+                await self._capture(finished.watch, record, said)
         try:
             answers = await self._book(settlements)
         finally:
-            self._take_all(Batch(records, [settlement.record for settlement in settlements]))
+            self._take_all(Batch(records, [settlement.record for settlement in settlements], said))
         for finished, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
@@ -236,6 +240,16 @@ class Settler:
             return False
         self._uncompared = 0
         return True
+
+    async def _capture(self, watch: Watch, record: Record, said: dict[str, Said]) -> None:
+        """In a thread: it is text, and may be long."""
+        try:
+            found = await asyncio.to_thread(self.capture, watch, record) if self.capture is not None else None
+        except Exception as error:
+            log.error("could not tell what was said in call %s: %s", record.call_id, type(error).__name__)
+            return
+        if found is not None:
+            said[record.call_id] = found
 
     @staticmethod
     async def _compare(finished: Finished) -> None:

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, BinaryIO
 
 from gateway.accounts import Notice
+from gateway.call import Record, Said
 from gateway.observe import Batch, FanOut, Sink, logs
 from gateway.observe.events import Event
 from gateway.observe.metrics import Metrics
-from gateway.settings import Settings
+from gateway.observe.tracing import Traces
+from gateway.settings import Observability, Settings
+from gateway.tracers import capturer, tracers
 from pricing.money import format_usd
 
+if TYPE_CHECKING:
+    from gateway.watch import Watch
+    from pricing.book import Book
+
+LAST_WORDS_S = 5.0
+Capture = Callable[["Watch", Record], Said | None]
 log = logging.getLogger("gateway.telemetry")
 
 
 class Telemetry:
     """All that watches calls. ``take`` gets every batch of finished calls, ``tell`` every event."""
 
-    def __init__(self, settings: Settings, call_log: BinaryIO | None = None) -> None:
-        """``call_log`` takes the lines of calls instead of standard output."""
+    def __init__(self, settings: Settings, book: Callable[[], Book], call_log: BinaryIO | None = None) -> None:
+        """``book`` gives the prices in force; ``call_log`` takes the lines of calls instead of standard output."""
         observability = settings.observability
         self._logging = observability.logging
         self.metrics = Metrics(observability.metrics.labels, observability.metrics.max_label_values)
+        self._tracers: list[Traces] = []
+        self.capture: Capture | None = None
+        """See ``Settler.capture``."""
         sinks: list[Sink] = []
         if observability.enabled:
             sinks = [self.metrics, logs.CallLog(observability.logging.format, call_log)]
+            self._tracers = tracers(observability, self.metrics.count_export, book)
+            self.capture = self._capturer(observability)
+        sinks += self._tracers
         self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
 
     def start(self) -> None:
         """Begin: needs a running loop."""
         logs.setup(self._logging.level, self._logging.format)
+        for each in self._tracers:
+            each.start()
 
     async def stop(self) -> None:
         """Send what is still to be sent, for a few seconds at most."""
+        await asyncio.gather(*(each.close(LAST_WORDS_S) for each in self._tracers))
+
+    def _capturer(self, observability: Observability) -> Capture | None:
+        in_log, tracers = observability.logging.content, [each for each in self._tracers if each.content]
+        if not (in_log or tracers):
+            return None
+        return capturer(observability.content, lambda record: in_log or any(each.wants(record) for each in tracers))
 
     def apply(self, settings: Settings) -> None:
         """Take over what a reload changed."""

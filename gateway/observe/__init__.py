@@ -7,11 +7,11 @@ raise, counts it, and says it once per sink and kind of error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.call import Record
+from gateway.call import Record, Said
 
 log = logging.getLogger("gateway.observe")
 
@@ -22,6 +22,8 @@ class Batch:
 
     records: Sequence[Record]
     texts: Sequence[bytes]
+    said: Mapping[str, Said] = field(default_factory=dict)
+    """By call id, where somebody asked for it."""
 
 
 class Sink(Protocol):

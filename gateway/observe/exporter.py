@@ -74,6 +74,10 @@ class Exporter:
             self._count(self.signal, "dropped", lost)
         self._wake.set()
 
+    def drop(self, items: int) -> None:
+        """Count what does not even get here."""
+        self._count(self.signal, "dropped", items)
+
     async def close(self, grace_s: float) -> None:
         """Send what waits, for so long."""
         self._closing = True

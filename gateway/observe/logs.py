@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from gateway.call import Record
+from gateway.call import Record, Said
 from gateway.observe import Batch
 from gateway.observe.names import READ, WRITTEN
 from gateway.observe.output import Output
@@ -37,15 +37,23 @@ class CallLog:
         """Write a batch in one go. OSError when lines were lost."""
         before = self._output.dropped
         if self._is_json:
-            self._output.write([_json_line(text) for text in batch.texts])
+            said = (
+                [batch.said.get(record.call_id) for record in batch.records]
+                if batch.said
+                else [None] * len(batch.texts)
+            )
+            self._output.write([_json_line(*each) for each in zip(batch.texts, said, strict=True)])
         else:
             self._output.write([_console_line(record) for record in batch.records])
         if self._output.dropped > before:
             raise BlockingIOError("nobody reads the log")
 
 
-def _json_line(text: bytes) -> bytes:
-    return b'{"event":"call",' + text[1:] + b"\n"
+def _json_line(text: bytes, said: Said | None) -> bytes:
+    if said is None:
+        return b'{"event":"call",' + text[1:] + b"\n"
+    messages = f',"input_messages":{said.input},"output_messages":{said.output}}}\n'
+    return b'{"event":"call",' + text[1:-1] + messages.encode()
 
 
 def _console_line(record: Record) -> bytes:
