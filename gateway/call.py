@@ -248,6 +248,9 @@ class Record:
     config_version: str
     outcome: str
     accounts: tuple[str, ...] = field(default=())
+    parent_span_id: str = ""
+    """See ``Caller``; and the next one."""
+    sampled: str = ""
     touched: tuple[str, ...] = field(default=())
     """What the config allowed to change of the bytes: ``stream_usage``."""
     priced_as: str = ""
@@ -270,9 +273,6 @@ class Record:
     """Budgets in shadow mode that had no room for it."""
     waited_ms: float = 0
     """For room that other calls held."""
-    parent_span_id: str = ""
-    """See ``Caller``."""
-    sampled: str = ""
 
 
 @value
@@ -295,8 +295,6 @@ RARE: dict[str, Any] = {
     "largest_input": 0,
     "would_refuse": [],
     "waited_ms": 0,
-    "parent_span_id": "",
-    "sampled": "",
 }
 """The last fields of a Record, as they mostly are: then they are left out of what is stored and logged."""
 _NOTHING_RARE = b"," + orjson.dumps(RARE)[1:]

@@ -39,7 +39,10 @@ class Telemetry:
         """See ``Settler.capture``."""
         sinks: list[Sink] = []
         if observability.enabled:
-            sinks = [self.metrics, logs.CallLog(observability.logging.format, call_log)]
+            sinks = [
+                self.metrics,
+                logs.CallLog(observability.logging.format, call_log, content=observability.logging.content),
+            ]
             self._tracers = tracers(observability, self.metrics.count_export, book)
             self.capture = self._capturer(observability)
         sinks += self._tracers

@@ -29,7 +29,9 @@ class CallLog:
 
     name = "log"
 
-    def __init__(self, form: str, stream: BinaryIO | None = None) -> None:
+    def __init__(self, form: str, stream: BinaryIO | None = None, *, content: bool = False) -> None:
+        """``content``: what was said stands in the line, where it was captured."""
+        self._content = content
         self._is_json = form == "json"
         self._output = Output(stream or sys.stdout.buffer)
 
@@ -37,12 +39,9 @@ class CallLog:
         """Write a batch in one go. OSError when lines were lost."""
         before = self._output.dropped
         if self._is_json:
-            said = (
-                [batch.said.get(record.call_id) for record in batch.records]
-                if batch.said
-                else [None] * len(batch.texts)
-            )
-            self._output.write([_json_line(*each) for each in zip(batch.texts, said, strict=True)])
+            said = batch.said if self._content else {}
+            lines = zip(batch.texts, batch.records, strict=True)
+            self._output.write([_json_line(text, said.get(record.call_id)) for text, record in lines])
         else:
             self._output.write([_console_line(record) for record in batch.records])
         if self._output.dropped > before:
