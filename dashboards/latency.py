@@ -23,12 +23,12 @@ def _quantiles(metric: str, selector: str = CALLS) -> list[Ask]:
 WATERFALL = [
     (14, bars(
         "Where the time goes",
-        "The mean call from top to bottom; only the first is the gateway's own, and what comes after the answer delays nobody.",
+        "The mean call from top to bottom; only the first bar is the gateway's own, and the last, after the answers, delays nobody.",
         [
             Ask(mean(OVERHEAD, ADMIT), "1 gateway, before the request leaves"),
             Ask(f"clamp_min({mean(FIRST, CALLS)} - scalar({mean(OVERHEAD, ADMIT)}), 0)", "2 provider, to the first byte"),
             Ask(f"clamp_min({mean(DURATION, CALLS)} - {mean(FIRST, CALLS)}, 0)", "3 answer, first byte to last"),
-            Ask(mean(OVERHEAD, SETTLE), "4 gateway, after the answer is out"),
+            Ask(mean(OVERHEAD, SETTLE), "4 books, for a batch of calls that have ended"),
         ], SECONDS,
     )),
     (10, rows(
@@ -43,7 +43,7 @@ WATERFALL = [
 GATEWAY = [
     (12, curves(
         "Gateway overhead by phase",
-        "What the gateway itself takes before a request leaves (admit) and after the answer is out (settle); above a few ms look at the store.",
+        "What the gateway takes before a request leaves (admit) and for a batch of ended calls (settle); above a few ms look at the store.",
         [Ask(quantile(share, OVERHEAD, "phase"), f"{{{{phase}}}} p{round(share * 100)}", exemplars=True)
          for share in (0.5, 0.99)], SECONDS, [(0.01, WARN)],
     )),

@@ -84,6 +84,12 @@ def test_every_panel_says_what_it_shows_and_in_what(path: Path) -> None:
 
 
 @EVERY_BOARD
+def test_the_guide_says_what_a_dashboard_answers(path: Path) -> None:
+    """By the title that Grafana shows."""
+    assert f"| {load(path)['title']} |" in (ROOT / "docs" / "grafana.md").read_text()
+
+
+@EVERY_BOARD
 def test_nothing_lies_over_anything_else(path: Path) -> None:
     """A number for each, within 24 columns, rows filled to the edge."""
     board = load(path)
