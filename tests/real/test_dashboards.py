@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed"),
 ]
 
-UNMOVED = {"tollgate_sink_errors_total", "llm_cost_corrections_usd_total"}
+UNMOVED = {"tollgate_sink_errors_total", "llm_cost_corrections_usd_total", "tollgate_telemetry_dropped_total"}
 """Nothing that an app or a provider does moves these."""
 PHASES_TO_COME = {'phase="settle"'}
 """Of a metric that is there; empty it together with NOT_YET_DECLARED."""
@@ -47,6 +47,10 @@ BUDGETS = [
         "notify_at": [50],
     },
     {"scope": "team:watched", "limit_usd": TINY, "window": "day", "mode": "shadow", "name": "watched"},
+]
+TARGETS = [
+    {"name": "planning", "match": {"agent": "planner"}, "latency_ms": 5000, "objective": 0.9},
+    {"name": "writing", "match": {"agent": "writer"}, "latency_ms": 100, "objective": 0.5},
 ]
 CALLS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("/v1/chat/completions", {"model": "gpt-4o-mini"}, {"team": "search", "agent": "planner", "wish": "cached=3"}),
@@ -118,20 +122,28 @@ class Prometheus:
         await self._process.wait()
 
 
-class Replaced:
-    """A replica that is replaced by one of another version: what a deployment looks like to Prometheus."""
+class Surroundings:
+    """What stands around the gateway: a replica that is replaced by one of another version, which is what a deployment looks
+    like to Prometheus, and somebody who takes every message and every span.
+    """
 
     version = "0.0.1"
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Its exposition."""
+        """The replica's exposition."""
         return web.Response(text=f'tollgate_build_info{{version="{self.version}"}} 1\n')
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Anything."""
+        await request.read()
+        return web.Response()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Its address."""
+        """Their address."""
         app = web.Application()
         app.router.add_get("/metrics", self.metrics)
+        app.router.add_post("/{any:.*}", self.take)
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -162,18 +174,23 @@ async def _call(session: aiohttp.ClientSession, url: str, body: Mapping[str, Any
 async def prometheus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
     """One that has seen fifteen seconds of traffic, a change of the config and a deployment."""
     folder = tmp_path_factory.mktemp("dashboards")
-    old = Replaced()
-    async with Simulator() as provider, old.serving() as replica:
-        config = config_for(folder, provider.url, budgets=BUDGETS, metering={"compare_every": 1})
+    around = Surroundings()
+    async with Simulator() as provider, around.serving() as address:
+        telling = {
+            "targets": TARGETS,
+            "alerts": {"webhooks": [{"url": f"http://{address}/hook", "kind": "generic"}]},
+            "observability": {"tracing": {"enabled": True, "endpoint": f"http://{address}/v1/traces"}},
+        }
+        config = config_for(folder, provider.url, budgets=BUDGETS, metering={"compare_every": 1}, **telling)
         gateway = GatewayProcess(folder, config)
         await gateway.start()
-        server = Prometheus(folder, [gateway.admin_url.removeprefix("http://"), replica])
+        server = Prometheus(folder, [gateway.admin_url.removeprefix("http://"), address])
         try:
             await server.start()
             await _scraped(server, gateway)
             await drive(gateway)
             await _lasted(server, gateway, 6)
-            old.version = "0.0.2"
+            around.version = "0.0.2"
             ports = {"front": {"port": gateway.front_port}, "admin": {"port": gateway.admin_port}}
             write(
                 folder, config | ports | {"budgets": [*BUDGETS, {"scope": "user:*", "limit_usd": 9, "window": "day"}]}
