@@ -76,7 +76,7 @@ OUTAGES = [
     (8, number(
         "Calls that no budget saw",
         "Calls that went on while the store was down (store.on_outage: open); their cost is booked when it is back.",
-        gained("llm_budget_unheld_calls_total"), COUNT, [(1, WARN)],
+        gained("llm_budget_unheld_calls_total") + " or vector(0)", COUNT, [(1, WARN)],
     )),
     (16, curves(
         "Corrections",

@@ -103,7 +103,7 @@ def spread(title: str, says: str, histogram: str, selector: str, unit: str) -> h
     """A histogram over time, with a dot for each call whose trace is known."""
     source = f"{histogram}_bucket{{{selector}}}" if selector else f"{histogram}_bucket"
     colours = heatmap.HeatmapColorOptions().mode(h.HeatmapColorMode.SCHEME).scheme("Blues").steps(64)
-    panel = heatmap.Panel().calculate(calculate=False).color(colours).show_legend()
+    panel = heatmap.Panel().calculate(calculate=False).color(colours).exemplars_color("orange").show_legend()
     panel = (
         panel.y_axis(heatmap.YAxisConfig().unit(unit)).cell_gap(1).filter_values(heatmap.FilterValueRange().le(1e-9))
     )
