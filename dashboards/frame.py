@@ -37,7 +37,7 @@ ANNOTATIONS = (
     ),
     (
         "Alerts",
-        'max by (alertname, severity) (ALERTS{alertstate="firing"})',
+        'max by (alertname, severity) (ALERTS{alertname=~"Tollgate.*",alertstate="firing"})',
         "red",
         "{{alertname}}",
         "fires ({{severity}})",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -23,8 +24,8 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKED = (ROOT / "requirements-dev.lock").read_text()
 PROVISIONING = ROOT / "config" / "grafana" / "provisioning"
-BUILT_ELSEWHERE = {"config/prometheus", "config/alertmanager"}
-"""Folders that are mounted and not here yet. A test is red while one stands here that exists."""
+BUILT_ELSEWHERE = {"config/prometheus/alerts.yml", "config/alertmanager"}
+"""What is mounted and not here yet. A test is red while one stands here that exists."""
 NO_PROGRAM_TO_ASK_WITH = {"otel-collector", "jaeger"}
 """Images that hold one binary and nothing that could ask it whether it is well."""
 EACH = pytest.mark.parametrize("name", SERVICES)
@@ -95,7 +96,7 @@ def test_every_mounted_file_is_there(name: str) -> None:
 
 
 def test_what_exists_is_not_called_missing() -> None:
-    """The list of folders that others are building empties itself."""
+    """The list of what others are building empties itself."""
     assert not [place for place in BUILT_ELSEWHERE if (ROOT / place).exists()]
 
 
@@ -152,6 +153,36 @@ def test_the_gateways_config_is_valid(tmp_path: Path, telling: str) -> None:
     assert "gateway:/var/lib/tollgate" in SERVICES["gateway"]["volumes"]
     given = set(re.findall(r"\$\{(\w+)", (ROOT / "config" / "compose" / "tollgate.yaml").read_text()))
     assert set(SERVICES["gateway"]["environment"]) <= given
+
+
+@pytest.mark.real
+def test_prometheus_reads_its_config() -> None:
+    """As promtool sees it."""
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    config = ROOT / "config" / "compose" / "prometheus.yml"
+    command = ["promtool", "check", "config", "--syntax-only", config]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_prometheus_finds_the_gateway_and_its_token() -> None:
+    """The port of the admin listener, the secret that both are given, the rules where they are mounted."""
+    config = yaml.safe_load((ROOT / "config" / "compose" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (address,) = job["static_configs"][0]["targets"]
+    name, _, port = address.partition(":")
+    assert any(each.endswith(f":{port}") for each in SERVICES[name]["ports"])
+    secret = Path(job["authorization"]["credentials_file"])
+    assert str(secret) in (ROOT / "config" / "compose" / "tollgate.yaml").read_text()
+    for service in (name, "prometheus"):
+        assert SERVICES[service]["secrets"] == [secret.name]
+    mounted = {each.split(":")[1] for each in SERVICES["prometheus"]["volumes"]}
+    assert {f"/etc/prometheus/{rules}" for rules in config["rule_files"]} <= mounted
+    (others,) = config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert others.partition(":")[0] in SERVICES
+    every = yaml.safe_load((PROVISIONING / "datasources" / "tollgate.yaml").read_text())["datasources"][0]
+    assert every["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
 
 
 @pytest.mark.parametrize("file", ["config/compose/tollgate.yaml", "config/otel-collector.yaml", "docker-compose.yml"])

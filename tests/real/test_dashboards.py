@@ -77,7 +77,7 @@ class Prometheus:
         self._port = free_port()
         self._session = aiohttp.ClientSession()
         self._process: asyncio.subprocess.Process
-        always = {"alert": "Always", "expr": "vector(1)", "labels": {"severity": "info"}}
+        always = {"alert": "TollgateAlways", "expr": "vector(1)", "labels": {"severity": "info"}}
         (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "test", "rules": [always]}]}))
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
