@@ -10,7 +10,7 @@ COPY gateway gateway
 COPY pricing pricing
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && wheel="$(find /wheels -name '*.whl')" \
-    && pip --python /opt/tollgate/bin/python install --no-cache-dir --only-binary :all: -c requirements-dev.lock "${wheel}[redis,fast]" \
+    && pip --python /opt/tollgate/bin/python install --no-cache-dir --only-binary :all: -c requirements-dev.lock "${wheel}[redis,fast,grpc]" \
     && /opt/tollgate/bin/python -m compileall -q /opt/tollgate/lib
 
 FROM python:3.11.14-slim-bookworm

@@ -29,7 +29,7 @@ upstreams: {{openai: {{base_url: "http://127.0.0.1:{upstream}/v1"}}}}
 budgets: [{{scope: "team:*", limit_usd: 100000, window: day}}]
 """
 SINKS = {
-    "nothing": "observability: {enabled: false}",
+    "nothing": "observability: {{enabled: false}}",
     "metrics and log": "",
     "and traces": "observability: {{tracing: {{enabled: true, endpoint: 'http://127.0.0.1:{to}'}}}}",
     "everything": """
@@ -57,19 +57,18 @@ def running(folder: Path) -> Iterator[tuple[list[System], dict[str, int]]]:
         subprocess.Popen(pinned(AROUND, [sys.executable, str(HERE / name), *map(str, more)]))
         for name, *more in (("upstream.py", upstream), ("collector.py", taking), ("collector.py", hanging, "hang"))
     ]
-    time.sleep(1)
     kinds = [(name, text, taking) for name, text in SINKS.items()]
     kinds += [("and MLflow", MLFLOW, taking), ("receivers dead", MLFLOW, dead), ("receivers hang", MLFLOW, hanging)]
     systems, admins = [], {}
-    for name, text, to in kinds:
-        port, admin = free_port(), free_port()
-        place = folder / str(port)
-        place.mkdir()
-        file = place / "tollgate.yaml"
-        file.write_text((CONFIG + text).format(port=port, admin=admin, folder=place, upstream=upstream, to=to))
-        systems.append(System(name, [sys.executable, "-m", "gateway", "serve", "--config", str(file)], port))
-        admins[name] = admin
     try:
+        for name, text, to in kinds:
+            port, admin = free_port(), free_port()
+            place = folder / str(port)
+            place.mkdir()
+            file = place / "tollgate.yaml"
+            file.write_text((CONFIG + text).format(port=port, admin=admin, folder=place, upstream=upstream, to=to))
+            systems.append(System(name, [sys.executable, "-m", "gateway", "serve", "--config", str(file)], port))
+            admins[name] = admin
         for system in systems:
             system.start()
         yield systems, admins

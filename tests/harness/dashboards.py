@@ -27,8 +27,6 @@ NOT_YET_DECLARED: dict[str, tuple[str, ...]] = {
     "llm_target_objective_ratio": ("target",),
     "tollgate_store_seconds": ("operation",),
     "tollgate_workers": (),
-    "tollgate_telemetry_exported_total": ("signal", "outcome"),
-    "tollgate_telemetry_dropped_total": ("signal",),
     "tollgate_webhook_deliveries_total": ("kind", "outcome"),
     "process_resident_memory_bytes": (),
     "process_cpu_seconds_total": (),
