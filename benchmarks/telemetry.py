@@ -14,12 +14,11 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from run import AROUND, CHAT, HERE, System, free_port, load, measure_cpu, measure_latency, pinned
+from run import AROUND, HERE, System, free_port, load, measure_cpu, measure_latency, pinned
 
 CONFIG = """
 front: {{port: {port}}}

@@ -80,7 +80,7 @@ def _receiver(tracing: Tracing, environ: Mapping[str, str]) -> tuple[Transport, 
     if tracing.exporter == "zipkin":
         url = (tracing.endpoint or ZIPKIN).rstrip("/")
         url = url if url.endswith(zipkin.PATH) else url + zipkin.PATH
-        found = Receiver(url, "http/json", 10.0, True, "", tuple(headers.items()))
+        found = Receiver(url, "http/json", 10.0, False, "", tuple(headers.items()))
         return Post(found, "application/json"), zipkin
     endpoint = tracing.endpoint or PRESETS[tracing.exporter]
     to = otel_env.receiver("traces", endpoint, tracing.protocol, headers, environ)

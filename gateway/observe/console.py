@@ -24,7 +24,7 @@ def span(told: Span) -> bytes:
         "duration_ms": (told.end_ns - told.start_ns) / 1e6,
         "error": told.error,
         "events": {name: (at_ns - told.start_ns) / 1e6 for name, at_ns in told.events},
-        "attributes": dict(told.attributes),
+        "attributes": told.attributes,
     }
     return orjson.dumps(found) + b"\n"
 

@@ -41,7 +41,7 @@ class Mlflow:
         if self._post is None:
             number = await self._experiment_id()
             headers = (*self._headers.items(), ("x-mlflow-experiment-id", number))
-            self._post = Post(Receiver(f"{self._uri}/v1/traces", "http/protobuf", TIMEOUT_S, True, "", headers))
+            self._post = Post(Receiver(f"{self._uri}/v1/traces", "http/protobuf", TIMEOUT_S, False, "", headers))
         try:
             await self._post.send(body)
         except Refused:
@@ -95,7 +95,7 @@ def finisher(split: SplitCost) -> Callable[[list[Span], Record], None]:
             "total_cost": record.cost_nanousd / 1e9,
         }
         told = ("mlflow.llm.cost", orjson.dumps(cost).decode())
-        spans[0] = replace(spans[0], attributes=[*spans[0].attributes, told])
+        spans[0] = replace(spans[0], own=[*spans[0].own, told])
 
     return finish
 

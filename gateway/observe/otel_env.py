@@ -56,7 +56,7 @@ def receiver(
         url,
         protocol,
         _milliseconds(found("TIMEOUT"), 10.0),
-        found("COMPRESSION") != "none",
+        (found("COMPRESSION") or ("gzip" if url.startswith("https") else "")) == "gzip",
         found("CERTIFICATE"),
         tuple(told.items()),
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from gateway import __version__
 from gateway.observe.protobuf import Attributes, attributes, fixed32, fixed64, number, sized, varint
-from gateway.observe.spans import Span
+from gateway.observe.spans import Shared, Span
 
 SCOPE = sized(1, b"tollgate") + sized(2, __version__.encode())
 SCHEMA = "https://opentelemetry.io/schemas/1.41.1"
@@ -28,7 +29,8 @@ def span(told: Span) -> bytes:
         b"\x2a", varint(len(name)), name,
         b"\x30", varint(told.kind),
         _TIMES.pack(0x39, told.start_ns, 0x41, told.end_ns),
-        attributes(9, told.attributes),
+        _shared(told.shared),
+        attributes(9, told.own),
         _FLAGS,
     ]  # fmt: skip
     if told.parent_id:
@@ -40,6 +42,11 @@ def span(told: Span) -> bytes:
     if told.error:
         parts.append(sized(15, sized(2, told.error.encode("utf-8", "replace")) + number(3, FAILED)))
     return sized(2, b"".join(parts))
+
+
+@lru_cache(maxsize=4096)  # 1 us instead of 8
+def _shared(told: Shared) -> bytes:
+    return attributes(9, told)
 
 
 def traces_request(resource: Attributes, spans: Sequence[bytes]) -> bytes:

@@ -14,9 +14,6 @@ Value = str | int | float | bool | tuple[str, ...]
 """What an attribute can be here: text, number, truth, or several texts."""
 Attributes = Sequence[tuple[str, Value]]
 
-UNIQUE = frozenset(("tollgate.call_id", "tollgate.correlation_id", "session.id", "user.id"))
-"""Attributes whose values hardly come twice: they would drive the others out of what is remembered."""
-
 _ONE_BYTE = [bytes((number,)) for number in range(128)]
 _DOUBLE = struct.Struct("<d")
 _FIXED64 = struct.Struct("<Q")
@@ -76,26 +73,18 @@ def packed_doubles(field: int, values: Iterable[float]) -> bytes:
 
 
 def attributes(field: int, told: Attributes) -> bytes:
-    """``repeated KeyValue``, as every OTLP message has them under one field or another. 0.4 us each."""
+    """``repeated KeyValue``, as every OTLP message has them under one field or another. 0.7 us each."""
     parts = []
     for key, value in told:
+        tagged, named = _head(field, key)
         kind = type(value)
-        if kind is str and key not in UNIQUE and len(value) < 64:  # type: ignore[arg-type]
-            parts.append(_known_text(field, key, value))
-            continue
         if kind is int and 0 <= value < 128:  # type: ignore[operator]
             parts.append(_known_number(field, key, value))
             continue
-        any_value = _any(value)
-        head = _head(field, key)
-        parts += (head[0], varint(len(head[1]) + 1 + len(any_value) + len(size := varint(len(any_value)))))
-        parts += (head[1], b"\x12", size, any_value)
+        any_value = b"\x21" + _DOUBLE.pack(value) if kind is float else _any(value)
+        size = varint(len(any_value))
+        parts += (tagged, varint(len(named) + 1 + len(size) + len(any_value)), named, b"\x12", size, any_value)
     return b"".join(parts)
-
-
-@lru_cache(maxsize=8192)  # the same teams, models and words come with every call: 0.1 us instead of 1.2
-def _known_text(field: int, key: str, value: Value) -> bytes:
-    return sized(field, sized(1, key.encode()) + sized(2, _any(value)))
 
 
 @lru_cache(maxsize=4096)

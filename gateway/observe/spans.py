@@ -43,6 +43,9 @@ CACHE_READ = ("cached_input", "cached_audio", "cached_image")
 CACHE_WRITE = ("cache_write", "cache_write_1h")
 
 
+Shared = tuple[tuple[str, Value], ...]
+
+
 @value
 class Span:
     """Ids in hex, moments in Unix nanoseconds; ``parent_id`` is "" for a root. ``error`` is "" where all is well."""
@@ -54,11 +57,18 @@ class Span:
     kind: int
     start_ns: int
     end_ns: int
-    attributes: Attributes
+    shared: Shared
+    """Attributes that many spans have alike."""
+    own: Attributes
     events: tuple[tuple[str, int], ...] = ()
     error: str = ""
     link: tuple[str, str] = ("", "")
     """Trace and span of a caller that this trace is not a part of."""
+
+    @property
+    def attributes(self) -> dict[str, Value]:
+        """All of them."""
+        return dict((*self.shared, *self.own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,59 +98,75 @@ def spans_of(record: Record, booked_ns: int, style: Style, said: Said | None = N
         SERVER if record.parent_span_id else CLIENT,
         started_ns,
         ended_ns,
-        _of_call(record, operation, style, said),
+        _kind_of(record, operation, style),
+        _of_call(record, style, said),
         error=record.error_type,
         link=remote if style.own_root and record.parent_span_id else ("", ""),
     )
     left_ns = started_ns + int((record.latency_ms if record.sent_ms is None else record.sent_ms) * 1e6)
-    read_ns = started_ns + int(record.read_ms * 1e6)
-    parts: list[tuple[int, str, int, int, int, Attributes, tuple[tuple[str, int], ...]]]
-    parts = [(ADMIT, "admit", INTERNAL, started_ns, left_ns, _of_admission(record), (("request read", read_ns),))]
+    read = (("request read", started_ns + int(record.read_ms * 1e6)),)
+    spans = [root, _part(root, ADMIT, "admit", INTERNAL, started_ns, left_ns, _of_admission(record), read)]
     if record.sent_ms is not None:
         first = (("first byte", started_ns + int(record.ttft_ms * 1e6)),) if record.ttft_ms is not None else ()
-        parts.append((UPSTREAM, "upstream", CLIENT, left_ns, ended_ns, _of_upstream(record), first))
-    parts.append((METER, "meter", INTERNAL, ended_ns, max(ended_ns, booked_ns), _of_metering(record), ()))
-    return [
-        root,
-        *(
-            Span(trace_id, span_id(record.call_id, part), root_id, name, kind, start, end, told, events)
-            for part, name, kind, start, end, told, events in parts
-        ),
-    ]
+        spans.append(_part(root, UPSTREAM, "upstream", CLIENT, left_ns, ended_ns, _of_upstream(record), first))
+    until_ns = max(ended_ns, booked_ns)
+    spans.append(_part(root, METER, "meter", INTERNAL, ended_ns, until_ns, _of_metering(record), ()))
+    return spans
 
 
-def _of_call(record: Record, operation: str, style: Style, said: Said | None) -> Attributes:
+def _part(
+    root: Span,
+    part: int,
+    name: str,
+    kind: int,
+    start_ns: int,
+    end_ns: int,
+    told: tuple[Shared, Attributes],
+    events: tuple[tuple[str, int], ...],
+) -> Span:
+    identity = f"{int(root.span_id, 16) ^ part:016x}"
+    return Span(root.trace_id, identity, root.span_id, name, kind, start_ns, end_ns, told[0], told[1], events)
+
+
+@lru_cache(maxsize=4096)  # what is the same for many calls is put together, and written, once
+def _of_kind(style: Style, *values: Value) -> Shared:
+    return tuple((name, value) for name, value in zip(OF_KIND, values, strict=True) if value != "")
+
+
+OF_KIND = (
+    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model", "gen_ai.request.stream",
+    "error.type", "http.response.status_code", "tollgate.team", "tollgate.agent", "tollgate.call_type", "tollgate.key_name",
+    "tollgate.outcome", "tollgate.usage_source", "tollgate.config_version",
+)  # fmt: skip
+
+
+def _kind_of(record: Record, operation: str, style: Style) -> Shared:
+    return _of_kind(
+        style, operation, PROVIDERS.get(record.provider, record.provider), record.model_requested, record.model_served,
+        record.stream, record.error_type, record.status, record.team, record.agent, record.call_type, record.key_name,
+        record.outcome, record.usage_source, record.config_version,
+    )  # fmt: skip
+
+
+def _of_call(record: Record, style: Style, said: Said | None) -> Attributes:
     told: list[tuple[str, Value]] = [
-        ("gen_ai.operation.name", operation),
-        ("gen_ai.provider.name", PROVIDERS.get(record.provider, record.provider)),
-        ("gen_ai.request.model", record.model_requested),
-        ("gen_ai.response.model", record.model_served),
-        ("gen_ai.request.stream", record.stream),
-        ("error.type", record.error_type),
-        ("http.response.status_code", record.status),
         ("session.id", record.correlation_id),
-        ("user.id", record.user),
         ("tollgate.call_id", record.call_id),
         ("tollgate.correlation_id", record.correlation_id),
-        ("tollgate.team", record.team),
-        ("tollgate.agent", record.agent),
-        ("tollgate.call_type", record.call_type),
-        ("tollgate.outcome", record.outcome),
         ("tollgate.cost_nanousd", record.cost_nanousd),
         ("tollgate.cost_usd", record.cost_nanousd / 1e9),
-        ("tollgate.usage_source", record.usage_source),
-        ("tollgate.config_version", record.config_version),
     ]
+    if record.user:
+        told.append(("user.id", record.user))
     if record.usage:
         _tell_usage(told, record.usage, style)
     if record.ttft_ms is not None and record.stream:
         told.append(("gen_ai.response.time_to_first_chunk", record.ttft_ms / 1000))
-    if record.key_name:
-        told.append(("tollgate.key_name", record.key_name))
-    told += [(f"tollgate.tags.{name}", text) for name, text in record.tags.items()]
+    if record.tags:
+        told += [(f"tollgate.tags.{name}", text) for name, text in record.tags.items()]
     if said is not None:
         told += [("gen_ai.input.messages", said.input), ("gen_ai.output.messages", said.output)]
-    return [(name, value) for name, value in told if value != ""]
+    return told
 
 
 def _tell_usage(told: list[tuple[str, Value]], usage: Mapping[str, int], style: Style) -> None:
@@ -158,39 +184,38 @@ def _tell_usage(told: list[tuple[str, Value]], usage: Mapping[str, int], style: 
         told.append(("gen_ai.usage.reasoning.output_tokens", usage["reasoning"]))
 
 
-def _of_admission(record: Record) -> Attributes:
+def _of_admission(record: Record) -> tuple[Shared, Attributes]:
     told: list[tuple[str, Value]] = [
         ("tollgate.reserve_ms", record.reserve_ms),
         ("tollgate.held_nanousd", record.held_nanousd),
     ]
     if record.waited_ms:
         told.append(("tollgate.waited_ms", record.waited_ms))
-    if record.budgets:
-        told.append(("tollgate.budgets", record.budgets))
     if record.would_refuse:
         told.append(("tollgate.would_refuse", record.would_refuse))
-    return told
+    return ((("tollgate.budgets", record.budgets),) if record.budgets else ()), told
 
 
-def _of_upstream(record: Record) -> Attributes:
-    return [
+def _of_upstream(record: Record) -> tuple[Shared, Attributes]:
+    shared = (
         ("tollgate.upstream", record.upstream),
         ("tollgate.attempts", record.attempts),
+        ("http.response.status_code", record.status),
+    )
+    return shared, (
         ("http.request.body.size", record.request_bytes),
         ("http.response.body.size", record.response_bytes),
-        ("http.response.status_code", record.status),
-    ]
+    )
 
 
-def _of_metering(record: Record) -> Attributes:
-    told: list[tuple[str, Value]] = [("tollgate.cost_nanousd", record.cost_nanousd)]
-    if record.usage_method:
-        told.append(("tollgate.usage_method", record.usage_method))
-    if record.price_rows:
-        told += [("tollgate.price_rows", record.price_rows), ("tollgate.pricebook", record.pricebook)]
-    if record.unpriced:
-        told.append(("tollgate.unpriced", True))
-    return told
+def _of_metering(record: Record) -> tuple[Shared, Attributes]:
+    shared: Shared = (
+        ("tollgate.usage_method", record.usage_method),
+        ("tollgate.price_rows", record.price_rows),
+        ("tollgate.pricebook", record.pricebook),
+        ("tollgate.unpriced", record.unpriced),
+    )
+    return shared if record.price_rows else (), (("tollgate.cost_nanousd", record.cost_nanousd),)
 
 
 @lru_cache(maxsize=8)

@@ -23,7 +23,8 @@ def span(told: Span) -> bytes:
         "timestamp": told.start_ns // 1000,
         "duration": max(1, (told.end_ns - told.start_ns) // 1000),
         "annotations": [{"timestamp": at_ns // 1000, "value": name} for name, at_ns in told.events],
-        "tags": {key: _text(value) for key, value in told.attributes} | ({"error": told.error} if told.error else {}),
+        "tags": {key: _text(value) for key, value in told.attributes.items()}
+        | ({"error": told.error} if told.error else {}),
         **({"parentId": told.parent_id} if told.parent_id else {}),
         **({"kind": KINDS[told.kind]} if told.kind in KINDS else {}),
     }

@@ -69,7 +69,7 @@ def test_any_record_is_spans_in_any_form(form, style, record):
         read = spans_in(ExportTraceServiceRequest.FromString(body))
         assert [each["span_id"] for each in read] == [span.span_id for span in spans]
         assert [each["attributes"] for each in read] == [
-            {key: list(value) if isinstance(value, tuple) else value for key, value in span.attributes}
+            {key: list(value) if isinstance(value, tuple) else value for key, value in span.attributes.items()}
             for span in spans
         ]
 
@@ -89,7 +89,7 @@ def test_a_trace_of_its_own_is_linked_to_the_callers():
 def test_both_generations_of_names():
     """What was written to a cache has an older name beside the newer one, unless only the newest are wanted."""
     record = replace(SOUND, usage={"input": 1, "cache_write": 3, "output": 2})
-    usual, latest = (dict(spans_of(record, BOOKED_NS, Style(latest))[0].attributes) for latest in (False, True))
+    usual, latest = (spans_of(record, BOOKED_NS, Style(latest))[0].attributes for latest in (False, True))
     assert usual["gen_ai.usage.cache_creation.input_tokens"] == usual["gen_ai.usage.cache_write.input_tokens"] == 3
     assert "gen_ai.usage.cache_creation.input_tokens" not in latest
     assert usual["gen_ai.usage.input_tokens"] == 4
