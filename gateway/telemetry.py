@@ -8,8 +8,10 @@ from typing import BinaryIO
 
 from gateway.accounts import Notice
 from gateway.observe import Batch, FanOut, Sink, logs
+from gateway.observe.access import AccessLog
 from gateway.observe.events import Event
 from gateway.observe.metrics import Metrics
+from gateway.observe.recent import Recent
 from gateway.settings import Settings
 from pricing.money import format_usd
 
@@ -24,9 +26,14 @@ class Telemetry:
         observability = settings.observability
         self._logging = observability.logging
         self.metrics = Metrics(observability.metrics.labels, observability.metrics.max_label_values)
-        sinks: list[Sink] = []
+        self.recent = Recent(self.tell)
+        form = self._logging.format
+        lines = logs.CallLog(form, call_log, self._logging.sample_rate)
+        self.access = AccessLog(form, lines.output) if self._logging.access else None
+        """Takes the requests to the admin listener; None where they are not logged."""
+        sinks: list[Sink] = [self.recent]
         if observability.enabled:
-            sinks = [self.metrics, logs.CallLog(observability.logging.format, call_log)]
+            sinks += [self.metrics, lines]
         self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
 
     def start(self) -> None:
@@ -38,6 +45,11 @@ class Telemetry:
 
     def apply(self, settings: Settings) -> None:
         """Take over what a reload changed."""
+        self.recent.keep(settings.upstreams)
+
+    def failing(self) -> list[str]:
+        """What does not get rid of what it is told, by name."""
+        return sorted(self._fan_out.failing)
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""
