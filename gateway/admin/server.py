@@ -17,6 +17,7 @@ from importlib import resources
 from aiohttp import web
 
 from gateway.admin.api import Api, Sources, problem
+from gateway.admin.connection import Runner
 from gateway.errors import MEANINGS, Failure
 
 log = logging.getLogger("gateway.admin")
@@ -67,7 +68,7 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listen. OSError when the address cannot be had."""
-        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
+        self._runner = Runner(self._app, HEADERS, shutdown_s=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._wanted_port).start()
 

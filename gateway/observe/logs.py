@@ -1,8 +1,8 @@
 """The log: one line a call, and the gateway's own messages in the same form.
 
 A line is JSON or a line for people. Laws: no line is shaped by a caller (control characters are escaped), nothing that looks
-like a key is written, what an exception says of a call is left out (it may quote the call), and a full disk or a closed pipe
-loses lines, never calls.
+like a key is written, what an exception says is left out (it may quote a call; its type and place are told), and a full disk
+or a closed pipe loses lines, never calls.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from pricing.money import format_usd
 
 SECRETS = re.compile(r"(?i)\b(?:bearer\s+\S+|(?:sk|pk|rk|key|token)-[\w-]{6,}|AIza[\w-]{20,})")
 MASK = "***"
+FOREIGN = ("asyncio", "aiohttp")
+"""Loggers of libraries that speak up when something goes wrong in them."""
 
 
 class CallLog:
@@ -110,13 +112,10 @@ class _Formatter(logging.Formatter):
         self._form = form
 
     def format(self, record: logging.LogRecord) -> str:
-        text = fit(record.getMessage())
-        call_id = getattr(record, "call_id", "")
-        trace = (
-            fit(_places(record.exc_info) if call_id else self.formatException(record.exc_info))
-            if record.exc_info
-            else ""
-        )
+        text, call_id = fit(record.getMessage()), getattr(record, "call_id", "")
+        if record.name.partition(".")[0] in FOREIGN:
+            text = text.partition("\n")[0]  # what follows is the repr of whatever it was about
+        trace = fit(_places(record.exc_info)) if record.exc_info else ""
         moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         if self._form == "json":
             line: dict[str, Any] = {
@@ -141,10 +140,23 @@ def _places(error: tuple[type[BaseException], BaseException, Any] | tuple[None, 
     return "\n".join(lines)
 
 
+class _StandardError(logging.Handler):
+    """Writes to what standard error is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
+
+
 def setup(level: str, form: str) -> None:
-    """The loggers of this package write to standard error, in the given form."""
-    output = logging.StreamHandler(sys.stderr)
+    """The loggers of this package write to standard error, in the given form, and what libraries have to say of failures."""
+    output = _StandardError()
     output.setFormatter(_Formatter(form))
+    for name in FOREIGN:
+        logging.getLogger(name).handlers[:] = [output]
     logger = logging.getLogger("gateway")
     logger.handlers[:] = [output]
     logger.setLevel(level.upper())
