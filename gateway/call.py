@@ -36,16 +36,16 @@ class Request:
     """
 
     method: str
-    target: str
-    headers: Headers
+    target: str = field(repr=False)  # as headers and bodies: a repr shows neither keys nor what was said
+    headers: Headers = field(repr=False)
     upstream: str
     protocol: str
-    upstream_target: str
+    upstream_target: str = field(repr=False)
     provider: str = ""
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
     priced_as: str = ""
     """The model of the book that the config names for this one."""
-    sent_body: bytes | None = None
+    sent_body: bytes | None = field(default=None, repr=False)
     """What is sent in its place, where the config allows to touch it."""
     traceparent: bytes = b""
     """What replaces the caller's, where the config allows it."""

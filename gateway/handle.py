@@ -105,7 +105,7 @@ class Handle:
             call.refusal = Refusal(Kind.SHUTTING_DOWN, "The gateway is shutting down.")
             raise
         except Exception:
-            log.exception("a bug while handling call %s", call.call_id)
+            log.exception("a bug while handling call %s", call.call_id, extra={"call_id": call.call_id})
             call.refusal = Refusal(Kind.INTERNAL, "The gateway failed while handling this request.")
         finally:
             try:
@@ -184,7 +184,9 @@ class Handle:
                 raise
             if limited:
                 self.on_unheld()
-            log.debug("call %s goes on without a hold: %s", call.call_id, failure.message)
+            log.debug(
+                "call %s goes on without a hold: %s", call.call_id, failure.message, extra={"call_id": call.call_id}
+            )
             return None
         finally:
             call.reserve_ns = time.monotonic_ns() - began_ns

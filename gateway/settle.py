@@ -130,7 +130,8 @@ class Settler:
         for settlement in self._owed:
             _say_lost(settlement)
         for _, teller, work in self._works:
-            log.error("work that call %s told of is not booked: %s", teller.call_id, work.key[:80])
+            told = teller.call_id, work.key[:80]
+            log.error("work that call %s told of is not booked: %s", *told, extra={"call_id": teller.call_id})
 
     async def _run(self) -> None:
         while True:
@@ -147,7 +148,8 @@ class Settler:
             try:
                 await self.settle(batch)
             except Exception:
-                log.exception("a bug while settling %d calls", len(batch))
+                first = batch[0].call.call_id
+                log.exception("a bug while settling %d calls, %s first", len(batch), first, extra={"call_id": first})
 
     async def _wait(self) -> None:
         """Until there is work; while something is owed, no longer than a retry."""
@@ -198,7 +200,10 @@ class Settler:
                 if failure.kind is Kind.STORE_UNAVAILABLE:
                     self._works.appendleft(told)
                     return
-                log.error("work that call %s told of is not booked: %s", told[1].call_id, failure.message)
+                teller = told[1].call_id
+                log.error(
+                    "work that call %s told of is not booked: %s", teller, failure.message, extra={"call_id": teller}
+                )
 
     async def _settle_work(self, finished: Finished, teller: Record, work: Work) -> None:
         """Book what an answer told of, unless it is in the books already; then it is told once as well."""
@@ -257,14 +262,19 @@ class Settler:
         try:
             await asyncio.to_thread(finished.watch.compare)
         except Exception:
-            log.exception("could not count call %s", finished.call.call_id)
+            call_id = finished.call.call_id
+            log.exception("could not count call %s", call_id, extra={"call_id": call_id})
 
     def _say_unpriced(self, record: Record) -> None:
         """Once a model: somebody has to add its price. Names come from callers, so there is an end to it."""
         key = (record.provider, record.model_served or record.model_requested)
         if key not in self._unpriced and len(self._unpriced) < MAX_UNPRICED:
             self._unpriced.add(key)
-            log.warning("no price for model %r of %s: charged by estimate (pricing.overrides adds one)", key[1], key[0])
+            log.warning(
+                "no price for model %r of %s: charged by estimate (pricing.overrides adds one)",
+                *(key[1], key[0]),
+                extra={"call_id": record.call_id},
+            )
 
     async def _book(self, settlements: Sequence[Settlement]) -> Sequence[Receipt | Failure]:
         """What the store is too ill to take is owed; what it could never take is told with its amount."""
@@ -308,7 +318,8 @@ def _say_no_time(seconds: float) -> None:
 
 
 def _say_lost(settlement: Settlement) -> None:
-    log.error("not booked: call %s, %d nano-dollars", settlement.call_id, settlement.cost_nanousd)
+    call_id = settlement.call_id
+    log.error("not booked: call %s, %d nano-dollars", call_id, settlement.cost_nanousd, extra={"call_id": call_id})
 
 
 async def _account(finished: Finished) -> None:
@@ -323,7 +334,7 @@ async def _account(finished: Finished) -> None:
         else:
             watch.account(billable=billable)
     except Exception:
-        log.exception("could not account call %s: its hold is charged", call.call_id)
+        log.exception("could not account call %s: its hold is charged", call.call_id, extra={"call_id": call.call_id})
         held = call.hold.amount_nanousd if call.hold is not None else 0
         call.usage, call.cost = Metered(Usage(), "estimated", "hold"), Cost(held)
 

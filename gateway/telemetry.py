@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from gateway.accounts import Notice
 from gateway.call import Record, Said
 from gateway.observe import Batch, FanOut, Sink, logs
+from gateway.observe.access import AccessLog
 from gateway.observe.events import Event
 from gateway.observe.metrics import Metrics
+from gateway.observe.recent import Recent
 from gateway.observe.tracing import Traces
 from gateway.settings import Observability, Settings
 from gateway.tracers import capturer, tracers
@@ -37,15 +39,16 @@ class Telemetry:
         self._tracers: list[Traces] = []
         self.capture: Capture | None = None
         """See ``Settler.capture``."""
-        sinks: list[Sink] = []
+        self.recent = Recent(self.tell)
+        told = self._logging
+        lines = logs.CallLog(told.format, call_log, told.sample_rate, content=told.content)
+        self.access = AccessLog(told.format, lines.output) if told.access else None
+        """Takes the requests to the admin listener; None where they are not logged."""
+        sinks: list[Sink] = [self.recent]
         if observability.enabled:
-            sinks = [
-                self.metrics,
-                logs.CallLog(observability.logging.format, call_log, content=observability.logging.content),
-            ]
             self._tracers = tracers(observability, self.metrics.count_export, book)
             self.capture = self._capturer(observability)
-        sinks += self._tracers
+            sinks += [self.metrics, lines, *self._tracers]
         self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
 
     def start(self) -> None:
@@ -66,6 +69,11 @@ class Telemetry:
 
     def apply(self, settings: Settings) -> None:
         """Take over what a reload changed."""
+        self.recent.keep(settings.upstreams)
+
+    def failing(self) -> list[str]:
+        """What does not get rid of what it is told, by name."""
+        return sorted(self._fan_out.failing)
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""

@@ -44,13 +44,17 @@ class FanOut:
         self._sinks = tuple(sinks)
         self._count_error = count_error
         self._said: set[tuple[str, str]] = set()
+        self.failing: set[str] = set()
+        """Names of the sinks that did not take the newest batch."""
 
     def take_all(self, batch: Batch) -> None:
         """Hand a batch to every sink. Raises nothing."""
         for sink in self._sinks:
             try:
                 sink.take(batch)
+                self.failing.discard(sink.name)
             except Exception as error:
+                self.failing.add(sink.name)
                 self._count_error(sink.name)
                 kind = (sink.name, type(error).__name__)
                 if kind not in self._said:

@@ -18,9 +18,6 @@ FOLDER = Path(__file__).resolve().parents[2] / "config" / "grafana" / "dashboard
 FILES = sorted(FOLDER.glob("*.json"))
 
 NOT_YET_DECLARED: dict[str, tuple[str, ...]] = {
-    "llm_upstream_attempts_total": ("upstream", "outcome"),
-    "llm_upstream_up": ("upstream",),
-    "tollgate_check_up": ("check",),
     "llm_target_calls_total": ("target",),
     "llm_target_violations_total": ("target",),
     "llm_target_compliance_ratio": ("target", "window"),
