@@ -57,6 +57,7 @@ class Gateway:
         self._metrics = self._telemetry.metrics
         self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
         self._store.tell = self._telemetry.tell_notices
+        self._telemetry.targets.connect(self._store, self._running)
         self._settler.on_overdraft = self._metrics.count_overdraft
         self.handle = Handle(
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
@@ -166,6 +167,10 @@ class Gateway:
         """What there is to look at."""
         return Inspected(self.snapshot, self.handle.active, self._settler.depth, self._front.draining)
 
+    def _running(self) -> set[str]:
+        """The correlation ids of calls that are on their way."""
+        return {call.caller.correlation_id for call in self.handle.active.values() if call.caller is not None}
+
     def _sources(self) -> Sources:
         inspector = self._inspector
         return Sources(
@@ -177,6 +182,7 @@ class Gateway:
             budgets=inspector.budgets,
             spend=inspector.spend,
             upstreams=inspector.upstreams,
+            targets=self._telemetry.targets.report,
             config=lambda: canonical(self.settings),
             version=lambda: self.snapshot.version,
             is_draining=lambda: self._front.draining,
@@ -186,6 +192,7 @@ class Gateway:
 
     async def _render_metrics(self) -> bytes:
         await self._inspector.refresh()
+        await self._telemetry.targets.refresh()
         return self._metrics.render()
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from math import inf
 from typing import BinaryIO
 
 from gateway.accounts import Notice
 from gateway.observe import Batch, FanOut, Sink, logs
 from gateway.observe.events import Event
 from gateway.observe.metrics import Metrics
+from gateway.observe.objectives import Objectives
+from gateway.observe.targets import FIELDS, Target
 from gateway.settings import Settings
 from pricing.money import format_usd
 
@@ -24,20 +27,26 @@ class Telemetry:
         observability = settings.observability
         self._logging = observability.logging
         self.metrics = Metrics(observability.metrics.labels, observability.metrics.max_label_values)
+        self.targets = Objectives(targets_of(settings), self.metrics.count_target, self.tell)
+        self.metrics.watch(self.targets.gauges)
         sinks: list[Sink] = []
         if observability.enabled:
             sinks = [self.metrics, logs.CallLog(observability.logging.format, call_log)]
+        sinks.append(self.targets.sink)
         self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
 
     def start(self) -> None:
         """Begin: needs a running loop."""
         logs.setup(self._logging.level, self._logging.format)
+        self.targets.start()
 
     async def stop(self) -> None:
         """Send what is still to be sent, for a few seconds at most."""
+        await self.targets.stop()
 
     def apply(self, settings: Settings) -> None:
         """Take over what a reload changed."""
+        self.targets.apply(targets_of(settings))
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""
@@ -53,6 +62,21 @@ class Telemetry:
         for notice in notices:
             self.metrics.count_notice(notice)
             self.tell(_of_notice(notice))
+
+
+def targets_of(settings: Settings) -> list[Target]:
+    """What calls promise their users, as it is counted."""
+    return [
+        Target(
+            each.name,
+            tuple((name, pattern) for name in FIELDS if (pattern := getattr(each.match, name))),
+            each.of == "request",
+            each.latency_ms or inf,
+            each.ttft_ms or inf,
+            each.objective,
+        )
+        for each in settings.targets
+    ]
 
 
 def _of_notice(notice: Notice) -> Event:

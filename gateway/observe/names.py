@@ -43,6 +43,8 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_budget_overdraft_usd_total": ("Dollars spent past a limit.", ("budget",)),
     "llm_budget_unheld_calls_total": ("Calls that a budget limits and that went on while the store was down.", ()),
     "llm_budget_notices_total": ("Thresholds of a budget (notify_at) that were crossed.", ("budget", "percent")),
+    "llm_target_calls_total": ("Calls (or requests) that a target speaks of.", ("target",)),
+    "llm_target_violations_total": ("Those of them that missed it.", ("target",)),
     "tollgate_sink_errors_total": ("Batches of records that a sink failed to take.", ("sink",)),
 }
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
@@ -62,6 +64,11 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_budget_limit_usd": ("The limit of a budget.", ("budget", "scope", "window")),
     "llm_budget_spent_usd": ("What was spent of it in its current window.", ("budget", "scope", "window")),
     "llm_budget_held_usd": ("What running calls hold of it.", ("budget", "scope", "window")),
+    "llm_target_compliance_ratio": (
+        "The share of a target's calls that met it, over all processes, in a window: 1h, 24h or 7d.",
+        ("target", "window"),
+    ),
+    "llm_target_objective_ratio": ("The share that must meet it.", ("target",)),
     "tollgate_store_up": ("1 while the store answers.", ()),
     "tollgate_journal_settlements": ("Settlements that stand in the journal and not in the store yet.", ()),
     "tollgate_config_version_info": ("The config in force.", ("version",)),
