@@ -20,6 +20,8 @@ WINDOWS = {"1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR}
 """Those that are shown, in seconds."""
 LEAST_CALLS = 10
 """In the short window: of fewer one miss would be an alarm."""
+PLACES = 9
+"""As many as an objective can have: 6 misses of 100 are six times 1 - 0.99, and not a little less."""
 SEVERITIES = ("warning", "critical")
 
 
@@ -55,7 +57,9 @@ class Sums:
 
     def burn(self, objective: float) -> float:
         """How many times faster than allowed the error budget is used: at 1 exactly the objective is met."""
-        return self.missed / self.calls / (1 - objective) if self.calls else 0.0
+        if not self.calls:
+            return 0.0
+        return round(self.missed / self.calls / round(1 - objective, PLACES), PLACES)
 
 
 class History:

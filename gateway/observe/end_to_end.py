@@ -51,7 +51,11 @@ class Requests:
 
     def see(self, record: Record) -> None:
         """A call of a request has ended."""
-        newest = _Newest(_ended_at(record.started_at, record.latency_ms), record.call_id, self._clock())
+        try:
+            ended_at = _ended_at(record.started_at, record.latency_ms)
+        except ValueError:
+            return  # nobody knows when that was
+        newest = _Newest(ended_at, record.call_id, self._clock())
         before = self._open.pop(record.correlation_id, None)
         if before is not None and (before.ended_at, before.call_id) > (newest.ended_at, newest.call_id):
             newest = _Newest(before.ended_at, before.call_id, newest.seen)

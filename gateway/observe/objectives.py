@@ -228,7 +228,7 @@ class Objectives:
 
     async def refresh(self) -> None:
         """Have the latest to say, as far as the store can be asked. Raises nothing."""
-        if not self._targets or self._clock() - self._looked_at < FRESH_S:
+        if not self._targets or 0 <= self._clock() - self._looked_at < FRESH_S:
             return
         try:
             async with self._one_at_a_time:

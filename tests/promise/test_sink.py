@@ -13,14 +13,28 @@ from hypothesis import strategies as st
 
 from gateway.call import Record
 from gateway.observe import Batch, FanOut, Sink
+from gateway.observe.end_to_end import Requests
 from gateway.observe.logs import CallLog
 from gateway.observe.metrics import Metrics
+from gateway.observe.targets import Target, TargetSink
 from tests.harness.finished import batch as finished
+
+
+def targets() -> Sink:
+    """One that looks at everything."""
+    sink = TargetSink(lambda *_: None, Requests().see)
+    fields = ("team", "agent", "call_type", "model", "upstream")
+    sink.apply(
+        [Target("of calls", tuple((name, "*") for name in fields), latency_ms=10.0), Target("whole", whole=True)]
+    )
+    return sink
+
 
 SINKS: dict[str, Callable[[], Sink]] = {
     "metrics": lambda: Metrics(("team", "agent", "call_type"), 3),
     "json log": lambda: CallLog("json", io.BytesIO()),
     "console log": lambda: CallLog("console", io.BytesIO()),
+    "targets": targets,
 }
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 amount = st.integers(0, 1 << 53)
