@@ -30,7 +30,7 @@ RECENT_S = 3600
 WHOLE_S = 600.0
 """How often everything is read again."""
 SLICE_S = 3600
-"""What is read in one go: a day at once would stand on the event loop for milliseconds."""
+"""What is read in one go, an hour of the clock: a day at once would stand on the event loop for milliseconds."""
 TALLIES_AT_ONCE = 500
 LAST_WORDS_S = 3.0
 FRESH_S = 1.0
@@ -198,10 +198,11 @@ class Objectives:
         since = until - (KEPT_S if is_whole else RECENT_S + BUCKET_S)
         names = {target.name for target in self._targets}
         try:
-            for begin in range(since, until, SLICE_S):
-                end = min(begin + SLICE_S, until)
-                found = await self._store.tallies(begin, end)
-                self._history.put(begin, end, [tally for tally in found if tally.target in names])
+            while since < until:
+                end = min((since // SLICE_S + 1) * SLICE_S, until)
+                found = await self._store.tallies(since, end)
+                self._history.put(since, end, [tally for tally in found if tally.target in names])
+                since = end
         except Failure as failure:
             log.debug("how targets are met cannot be read: %s", failure.message)
             self._next_whole = 0.0
@@ -217,12 +218,14 @@ class Objectives:
         self.sink.roll()
         self._history.advance(bucket_of(now))
         for target in self._targets:
+            if target not in self._targets:
+                continue  # a reload came in between: nobody would tell that its alarm is over
             sums = {length: self._history.sums(target.name, now, length, self.sink.pending) for length in LENGTHS}
             self._sums[target.name] = sums
             event = self._alarms.look(target, sums)
             if event is not None:
                 self._tell(event)
-            await asyncio.sleep(0)  # some 0.1 ms each: calls come in between
+            await asyncio.sleep(0)  # some 0.05 ms each: calls come in between
 
     # -- what is said -------------------------------------------------------------------------------------------------
 

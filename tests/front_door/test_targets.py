@@ -155,6 +155,41 @@ async def test_a_gateway_that_stops_hands_over_what_it_counted(provider: Simulat
         await until_told(gateway, 1, 1)
 
 
+RUN: dict[str, Any] = {"name": "run", "of": "request", "latency_ms": 10_000, "objective": 0.9}
+
+
+async def test_a_gateway_that_stops_judges_open_requests(provider: Simulator, tmp_path: Path) -> None:
+    """Nobody else would: their calls were seen here."""
+    config = config_for(tmp_path, provider.url, targets=[RUN])
+    async with in_process(tmp_path, config) as gateway:
+        for _ in range(3):
+            await say(gateway, "", ("X-Correlation-Id", "open"))
+        assert await told(gateway, "run") == (0, 0)
+    async with in_process(tmp_path, config) as gateway:
+        await until_told(gateway, 1, 0, "run")
+
+
+async def test_a_call_that_takes_longer_than_the_silence_belongs_to_its_request(
+    provider: Simulator, tmp_path: Path, hurried: None
+) -> None:
+    """It is on its way here: nothing is judged before it ends."""
+    async with in_process(tmp_path, config_for(tmp_path, provider.url, targets=[RUN])) as gateway:
+        await say(gateway, "", ("X-Correlation-Id", "long"))
+        await say(gateway, "delay=2.5", ("X-Correlation-Id", "long"))
+        assert await told(gateway, "run") == (0, 0)
+        await until_told(gateway, 1, 0, "run")
+
+
+async def test_who_scrapes_gets_the_latest(provider: Simulator, tmp_path: Path) -> None:
+    """Not what was looked at a quarter of a minute ago."""
+    async with in_process(tmp_path, config_for(tmp_path, provider.url, targets=[FAST])) as gateway:
+        for wish, ratio in (("", 1.0), (SLOW, 0.5)):
+            await say(gateway, wish)
+            async with asyncio.timeout(6):
+                while (await metrics(gateway)).get(("llm_target_compliance_ratio", "fast", "1h")) != ratio:
+                    await asyncio.sleep(0.05)
+
+
 async def test_kill_9_loses_no_more_than_the_last_seconds(provider: Simulator, tmp_path: Path) -> None:
     """What was handed over stays; what comes then is added to it."""
     config = config_for(tmp_path, provider.url, targets=[FAST])
@@ -175,13 +210,12 @@ async def test_gateways_of_one_redis_are_summed(
     provider: Simulator, server: Server, tmp_path: Path, hurried: None
 ) -> None:
     """Each tells the same of both; a request of calls through both is counted once, by the one that saw its end."""
-    run = {"name": "run", "of": "request", "latency_ms": 10_000, "objective": 0.9}
     async with AsyncExitStack() as stack:
         gateways = []
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
             store = {"url": server.tcp_url, "journal": str(tmp_path / name / "journal")}
-            config = config_for(tmp_path / name, provider.url, targets=[FAST, run], store=store)
+            config = config_for(tmp_path / name, provider.url, targets=[FAST, RUN], store=store)
             gateways.append(await stack.enter_async_context(in_process(tmp_path / name, config)))
         one, two = gateways
         for gateway, wish in ((one, ""), (two, SLOW), (two, ""), (one, SLOW)):

@@ -80,6 +80,16 @@ def test_what_is_read_takes_the_place_of_what_was_known() -> None:
     assert history.sums("slow", NOON, HOUR) == Sums(5, 1)
 
 
+def test_a_clock_that_is_set_back_empties_nothing() -> None:
+    """And nothing when it is right again."""
+    history = History()
+    history.put(NOON, NOON + 300, [Tally(NOON, "fast", 5, 1)])
+    history.advance(NOON - 3600)
+    assert history.sums("fast", NOON - 3600, HOUR) == Sums(0, 0)
+    history.advance(NOON)
+    assert history.sums("fast", NOON, HOUR) == Sums(5, 1)
+
+
 def test_a_ring_holds_the_longest_window() -> None:
     """Its first bucket included."""
     assert max(LENGTHS) + BUCKET_S <= SLOTS * BUCKET_S

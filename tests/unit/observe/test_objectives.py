@@ -222,6 +222,17 @@ async def test_a_reload_keeps_what_belongs_to_a_name(store: SqliteStore) -> None
     assert await process.window("7d", 1) == (13, 12)
 
 
+async def test_targets_that_come_and_go_leave_nothing_in_memory(store: SqliteStore) -> None:
+    """A name a reload, for ever."""
+    process = Process(store)
+    for number in range(5):
+        process.objectives.apply([replace(FAST, name=f"t{number}")])
+        process.take(CALL)
+        assert await process.window() == (1, 0)
+    assert list(process.objectives._history._rings) == ["t4"]
+    assert list(process.objectives._sums) == ["t4"]
+
+
 async def test_nothing_is_asked_of_the_store_where_there_are_no_targets(tmp_path: Path) -> None:
     """A closed store would raise."""
     process = Process(make_store(tmp_path))
