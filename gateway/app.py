@@ -60,6 +60,7 @@ class Gateway:
         self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
         self._settler.capture = self._telemetry.capture
         self._store.tell = self._telemetry.tell_notices
+        self._telemetry.targets.connect(self._store, self._running)
         self._settler.on_overdraft = self._metrics.count_overdraft
         self.handle = Handle(
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
@@ -199,6 +200,10 @@ class Gateway:
             checks.config(lambda: self._reloader.failed_at if self._reloader is not None else ""),
         ]
 
+    def _running(self) -> set[str]:
+        """The correlation ids of calls that are on their way."""
+        return {call.caller.correlation_id for call in self.handle.active.values() if call.caller is not None}
+
     def _sources(self) -> Sources:
         inspector = self._inspector
         return Sources(
@@ -209,6 +214,7 @@ class Gateway:
             budgets=inspector.budgets,
             spend=inspector.spend,
             upstreams=inspector.upstreams,
+            targets=self._telemetry.targets.report,
             config=lambda: canonical(self.settings),
             version=lambda: self.snapshot.version,
             is_draining=lambda: self._front.draining,
@@ -218,6 +224,7 @@ class Gateway:
 
     async def _render_metrics(self) -> bytes:
         await self._inspector.refresh()
+        await self._telemetry.targets.refresh()
         return self._metrics.render()
 
 

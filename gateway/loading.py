@@ -296,6 +296,7 @@ class _Reader:
             if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
+        self._check_targets(settings)
         self._check_prices(settings.pricing.overrides)
         admin = settings.admin
         if not _is_loopback(admin.host) and not admin.token and not self._is_faulty("admin"):
@@ -303,6 +304,19 @@ class _Reader:
         if admin.port and admin.port == settings.front.port:
             place = self._place("admin.port" if "admin.port" in self._lines else "front.port")
             self._problem(place, "both listeners have the same port")
+
+    def _check_targets(self, settings: Settings) -> None:
+        names: set[str] = set()
+        for index, target in enumerate(settings.targets):
+            at = self._place(f"targets[{index}]")
+            if target.name in names and not self._is_faulty(at.path):
+                self._problem(self._place(f"{at.path}.name"), "another target has this name")
+            names.add(target.name)
+            if not 0 < target.objective < 1 and not self._is_faulty(f"{at.path}.objective"):
+                place = self._place(f"{at.path}.objective")
+                self._problem(
+                    place, "must be above 0, which promises something, and below 1, which leaves room for a miss"
+                )
 
     def _check_prices(self, overrides: str) -> None:
         if not overrides or self._is_faulty("pricing.overrides"):

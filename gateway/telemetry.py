@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, BinaryIO
 
 from gateway.accounts import Notice
@@ -13,7 +14,9 @@ from gateway.observe import Batch, FanOut, Sink, logs
 from gateway.observe.access import AccessLog
 from gateway.observe.events import Event
 from gateway.observe.metrics import Metrics
+from gateway.observe.objectives import Objectives
 from gateway.observe.recent import Recent
+from gateway.observe.targets import FIELDS, Target
 from gateway.observe.tracing import Traces
 from gateway.settings import Observability, Settings
 from gateway.tracers import capturer, tracers
@@ -40,11 +43,13 @@ class Telemetry:
         self.capture: Capture | None = None
         """See ``Settler.capture``."""
         self.recent = Recent(self.tell)
+        self.targets = Objectives(targets_of(settings), self.metrics.count_target, self.tell)
+        self.metrics.watch(self.targets.gauges)
         told = self._logging
         lines = logs.CallLog(told.format, call_log, told.sample_rate, content=told.content)
         self.access = AccessLog(told.format, lines.output) if told.access else None
         """Takes the requests to the admin listener; None where they are not logged."""
-        sinks: list[Sink] = [self.recent]
+        sinks: list[Sink] = [self.recent, self.targets.sink]
         if observability.enabled:
             self._tracers = tracers(observability, self.metrics.count_export, book)
             self.capture = self._capturer(observability)
@@ -56,10 +61,11 @@ class Telemetry:
         logs.setup(self._logging.level, self._logging.format)
         for each in self._tracers:
             each.start()
+        self.targets.start()
 
     async def stop(self) -> None:
         """Send what is still to be sent, for a few seconds at most."""
-        await asyncio.gather(*(each.close(LAST_WORDS_S) for each in self._tracers))
+        await asyncio.gather(self.targets.stop(), *(each.close(LAST_WORDS_S) for each in self._tracers))
 
     def _capturer(self, observability: Observability) -> Capture | None:
         in_log, tracers = observability.logging.content, [each for each in self._tracers if each.content]
@@ -70,10 +76,11 @@ class Telemetry:
     def apply(self, settings: Settings) -> None:
         """Take over what a reload changed."""
         self.recent.keep(settings.upstreams)
+        self.targets.apply(targets_of(settings))
 
     def failing(self) -> list[str]:
         """What does not get rid of what it is told, by name."""
-        return sorted(self._fan_out.failing)
+        return sorted(self._fan_out.failing | {each.name for each in self._tracers if each.exporter.fault})
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""
@@ -89,6 +96,21 @@ class Telemetry:
         for notice in notices:
             self.metrics.count_notice(notice)
             self.tell(_of_notice(notice))
+
+
+def targets_of(settings: Settings) -> list[Target]:
+    """What calls promise their users, as it is counted."""
+    return [
+        Target(
+            each.name,
+            tuple((name, pattern) for name in FIELDS if (pattern := getattr(each.match, name))),
+            each.of == "request",
+            each.latency_ms or inf,
+            each.ttft_ms or inf,
+            each.objective,
+        )
+        for each in settings.targets
+    ]
 
 
 def _of_notice(notice: Notice) -> Event:

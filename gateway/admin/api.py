@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -31,6 +32,7 @@ class Sources:
     spend: Callable[[str | None, str, str, str], Awaitable[dict[str, Any]]]
     """(by, period, since, until) -> the report; Failure for what cannot be asked."""
     upstreams: Callable[[], list[dict[str, Any]]]
+    targets: Callable[[], Awaitable[dict[str, Any]]]
     config: Callable[[], dict[str, Any]]
     version: Callable[[], str]
     is_draining: Callable[[], bool]
@@ -71,6 +73,10 @@ def _lines(checks: Mapping[str, dict[str, Any]], status: str) -> str:
     return "\n".join([*lines, "ready check passed" if status == "ready" else "ready check failed", ""])
 
 
+def _start_ms(record: dict[str, Any]) -> float:
+    return datetime.fromisoformat(record["started_at"]).timestamp() * 1000
+
+
 class Api:
     """One method a route."""
 
@@ -92,6 +98,7 @@ class Api:
             web.get("/api/v1/budgets", self.budgets),
             web.get("/api/v1/spend", self.spend),
             web.get("/api/v1/upstreams", self.upstreams),
+            web.get("/api/v1/targets", self.targets),
             web.get("/api/v1/config", self.config),
         ]
 
@@ -163,15 +170,21 @@ class Api:
         return problem(404, "there is no such call")
 
     async def request(self, request: web.Request) -> web.Response:
-        """The calls of one correlation id (of very many, the newest), and the sums of all of them."""
+        """The calls of one correlation id (of very many, the newest), and the sums of all of them; ``duration_ms`` is from the
+        first one's start to the last one's end.
+        """
         correlation_id = request.match_info["correlation_id"]
         newest = page = await self._sources.recent(MAX_LIST, "", correlation_id)
         if not newest:
             return problem(404, "there are no calls with this correlation id")
-        cost, count, models = 0, 0, set()
+        cost, count, errors, models = 0, 0, 0, set()
+        began = ended = _start_ms(newest[0])
         while page:
             cost += sum(record["cost_nanousd"] for record in page)
             count += len(page)
+            errors += sum(bool(record["error_type"]) for record in page)
+            began = min(began, *map(_start_ms, page))
+            ended = max(ended, *(_start_ms(record) + record["latency_ms"] for record in page))
             models |= {record["model_requested"] for record in page if record["model_requested"]}
             full = len(page) == MAX_LIST
             page = await self._sources.recent(MAX_LIST, page[-1]["call_id"], correlation_id) if full else []
@@ -180,6 +193,8 @@ class Api:
                 "correlation_id": correlation_id,
                 "calls": [with_usd(record) for record in reversed(newest)],
                 "count": count,
+                "errors": errors,
+                "duration_ms": round(ended - began, 3),
                 "cost_nanousd": cost,
                 "cost_usd": format_usd(cost),
                 "models": sorted(models),
@@ -203,6 +218,10 @@ class Api:
     async def upstreams(self, request: web.Request) -> web.Response:
         """Every upstream with its connections."""
         return answer({"upstreams": self._sources.upstreams()})
+
+    async def targets(self, request: web.Request) -> web.Response:
+        """Every target and how well it was met over the last hour, day and week."""
+        return answer(await self._sources.targets())
 
     async def config(self, request: web.Request) -> web.Response:
         """The config in force, secrets masked."""

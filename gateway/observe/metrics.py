@@ -99,6 +99,13 @@ class Metrics:
         budget = self._bounded("budget", notice.budget)
         self._counters["llm_budget_notices_total"].labels(budget, str(notice.percent)).inc()
 
+    def count_target(self, target: str, calls: int, missed: int) -> None:
+        """Calls that a target speaks of; ``missed`` are among them."""
+        self._counters["llm_target_calls_total"].labels(target).inc(calls)
+        violations = self._counters["llm_target_violations_total"].labels(target)  # there from the first call on
+        if missed:
+            violations.inc(missed)
+
     def take(self, batch: Batch) -> None:
         """Count a batch."""
         for record in batch.records:

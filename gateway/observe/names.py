@@ -55,6 +55,8 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Requests sent to an upstream, by how each went: ok, error, timeout, unreachable or disconnected.",
         ("upstream", "outcome"),
     ),
+    "llm_target_calls_total": ("Calls (or requests) that a target speaks of.", ("target",)),
+    "llm_target_violations_total": ("Those of them that missed it.", ("target",)),
     "tollgate_sink_errors_total": ("Batches of records that a sink failed to take.", ("sink",)),
 }
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
@@ -76,6 +78,11 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_budget_held_usd": ("What running calls hold of it.", ("budget", "scope", "window")),
     "llm_upstream_up": ("1 while calls to an upstream come through, 0 while its newest ones all fail.", ("upstream",)),
     "tollgate_check_up": ("0 for a health check that failed, else 1.", ("check",)),
+    "llm_target_compliance_ratio": (
+        "The share of a target's calls that met it, over all processes, in a window: 1h, 24h or 7d.",
+        ("target", "window"),
+    ),
+    "llm_target_objective_ratio": ("The share that must meet it.", ("target",)),
     "tollgate_store_up": ("1 while the store answers.", ()),
     "tollgate_journal_settlements": ("Settlements that stand in the journal and not in the store yet.", ()),
     "tollgate_config_version_info": ("The config in force.", ("version",)),

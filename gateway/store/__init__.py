@@ -7,6 +7,7 @@
              time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
 ``release``  gives a hold back without a charge. Idempotent.
 ``read``     balances of accounts; ``find``, ``recent`` finished calls; ``spend`` sums of them by the hour.
+``tally``    adds to how well targets are met; ``tallies`` reads it. Not idempotent: no money hangs on it.
 
 A lease that lapses (its worker died) is charged with the hold, or with the mark that was last set beside it, and the record
 says ``lost``: never zero, never silent. A threshold that is crossed is handed to ``tell`` once, whoever crosses it.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.accounts import Account, Balance, Claim, Hold, Notice
     from gateway.call import Receipt
     from gateway.errors import Failure, Refusal
+    from gateway.tallies import Tally
 
 
 SPEND_COUNTS = ("calls", "failed", "refused", "input", "cached_input", "output", "cost_nanousd")
@@ -105,6 +107,12 @@ class Store(Protocol):
 
     async def keep_book(self, version: str, packed: bytes) -> None:
         """Keep a price book beside the records that name its version. Again changes nothing."""
+
+    async def tally(self, tallies: Sequence[Tally]) -> None:
+        """Add to what there is of each bucket and target. Kept for ``tallies.KEPT_S``. After a Failure it may have been added."""
+
+    async def tallies(self, since: int, until: int) -> list[Tally]:
+        """The sums of buckets from ``since`` to before ``until`` (Unix seconds), in order of bucket and target."""
 
     async def holds(self) -> int:
         """How many calls hold something at the moment."""

@@ -28,6 +28,7 @@ from gateway.store.lost import LOST, lost_record
 from gateway.store.page import Booked, Granted, Key, Page, Part, key_of
 from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
+from gateway.tallies import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,20 @@ class Heard:
         page.heard.extend(self.notices)
 
 
-Operation = Reserve | Extend | Settle | Release | Lapse | Heard
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How well targets are met: added to what there is."""
+
+    tallies: tuple[Tally, ...]
+    call_id: str = ""
+    accounts: tuple[Key, ...] = ()
+    watched: tuple[Claim, ...] = ()
+
+    def apply(self, page: Page) -> None:
+        page.tallies.extend(self.tallies)
+
+
+Operation = Reserve | Extend | Settle | Release | Lapse | Heard | Count
 
 
 def _returned(page: Page, call_id: str) -> list[tuple[Key, int, int]]:

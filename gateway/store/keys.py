@@ -16,6 +16,7 @@ All of them share one hash tag, so that a step that touches several is atomic in
 ``{tollgate}:c:CORRELATION``    zset     calls of one correlation id that is not a call's own                retention
 ``{tollgate}:w:PROVIDER:KEY``   string   the call that awaits what the provider calls by this name           retention
 ``{tollgate}:u:HOUR``, ``:DAY``  hash     dimensions -> sums of an hour, of a day                             spend_hours, _days
+``{tollgate}:k:HOUR``           hash     how well targets were met: ``BUCKET:c:TARGET`` calls, ``:m:`` missed         9 days
 ``{tollgate}:hours``            zset     hours of which there are records -> when those go (s)               for ever
 ``{tollgate}:days``             zset     days of which there are sums -> when those go (s)                   for ever
 ``{tollgate}:books``            hash     version -> price book                                               for ever
@@ -98,6 +99,9 @@ class Keys:
     def sums(self, period: str) -> str:
         """``period`` is an hour or a day."""
         return self._of(f"u:{period}")
+
+    def tallies(self, hour: str) -> str:
+        return self._of(f"k:{hour}")
 
     def _of(self, name: str) -> str:
         return f"{{{self.prefix}}}:{name}"

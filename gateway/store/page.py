@@ -14,6 +14,7 @@ from typing import NamedTuple
 from gateway.accounts import Account, Claim, Notice
 from gateway.store import Spend
 from gateway.store.answers import too_large
+from gateway.tallies import Tally
 
 MAX_BALANCE_NANOUSD = 1 << 62
 """An account past this fails closed: SQLite would go on in floating point at 2^63."""
@@ -82,6 +83,8 @@ class Page:
     heard: list[Notice] = field(default_factory=list)
     spend: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     """What the batch adds to the sums, by hour and dims."""
+    tallies: list[Tally] = field(default_factory=list)
+    """What it adds to how well targets are met."""
 
     def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
         """Add (spent, held) to accounts: all of them, or none with a Failure."""

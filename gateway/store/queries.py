@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.accounts import Account, Balance
 from gateway.call import from_json
+from gateway.tallies import Tally
 
 _DIFFERENCES = """
     SELECT scope, "window", sum(spent), sum(held) FROM (
@@ -65,6 +66,15 @@ def awaiting(connection: sqlite3.Connection, provider: str, key: str) -> dict[st
 def holds(connection: sqlite3.Connection) -> int:
     """How many calls hold something."""
     return int(connection.execute("SELECT count(*) FROM holds").fetchone()[0])
+
+
+def tallies(connection: sqlite3.Connection, since: int, until: int) -> list[Tally]:
+    """How well targets were met, in the buckets in between."""
+    rows = connection.execute(
+        "SELECT bucket, target, calls, missed FROM tallies WHERE bucket >= ? AND bucket < ? ORDER BY bucket, target",
+        (since, until),
+    )
+    return [Tally(*row) for row in rows]
 
 
 def differences(connection: sqlite3.Connection) -> list[Balance]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.store import Settlement, Spend, redis_queries
+from gateway.store import Settlement, Spend, redis_queries, redis_tallies
 from gateway.store.answers import check_amount, check_cost, closed
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
@@ -26,6 +26,7 @@ from gateway.store.redis_recovery import Lost, recover
 from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times, balance_of
 from gateway.store.redis_upkeep import give_slices_back, renew, size_slices, sweep
 from gateway.store.slices import Slices
+from gateway.tallies import Tally
 
 log = logging.getLogger("gateway.store")
 
@@ -264,6 +265,14 @@ class RedisStore:
     async def spend(self, since: str, until: str) -> list[Spend]:
         """Sums of the hours or days in between."""
         return await self._look(lambda: redis_queries.spend(self._link, self._keys, since, until))
+
+    async def tally(self, tallies: Sequence[Tally]) -> None:
+        """Add to how well targets are met."""
+        await self._look(lambda: redis_tallies.add(self._link, self._keys, tallies))
+
+    async def tallies(self, since: int, until: int) -> list[Tally]:
+        """How well targets were met in between."""
+        return await self._look(lambda: redis_tallies.read(self._link, self._keys, since, until))
 
     async def keep_book(self, version: str, packed: bytes) -> None:
         """Keep a price book. Again changes nothing."""

@@ -105,7 +105,7 @@ class Link:
         return answers
 
     async def many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Plain commands that only read, in one go."""
+        """Plain commands in one go, where it does no harm that some of them fail or are seen half done."""
         pipe = self._client.pipeline(transaction=False)
         for name, *arguments in commands:
             getattr(pipe, name)(*arguments)

@@ -23,12 +23,13 @@ from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement, Spend, queries, sums
 from gateway.store.answers import closed, tell_nobody
-from gateway.store.books import Extend, Heard, Operation, Release, Reserve, Settle
+from gateway.store.books import Count, Extend, Heard, Operation, Release, Reserve, Settle
 from gateway.store.faults import as_failure, patiently
 from gateway.store.rollups import Rollups
 from gateway.store.tables import connect, keep_book, move_log, prepare
 from gateway.store.upkeep import Tenure, begin_tenure
 from gateway.store.writer import Answer, Asked, Writer
+from gateway.tallies import Tally
 
 log = logging.getLogger("gateway.store")
 
@@ -178,6 +179,10 @@ class SqliteStore:
         """Drop the hold, charge nothing."""
         await self._ask(Release(call_id))
 
+    async def tally(self, tallies: Sequence[Tally]) -> None:
+        """Add to how well targets are met."""
+        await self._ask(Count(tuple(tallies)))
+
     def _ask(self, operation: Operation) -> Waiting:
         """Put an operation into the batch of this tick. The first one of a tick arranges that the batch goes off."""
         loop = self._loop
@@ -253,6 +258,10 @@ class SqliteStore:
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first."""
         return await self._look(lambda connection: queries.recent(connection, limit, before, correlation_id))
+
+    async def tallies(self, since: int, until: int) -> list[Tally]:
+        """How well targets were met in between."""
+        return await self._look(lambda connection: queries.tallies(connection, since, until))
 
     async def holds(self) -> int:
         """How many calls hold something at the moment."""

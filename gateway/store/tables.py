@@ -75,6 +75,12 @@ UPGRADES: tuple[str, ...] = (
     INSERT INTO complete SELECT coalesce(max(started_at), '') FROM records;
     ALTER TABLE records ADD COLUMN spend TEXT
     """,
+    """
+    CREATE TABLE tallies (
+        bucket INTEGER NOT NULL, target TEXT NOT NULL, calls INTEGER NOT NULL, missed INTEGER NOT NULL,
+        PRIMARY KEY (bucket, target)
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 """Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
 
@@ -119,6 +125,10 @@ _NOTICES = """
     CROSS JOIN notices AS n ON n.scope = json_extract(asked.value, '$[0]') AND n."window" = json_extract(asked.value, '$[1]')
 """
 _PUT_NOTICES = ('INSERT OR IGNORE INTO notices (scope, "window", budget, percent, "limit", spent, owner) VALUES ', "")
+_PUT_TALLIES = (
+    "INSERT INTO tallies (bucket, target, calls, missed) VALUES ",
+    " ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, missed = missed + excluded.missed",
+)
 _DROP_HOLDS = "DELETE FROM holds WHERE call_id IN (SELECT value FROM json_each(?))"
 _STRIKE_RECORDS = "DELETE FROM records WHERE call_id IN (SELECT value FROM json_each(?))"
 
@@ -223,6 +233,7 @@ def save(connection: sqlite3.Connection, page: Page) -> None:
     _put(connection, _PUT_RECORDS, [_record_row(page.records[c]) for c in page.changed_records if c in page.records])
     _put(connection, _PUT_SPEND, [(*key, *counts) for key, counts in page.spend.items() if any(counts)])
     _put(connection, _PUT_NOTICES, [_notice_row(page, notice) for notice in page.crossed])
+    _put(connection, _PUT_TALLIES, page.tallies)
     _mark_heard(connection, page.heard)
     for statement, gone in (
         (_DROP_HOLDS, [call for call in page.changed_holds if call not in page.holds]),
@@ -267,7 +278,7 @@ def _mark_heard(connection: sqlite3.Connection, notices: Sequence[Notice]) -> No
         )
 
 
-def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: list[tuple[Any, ...]]) -> None:
+def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
     """INSERT rows, as many at once as possible."""
     start = 0
     while start < len(rows):

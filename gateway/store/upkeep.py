@@ -18,6 +18,7 @@ from gateway.store.lost import rfc3339
 from gateway.store.page import Granted
 from gateway.store.rollups import Rollups
 from gateway.store.tables import load, roll_back, save
+from gateway.tallies import KEPT_S
 
 STEP_ROWS = 256
 """Rows that one step charges or deletes: about 5 ms, so that no call waits long behind it."""
@@ -72,6 +73,7 @@ def step(connection: sqlite3.Connection, tenure: Tenure, now: float) -> Found:
         deleted = max(deleted, _delete_accounts(connection, now - ACCOUNT_KEPT_S))
         deleted = max(deleted, sums.condense(connection, _day(now - tenure.rollups.hours_s), STEP_ROWS))
         deleted = max(deleted, sums.delete_days(connection, _day(now - tenure.rollups.days_s), STEP_ROWS))
+        deleted = max(deleted, _delete_tallies(connection, int(now - KEPT_S)))
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
@@ -127,6 +129,13 @@ def _delete_records(connection: sqlite3.Connection, before: str) -> int:
     sums.mark_incomplete(connection, before)
     return connection.execute(
         f"DELETE FROM records WHERE rowid IN ({oldest})",  # noqa: S608 - as above
+        (before, STEP_ROWS),
+    ).rowcount
+
+
+def _delete_tallies(connection: sqlite3.Connection, before: int) -> int:
+    return connection.execute(
+        "DELETE FROM tallies WHERE (bucket, target) IN (SELECT bucket, target FROM tallies WHERE bucket < ? LIMIT ?)",
         (before, STEP_ROWS),
     ).rowcount
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import trustme
 
 from gateway.accounts import Hold
 from gateway.errors import Failure
+from gateway.tallies import BUCKET_S, Tally, bucket_of
 from tests.fault.test_redis_faults import CENT, DAY, balance, claim, has_balance, is_paid, opened, settlement, until
 from tests.harness.redis_servers import Server, free_port, make_store, redis_binary
 
@@ -32,12 +34,15 @@ def binary() -> str:
 
 
 async def works(store) -> None:
-    """A call, settled; the books agree; a look at them."""
+    """A call, settled; the books agree; a look at them; how well a target is met."""
     async with opened(store):
         assert isinstance(await store.reserve("a", [claim()]), Hold)
         await store.settle(settlement("a", CENT // 2))
         assert await balance(store) == (CENT // 2, 0)
         assert [record["call_id"] for record in await store.recent(5)] == ["a"]
+        met = [Tally(bucket_of(time.time()), "fast", 2, 1)]
+        await store.tally(met)
+        assert await store.tallies(met[0].bucket, met[0].bucket + BUCKET_S) == met
         assert await store.check() == 0
 
 

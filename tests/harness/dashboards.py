@@ -18,10 +18,6 @@ FOLDER = Path(__file__).resolve().parents[2] / "config" / "grafana" / "dashboard
 FILES = sorted(FOLDER.glob("*.json"))
 
 NOT_YET_DECLARED: dict[str, tuple[str, ...]] = {
-    "llm_target_calls_total": ("target",),
-    "llm_target_violations_total": ("target",),
-    "llm_target_compliance_ratio": ("target", "window"),
-    "llm_target_objective_ratio": ("target",),
     "tollgate_store_seconds": ("operation",),
     "tollgate_workers": (),
     "tollgate_webhook_deliveries_total": ("kind", "outcome"),

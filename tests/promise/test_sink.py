@@ -14,18 +14,32 @@ from hypothesis import strategies as st
 from gateway.call import Record
 from gateway.observe import Batch, FanOut, Sink, otlp
 from gateway.observe.console import Screen
+from gateway.observe.end_to_end import Requests
 from gateway.observe.exporter import Exporter
 from gateway.observe.logs import CallLog
 from gateway.observe.metrics import Metrics
 from gateway.observe.spans import Style
+from gateway.observe.targets import Target, TargetSink
 from gateway.observe.tracing import Sampler, Traces
 from tests.harness.finished import batch as finished
+
+
+def targets() -> Sink:
+    """One that looks at everything."""
+    sink = TargetSink(lambda *_: None, Requests().see)
+    fields = ("team", "agent", "call_type", "model", "upstream")
+    sink.apply(
+        [Target("of calls", tuple((name, "*") for name in fields), latency_ms=10.0), Target("whole", whole=True)]
+    )
+    return sink
+
 
 SINKS: dict[str, Callable[[], Sink]] = {
     "metrics": lambda: Metrics(("team", "agent", "call_type"), 3),
     "json log": lambda: CallLog("json", io.BytesIO()),
     "traces": lambda: Traces(Exporter("traces", Screen(), lambda *_: None), otlp, Sampler(0.5), Style(), ()),
     "console log": lambda: CallLog("console", io.BytesIO()),
+    "targets": targets,
 }
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 amount = st.integers(0, 1 << 53)

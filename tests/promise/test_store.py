@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from gateway.store.redis_link import Link
 from gateway.store.redis_steps import Times
 from gateway.store.rollups import USUAL, spend_of
 from gateway.store.sqlite import SqliteStore
+from gateway.tallies import Tally
 from tests.harness.redis_servers import shared
 
 CENT = 10_000_000
@@ -746,3 +748,47 @@ async def test_a_killed_process_loses_nothing(child, successor):
 
 async def _holds_nothing(store: Store) -> bool:
     return await store.holds() == 0
+
+
+def this_hour() -> int:
+    """Its beginning: tallies of long ago are gone at once."""
+    return int(time.time()) // 3600 * 3600
+
+
+async def test_tallies_of_targets_add_up_over_processes(opened):
+    """Whoever adds, in whatever order and however often: one sum for each bucket and target."""
+    at = this_hour()
+    async with opened("one") as one, opened("two") as two:
+        await one.tally([Tally(at, "fast", 3, 1), Tally(at, "odd: name", 1, 0), Tally(at + 300, "fast", 2, 0)])
+        await two.tally([Tally(at + 300, "fast", 4, 2), Tally(at, "fast", 10, 0), Tally(at, "fast", 1, 1)])
+        await two.tally([])
+        expected = [Tally(at, "fast", 14, 2), Tally(at, "odd: name", 1, 0), Tally(at + 300, "fast", 6, 2)]
+        for store in (one, two):
+            assert await store.tallies(at, at + 600) == expected
+    async with opened("three") as later:
+        assert await later.tallies(at, at + 600) == expected, "they survive the processes that added them"
+
+
+async def test_tallies_are_read_from_a_bucket_to_before_another(opened):
+    """Over the border of an hour too; of what was never counted there is nothing."""
+    at = this_hour()
+    rows = [Tally(at + 300 * number, "fast", number + 1, number) for number in range(30)]
+    async with opened() as store:
+        await store.tally(rows[::-1])
+        assert await store.tallies(at, at + 9000) == rows
+        assert await store.tallies(at + 1500, at + 5400) == rows[5:18]
+        assert await store.tallies(at + 9000, at + 20_000) == []
+        assert await store.tallies(at, at) == []
+        assert await store.check() == 0
+
+
+async def test_many_tallies_at_once(opened):
+    """More than one statement or packet holds."""
+    at = this_hour()
+    rows = [Tally(at, f"t{number:03d}", number + 1, number % 2) for number in range(500)]
+    async with opened() as store:
+        await store.tally(rows)
+        await store.tally(rows)
+        assert await store.tallies(at, at + 1) == [
+            Tally(at, name, 2 * calls, 2 * missed) for _, name, calls, missed in rows
+        ]

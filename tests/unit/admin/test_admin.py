@@ -19,7 +19,7 @@ PROBES = ("/health/live", "/health/ready")
 PAGES = ("/", "/app.js", "/style.css")
 ASKED = (
     "/metrics", "/system/llm-status", "/api/v1/calls", "/api/v1/calls/x", "/api/v1/requests/x", "/api/v1/budgets",
-    "/api/v1/upstreams", "/api/v1/config", "/nowhere", "/api/v1/nowhere", "/health", "/../health/live", "//health/live",
+    "/api/v1/upstreams", "/api/v1/targets", "/api/v1/config", "/nowhere", "/api/v1/nowhere", "/health", "/../health/live", "//health/live",
 )  # fmt: skip
 """Everything that needs the token."""
 WRONG = {
@@ -49,7 +49,7 @@ async def test_without_the_token_nothing_is_told(locked: Any, path: str, fields:
 @pytest.mark.parametrize("field", [BEARER, ("authorization", f"bearer {TOKEN}")])
 async def test_with_the_token_every_path_answers(locked: Any, path: str, field: tuple[str, str]) -> None:
     """What is there with 200, the rest with 404."""
-    assert (await get(locked, path, field)).status == (200 if path in ASKED[:3] + ASKED[5:8] else 404)
+    assert (await get(locked, path, field)).status == (200 if path in ASKED[:3] + ASKED[5:9] else 404)
 
 
 @pytest.mark.parametrize("path", [*PROBES, *PAGES])

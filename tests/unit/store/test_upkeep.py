@@ -10,11 +10,12 @@ import pytest
 
 from gateway.accounts import Account, Claim
 from gateway.store import Settlement, queries, sums, upkeep
-from gateway.store.books import Reserve, Settle
+from gateway.store.books import Count, Reserve, Settle
 from gateway.store.lost import rfc3339
 from gateway.store.rollups import Rollups, spend_of
 from gateway.store.tables import connect, load, prepare, save
 from gateway.store.upkeep import ACCOUNT_KEPT_S, Tenure, begin_tenure, end_tenure, step
+from gateway.tallies import KEPT_S, Tally
 
 A = Account("team:a", "day")
 ONE = Tenure("one#1", "one", 60.0, 1000.0)
@@ -251,7 +252,12 @@ def test_what_is_told_apart_may_change_within_an_hour(connection):
 def test_a_file_of_an_earlier_version_begins_its_sums_with_the_upgrade(connection):
     """Its records have no sums, and that is no difference."""
     carry_out(connection, "one#1", 0.0, counted("old", HOUR, 7))
-    for statement in ("DROP TABLE spend", "DROP TABLE complete", "ALTER TABLE records DROP COLUMN spend"):
+    for statement in (
+        "DROP TABLE tallies",
+        "DROP TABLE spend",
+        "DROP TABLE complete",
+        "ALTER TABLE records DROP COLUMN spend",
+    ):
         connection.execute(statement)
     connection.execute("PRAGMA user_version=4")
     prepare(connection)
@@ -269,3 +275,15 @@ def test_condensing_reads_only_what_it_condenses(connection):
         ("x", 1),
     ).fetchall()
     assert "spend_by_hour" in plan[0][-1]
+
+
+def test_tallies_of_targets_go_after_eight_days_in_steps(connection, monkeypatch):
+    """Those that a window still looks at stay."""
+    monkeypatch.setattr(upkeep, "STEP_ROWS", 2)
+    rows = tuple(Tally(at, "fast", 2, 1) for at in (0, 300, 600, 900, 1200))
+    carry_out(connection, "one#1", 0.0, Count(rows))
+    assert step(connection, ONE, KEPT_S + 900.0).more
+    assert queries.tallies(connection, 0, 3000) == list(rows[2:])
+    step(connection, ONE, KEPT_S + 900.0)
+    assert queries.tallies(connection, 0, 3000) == list(rows[3:])
+    assert not step(connection, ONE, KEPT_S + 900.0).more
