@@ -37,6 +37,7 @@ from tests.harness.books import CHAT, MESSAGES, MINI, post
 from tests.harness.gateways import ROOT, GatewayProcess, config_for, free_port, write
 from tests.harness.messages import CutOff, chunked, request, response
 from tests.harness.raw_client import Answer, ask, connected
+from tests.harness.receivers import Receiver
 from tests.harness.redis_servers import Server, redis_binary
 from tests.harness.scripted import End, ScriptedUpstream, Seen
 
@@ -98,11 +99,13 @@ def environment() -> dict[str, str]:
     }
 
 
-def config(folder: Path, upstream: ScriptedUpstream, form: str = "json") -> dict[str, Any]:
-    """Every secret that a config can hold, everything that can be logged at its most talkative."""
+def config(
+    folder: Path, upstream: ScriptedUpstream, form: str = "json", to: str = "http://127.0.0.1:9"
+) -> dict[str, Any]:
+    """Every secret that a config can hold, everything that can be logged at its most talkative, all telemetry ``to`` one place."""
     key_file = folder / "key"
     key_file.write_text(of("key-file"))
-    hook = f"http://127.0.0.1:{free_port()}/{of('webhook-url')}"
+    hook = f"{to}/hook/{of('webhook-url')}"
     built = config_for(
         folder,
         upstream,
@@ -115,9 +118,21 @@ def config(folder: Path, upstream: ScriptedUpstream, form: str = "json") -> dict
         alerts={"webhooks": [{"url": hook, "kind": "generic", "secret": of("webhook-secret")}]},
         observability={
             "logging": {"level": "debug", "format": form, "access": True},
-            "metrics": {"otlp": {"headers": {"authorization": of("otlp-header")}}},
-            "tracing": {"headers": {"x-key": of("tracing-header")}},
-            "mlflow": {"username": "somebody", "password": of("mlflow-password")},
+            "metrics": {
+                "otlp": {
+                    "enabled": True,
+                    "endpoint": to,
+                    "interval": "1s",
+                    "headers": {"authorization": of("otlp-header")},
+                },
+            },
+            "tracing": {"enabled": True, "endpoint": to, "headers": {"x-key": of("tracing-header")}},
+            "mlflow": {
+                "enabled": True,
+                "tracking_uri": to,
+                "username": "somebody",
+                "password": of("mlflow-password"),
+            },
         },
         up={"first_byte_timeout": "400ms", "connect_timeout": "2s"},
     )
@@ -357,6 +372,7 @@ class Lived:
     process: GatewayProcess
     folder: Path
     environ: dict[str, str]
+    taking: Receiver
     broken: dict[str, str]
     told: list[Answer]
     """What the admin listener answered to ``ADMIN``."""
@@ -414,12 +430,25 @@ async def stored(lived: Lived) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in files}
 
 
+async def sent_out(lived: Lived) -> dict[str, bytes]:
+    """What went to other servers, the header fields aside: those carry the credentials for them."""
+    wanted = ("/v1/traces", "/v1/metrics", "/hook/")
+
+    def bodies(path: str) -> bytes:
+        return b"".join(body for at, _, body in lived.taking.requests if path in at)
+
+    await lived.taking.until(lambda: all(bodies(path) for path in wanted))
+    await lived.taking.until(lambda: any("x-mlflow-experiment-id" in head for _, head, _ in lived.taking.requests))
+    return {path: bodies(path) for path in wanted}
+
+
 OUTLETS: dict[str, Callable[[Lived], Awaitable[dict[str, bytes]]]] = {
     "log": printed,
     "metrics": scraped,
     "admin API": api,
     "check": checked,
     "store": stored,
+    "receivers": sent_out,
 }
 
 
@@ -455,9 +484,19 @@ async def reload_broken(process: GatewayProcess, folder: Path, texts: dict[str, 
             await asyncio.sleep(0.02)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def taking() -> AsyncIterator[Receiver]:
+    """Takes all telemetry."""
+    async with Receiver() as server:
+        yield server
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["json", "console"])
 async def lived(
-    request: pytest.FixtureRequest, standing_upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    standing_upstream: ScriptedUpstream,
+    tmp_path_factory: pytest.TempPathFactory,
+    taking: Receiver,
 ) -> AsyncIterator[Lived]:
     folder = tmp_path_factory.mktemp("secrets")
     standing_upstream.forget()
@@ -465,7 +504,7 @@ async def lived(
     for name, text in environ.items():
         os.environ[name] = text
     try:
-        built = config(folder, standing_upstream, request.param)
+        built = config(folder, standing_upstream, request.param, taking.url)
         process = GatewayProcess(folder, built)
         await process.start()
         try:
@@ -475,7 +514,7 @@ async def lived(
             assert {answer.status for answer in told} >= {200, 400, 401, 404, 421}
             texts = broken(yaml.safe_load((folder / "tollgate.yaml").read_text()))
             await reload_broken(process, folder, texts)
-            yield Lived(process, folder, environ, texts, told)
+            yield Lived(process, folder, environ, taking, texts, told)
         finally:
             await process.kill()
     finally:
