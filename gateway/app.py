@@ -23,6 +23,7 @@ from gateway.handle import Handle, refusal_answer
 from gateway.inspector import Inspected, Inspector
 from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
+from gateway.observe.store_watch import StoreWatch
 from gateway.reload import Reloader
 from gateway.settings import Settings
 from gateway.settle import Settler
@@ -57,7 +58,8 @@ class Gateway:
         self._metrics = self._telemetry.metrics
         self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
         self._store.tell = self._telemetry.tell_notices
-        self._settler.on_overdraft = self._metrics.count_overdraft
+        self._settler.on_overdraft = self._telemetry.tell_overdraft
+        self._settler.on_unpriced = self._telemetry.tell_unpriced
         self.handle = Handle(
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
         )
@@ -72,6 +74,7 @@ class Gateway:
         )
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._metrics.watch(self._inspector.gauges)
+        self._store_watch = StoreWatch(self._inspector.check_store, self._unbooked, self._telemetry.tell)
         self._admin = AdminServer(
             settings.admin.host, settings.admin.port, settings.admin.token.reveal(), self._sources()
         )
@@ -108,6 +111,7 @@ class Gateway:
         await self._store.open()
         await self._keep_book(self.snapshot.book)
         self._settler.start()
+        self._store_watch.start()
         await self._admin.start()
         await self._front.listen(self.settings.front.host, self.settings.front.port)
         if self._reloader is not None:
@@ -124,6 +128,7 @@ class Gateway:
         await self._settler.close()
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
+        await self._store_watch.stop()
         await self._telemetry.stop()
         await self._admin.stop()
         await self._store.close()
@@ -165,6 +170,10 @@ class Gateway:
     def inspected(self) -> Inspected:
         """What there is to look at."""
         return Inspected(self.snapshot, self.handle.active, self._settler.depth, self._front.draining)
+
+    def _unbooked(self) -> int:
+        """Finished calls that are not in the books: in the journal, or in memory."""
+        return self._settler.depth + getattr(self._store, "owed", 0)
 
     def _sources(self) -> Sources:
         inspector = self._inspector

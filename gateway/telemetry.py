@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from gateway.accounts import Notice
-from gateway.observe import Batch, FanOut, Sink, logs
+from gateway.accounts import Claim, Notice
+from gateway.observe import Batch, FanOut, Sink, logs, occasions
+from gateway.observe.alerts import Alerts
 from gateway.observe.events import Event
 from gateway.observe.metrics import Metrics
+from gateway.observe.repeats import Repeats
 from gateway.settings import Settings
-from pricing.money import format_usd
+from gateway.webhooks import compiled
 
 log = logging.getLogger("gateway.telemetry")
+
+LOG_AGAIN_S = 3600.0
+"""The log tells an event that goes on once an hour: a budget that is overdrawn is so by every call."""
 
 
 class Telemetry:
@@ -28,16 +34,21 @@ class Telemetry:
         if observability.enabled:
             sinks = [self.metrics, logs.CallLog(observability.logging.format, call_log)]
         self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
+        self._alerts = Alerts(compiled(settings.alerts.webhooks), self.metrics.count_webhook)
+        self._logged = Repeats(LOG_AGAIN_S)
 
     def start(self) -> None:
         """Begin: needs a running loop."""
         logs.setup(self._logging.level, self._logging.format)
+        self._alerts.start()
 
     async def stop(self) -> None:
         """Send what is still to be sent, for a few seconds at most."""
+        await self._alerts.stop()
 
     def apply(self, settings: Settings) -> None:
         """Take over what a reload changed."""
+        self._alerts.apply(compiled(settings.alerts.webhooks))
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""
@@ -45,29 +56,22 @@ class Telemetry:
 
     def tell(self, event: Event) -> None:
         """Something that an operator may want to be woken for. Raises nothing."""
-        level = {"info": logging.INFO, "warning": logging.WARNING}.get(event.severity, logging.ERROR)
-        log.log(level, "%s", event.text)
+        if self._logged.is_news(event, time.monotonic()):
+            level = {"info": logging.INFO, "warning": logging.WARNING}.get(event.severity, logging.ERROR)
+            log.log(logging.INFO if event.state == "resolved" else level, "%s", event.text)
+        self._alerts.tell(event)
 
     def tell_notices(self, notices: Sequence[Notice]) -> None:
         """Thresholds of budgets that were crossed."""
         for notice in notices:
             self.metrics.count_notice(notice)
-            self.tell(_of_notice(notice))
+            self.tell(occasions.of_notice(notice))
 
+    def tell_overdraft(self, claim: Claim, past_nanousd: int) -> None:
+        """A settlement went so far past a limit."""
+        self.metrics.count_overdraft(claim, past_nanousd)
+        self.tell(occasions.of_overdraft(claim, past_nanousd))
 
-def _of_notice(notice: Notice) -> Event:
-    limit, spent = format_usd(notice.limit_nanousd), format_usd(notice.spent_nanousd)
-    return Event(
-        kind="budget",
-        key=f"budget/{notice.budget}/{notice.account}/{notice.percent}",
-        state="told",
-        severity="critical" if notice.percent >= 100 else "warning",
-        text=f"budget {notice.budget} has come to {notice.percent} % of ${limit}: {notice.account} has spent ${spent}",
-        facts=(
-            ("budget", notice.budget),
-            ("account", str(notice.account)),
-            ("percent", str(notice.percent)),
-            ("limit_usd", limit),
-            ("spent_usd", spent),
-        ),
-    )
+    def tell_unpriced(self, provider: str, model: str) -> None:
+        """A model without a price was asked for."""
+        self.tell(occasions.of_unpriced(provider, model))
