@@ -29,7 +29,8 @@ Count = Counter[tuple[str, str]]
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is seconds in service is milliseconds here."""
+    """What is seconds in service is milliseconds here; and the log can be read, whoever set it up before."""
+    monkeypatch.setattr(logging.getLogger("gateway"), "propagate", True)
     monkeypatch.setattr(delivery, "FIRST_RETRY_S", 0.02)
     monkeypatch.setattr(alerts_module, "STOP_S", 0.3)
 
@@ -52,6 +53,9 @@ async def serving(*webhooks: Webhook) -> AsyncIterator[tuple[Alerts, Count]]:
         yield alerts, counted
     finally:
         await alerts.stop()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("webhook-")], (
+        "nothing is left running"
+    )
 
 
 async def until(true: Callable[[], Any]) -> None:
@@ -137,8 +141,18 @@ async def test_retry_after_is_heeded() -> None:
     async with Receiver((503, {"Retry-After": "1"})) as receiver, serving(webhook(receiver)) as (alerts, _):
         began = time.monotonic()
         alerts.tell(event())
-        await receiver.until(2)
+        first, second = await receiver.until(2)
         assert time.monotonic() - began >= 1
+    times = [int(each.fields["webhook-timestamp"]) for each in (first, second)]
+    assert times[1] > times[0], "the time that is signed is that of the attempt"
+
+
+async def test_a_receiver_that_does_not_answer_is_left_after_its_time() -> None:
+    """And asked again, like one that is away."""
+    async with Receiver(None) as receiver, serving(webhook(receiver, timeout_s=0.05)) as (alerts, counted):
+        alerts.tell(event())
+        await receiver.until(2)
+        await until(lambda: counted["generic", "delivered"])
 
 
 async def test_an_event_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +275,29 @@ async def test_two_services_of_one_address_stay_apart_over_a_reload() -> None:
             alerts.tell(event(1))
             await receiver.until(2)
             await until(lambda: counted.total() == 2)
-    assert [each.json["routing_key"] for each in receiver.received] == ["one", "other"]
+            alerts.apply([webhook(receiver, "pagerduty", secret="third")])
+            alerts.tell(event(1))
+            await receiver.until(3)
+            await until(lambda: counted.total() == 3)
+    assert [each.json["routing_key"] for each in receiver.received] == ["one", "other", "third"]
+
+
+async def test_a_shorter_repeat_holds_for_what_was_told_before() -> None:
+    """Whoever lowers it wants to hear more often from now on."""
+    async with Receiver() as receiver, serving(webhook(receiver)) as (alerts, counted):
+        alerts.tell(event())
+        await until(lambda: counted.total() == 1)
+        alerts.apply([webhook(receiver, repeat_s=0.0)])
+        alerts.tell(event())
+        await until(lambda: counted.total() == 2)
+
+
+async def test_what_is_no_event_harms_nobody() -> None:
+    """Telling raises nothing; the next event goes out."""
+    async with Receiver() as receiver, serving(webhook(receiver), webhook(receiver, "slack")) as (alerts, counted):
+        alerts.tell(replace(event(), key=["no", "text"]))  # type: ignore[arg-type]
+        alerts.tell(event(2))
+        await until(lambda: counted.total() == 2)
 
 
 async def test_an_address_that_is_none_fails_in_silence_about_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -70,6 +70,15 @@ def test_nothing_that_a_caller_invents_speaks_to_slack(event: Event) -> None:
     assert len(message["attachments"][0]["fields"]) <= payloads.MAX_FACTS + 2
 
 
+def test_a_message_has_an_end() -> None:
+    """However many facts there are."""
+    fields = slack(replace(EVENT, facts=tuple((str(number), "x" * 999) for number in range(99))))["attachments"][0][
+        "fields"
+    ]
+    assert len(fields) == payloads.MAX_FACTS + 2
+    assert max(len(each["value"]) for each in fields) == payloads.MAX_FACT_CHARS
+
+
 def test_a_mention_in_a_name_is_text() -> None:
     """Whoever can name a model could otherwise wake the channel."""
     message = slack(replace(EVENT, text="<!channel> & <http://x|y>"))

@@ -62,6 +62,11 @@ def test_keys_that_callers_invent_are_bounded() -> None:
     for number in range(repeats.MAX_KEYS):
         heard.is_news(event("told", str(number)), 0)
     assert len(heard._told) == repeats.MAX_KEYS
+    assert heard.is_news(event("firing", "0"), 0), "an old key in a new state is young again"
+    assert heard.is_news(event("told", "another"), 0)
+    assert heard.is_news(event("resolved", "0"), 0)
+    assert heard._told.keys() >= {"0", "another"}
+    assert "1" not in heard._told
     assert heard.is_news(event("told", "first"), 1)
     assert not heard.is_news(event("told", str(repeats.MAX_KEYS - 1)), 1)
 

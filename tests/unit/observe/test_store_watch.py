@@ -98,17 +98,13 @@ async def test_a_store_that_hangs_is_down_and_asked_once(monkeypatch: pytest.Mon
 
 async def test_calls_that_pile_up_are_told_after_a_while() -> None:
     """With how many there are; a peak is nobody's business."""
-    async with watched(long_s=0.05) as (store, told):
-        store.waiting = 101
-        await store.looked_at(3)
-        store.waiting = 100
-        await store.looked_at(3)
-        assert told == []
-        store.waiting = 250
-        await until(lambda: told)
-        await store.looked_at(10)
-        store.waiting = 3
-        await until(lambda: len(told) == 2)
+    told = list[Event]()
+    watch = StoreWatch(Store().check, lambda: 0, told.append)
+    for waiting, at in ((101, 0), (101, 59), (100, 60), (101, 61), (250, 120)):
+        watch._say_waiting(waiting, at)
+    assert told == []
+    for waiting, at in ((250, 121), (300, 500), (3, 501), (3, 502)):
+        watch._say_waiting(waiting, at)
     assert states(told) == [("store/journal", "firing", "warning"), ("store/journal", "resolved", "warning")]
     assert told[0].facts == (("waiting", "250"),)
 
