@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from gateway import checks
 from gateway.admin.api import Sources
 from gateway.admin.server import AdminServer
 from gateway.call import Headers
@@ -20,6 +21,7 @@ from gateway.compile import MEGABYTE, compile_snapshot, vocabulary
 from gateway.dialects.table import dialect_for
 from gateway.errors import Failure, Kind, Whose
 from gateway.handle import Handle, refusal_answer
+from gateway.health import Check, Health
 from gateway.inspector import Inspected, Inspector
 from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
@@ -54,9 +56,10 @@ class Gateway:
         self.settings = settings
         self.snapshot = compile_snapshot(settings, {}, Counter(vocabulary))
         self._store = make_store(settings, f"{socket.gethostname()}-{os.getpid()}")
-        self._telemetry = Telemetry(settings, call_log)
+        self._telemetry = Telemetry(settings, lambda: self.snapshot.book, call_log)
         self._metrics = self._telemetry.metrics
         self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
+        self._settler.capture = self._telemetry.capture
         self._store.tell = self._telemetry.tell_notices
         self._settler.on_overdraft = self._telemetry.tell_overdraft
         self._settler.on_unpriced = self._telemetry.tell_unpriced
@@ -75,11 +78,18 @@ class Gateway:
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._metrics.watch(self._inspector.gauges)
         self._store_watch = StoreWatch(self._inspector.check_store, self._unbooked, self._telemetry.tell)
-        self._admin = AdminServer(
-            settings.admin.host, settings.admin.port, settings.admin.token.reveal(), self._sources()
-        )
         self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
+        self._health = Health(self._checks())
+        access = self._telemetry.access
+        self._admin = AdminServer(
+            settings.admin.host,
+            settings.admin.port,
+            settings.admin.token.reveal(),
+            self._sources(),
+            access.write if access is not None else None,
+        )
         self._retired: list[Pool] = []
+        self._loaded_at = time.time()
 
     # -- addresses ----------------------------------------------------------------------------------------------------
 
@@ -112,6 +122,7 @@ class Gateway:
         await self._keep_book(self.snapshot.book)
         self._settler.start()
         self._store_watch.start()
+        await self._health.start()
         await self._admin.start()
         await self._front.listen(self.settings.front.host, self.settings.front.port)
         if self._reloader is not None:
@@ -131,6 +142,7 @@ class Gateway:
         await self._store_watch.stop()
         await self._telemetry.stop()
         await self._admin.stop()
+        await self._health.stop()
         await self._store.close()
 
     def hurry(self) -> None:
@@ -149,6 +161,7 @@ class Gateway:
         await self._keep_book(new.book)
         self.snapshot = new
         self.settings = settings
+        self._loaded_at = time.time()
         self._telemetry.apply(settings)
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
         kept = set(self.snapshot.pools.values())
@@ -169,11 +182,31 @@ class Gateway:
 
     def inspected(self) -> Inspected:
         """What there is to look at."""
-        return Inspected(self.snapshot, self.handle.active, self._settler.depth, self._front.draining)
+        return Inspected(
+            self.snapshot,
+            self.handle.active,
+            self._settler.depth,
+            self._front.draining,
+            self._telemetry.recent,
+            self._health,
+            self._loaded_at,
+        )
+
+    def _checks(self) -> list[Check]:
+        """What makes this process unfit, or is worth a look."""
+        health, store, inspector = self.settings.observability.health, self.settings.store, self._inspector
+        return [
+            checks.store(inspector.check_store, lambda: inspector.owed),
+            checks.upstreams(self._telemetry.recent.states, required=health.upstreams),
+            checks.disk(checks.folder_of(store.url, store.journal), health.disk_free_mb),
+            checks.memory(health.memory_mb),
+            checks.exporters(self._telemetry.failing),
+            checks.config(lambda: self._reloader.failed_at if self._reloader is not None else ""),
+        ]
 
     def _unbooked(self) -> int:
         """Finished calls that are not in the books: in the journal, or in memory."""
-        return self._settler.depth + getattr(self._store, "owed", 0)
+        return self._settler.depth + self._inspector.owed
 
     def _sources(self) -> Sources:
         inspector = self._inspector
@@ -181,15 +214,14 @@ class Gateway:
             find=self._store.find,
             recent=self._store.recent,
             is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
-            active=lambda: len(self.handle.active),
-            queued=lambda: self._settler.depth,
+            status=inspector.status,
             budgets=inspector.budgets,
             spend=inspector.spend,
             upstreams=inspector.upstreams,
             config=lambda: canonical(self.settings),
             version=lambda: self.snapshot.version,
             is_draining=lambda: self._front.draining,
-            checks={"store": inspector.check_store},
+            checks=self._health.told,
             render_metrics=self._render_metrics,
         )
 

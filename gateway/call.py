@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CORRECTED = "corrected"
 """The outcome of a record that holds only the difference to an earlier one: its cost may be negative."""
+ROOT, ADMIT, UPSTREAM, METER = range(4)
+"""The spans of a call."""
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields as received: order, duplicates and case kept."""
 
@@ -34,17 +36,19 @@ class Request:
     """
 
     method: str
-    target: str
-    headers: Headers
+    target: str = field(repr=False)  # as headers and bodies: a repr shows neither keys nor what was said
+    headers: Headers = field(repr=False)
     upstream: str
     protocol: str
-    upstream_target: str
+    upstream_target: str = field(repr=False)
     provider: str = ""
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
     priced_as: str = ""
     """The model of the book that the config names for this one."""
-    sent_body: bytes | None = None
+    sent_body: bytes | None = field(default=None, repr=False)
     """What is sent in its place, where the config allows to touch it."""
+    traceparent: bytes = b""
+    """What replaces the caller's, where the config allows it."""
     received_ns: int = 0
     """Monotonic nanoseconds when everything that is read before sending had arrived."""
 
@@ -244,6 +248,9 @@ class Record:
     config_version: str
     outcome: str
     accounts: tuple[str, ...] = field(default=())
+    parent_span_id: str = ""
+    """See ``Caller``; and the next one."""
+    sampled: str = ""
     touched: tuple[str, ...] = field(default=())
     """What the config allowed to change of the bytes: ``stream_usage``."""
     priced_as: str = ""
@@ -266,9 +273,14 @@ class Record:
     """Budgets in shadow mode that had no room for it."""
     waited_ms: float = 0
     """For room that other calls held."""
-    parent_span_id: str = ""
-    """See ``Caller``."""
-    sampled: str = ""
+
+
+@value
+class Said:
+    """What was said in a call, redacted and bounded: messages as OTel GenAI writes them, as JSON texts."""
+
+    input: str
+    output: str
 
 
 RARE: dict[str, Any] = {
@@ -283,11 +295,14 @@ RARE: dict[str, Any] = {
     "largest_input": 0,
     "would_refuse": [],
     "waited_ms": 0,
-    "parent_span_id": "",
-    "sampled": "",
 }
 """The last fields of a Record, as they mostly are: then they are left out of what is stored and logged."""
 _NOTHING_RARE = b"," + orjson.dumps(RARE)[1:]
+
+
+def span_id(call_id: str, part: int = ROOT) -> str:
+    """The id (16 hex digits) of one of a call's spans: its own random digits, so that whoever knows the call knows them."""
+    return f"{int(call_id[19:23] + call_id[24:], 16) ^ part:016x}"
 
 
 def as_json(record: Record) -> bytes:

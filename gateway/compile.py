@@ -12,6 +12,7 @@ from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
 from gateway.loading import budget_name, load_book
 from gateway.metering.tokens import Counter
+from gateway.observe.tracing import traceparent_of
 from gateway.settings import WEEK_STARTS, Settings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
@@ -25,6 +26,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
     """Settings to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
     endpoints = {name: _endpoint(name, upstream) for name, upstream in settings.upstreams.items()}
     book = load_book(settings.pricing.overrides)
+    tracing = settings.observability.tracing
     book.prime(endpoint.provider for endpoint in endpoints.values())
     return Snapshot(
         version=version(settings),
@@ -61,6 +63,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         compare_every=settings.metering.compare_every,
         held_wait_s=settings.store.held_wait,
         refuse_unpriced=settings.metering.unpriced == "refuse",
+        traceparent=traceparent_of(tracing.sample_rate) if tracing.enabled and tracing.propagate else None,
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
     )

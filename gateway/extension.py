@@ -90,7 +90,7 @@ class Extension:
                 return DIGEST_BYTES  # the answer says when
             return self._meter.bytes_to(self._outgrown.look_at, reading.text_bytes, seen_bytes)
         except Exception:
-            log.exception("a bug while looking how far call %s is", self._call_id)
+            log.exception("a bug while looking how far call %s is", self._call_id, extra={"call_id": self._call_id})
             self._closed = True
             return DIGEST_BYTES
 
@@ -121,11 +121,15 @@ class Extension:
             await self._raise(total, used, ahead)
         except Failure as failure:
             if not self._warned:
-                log.warning("call %s goes on with the hold that it has: %s", self._call_id, failure.message)
+                log.warning(
+                    "call %s goes on with the hold that it has: %s",
+                    *(self._call_id, failure.message),
+                    extra={"call_id": self._call_id},
+                )
             self._warned = True
             self._outgrown.put_off(used, ahead)
         except Exception:
-            log.exception("a bug while raising the hold of call %s", self._call_id)
+            log.exception("a bug while raising the hold of call %s", self._call_id, extra={"call_id": self._call_id})
             self._outgrown.put_off(used, ahead)
         finally:
             self._task = None

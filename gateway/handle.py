@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from gateway.admission.bounds import bound
 from gateway.admission.identity import identify
 from gateway.admission.scopes import Facts
-from gateway.call import Ask, Call, Caller, Ending, Headers, Request
+from gateway.call import Call, Caller, Ending, Headers, Request
 from gateway.dialects.stream_usage import with_usage
 from gateway.dialects.table import dialect_for, upgraded
 from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
@@ -105,7 +105,7 @@ class Handle:
             call.refusal = Refusal(Kind.SHUTTING_DOWN, "The gateway is shutting down.")
             raise
         except Exception:
-            log.exception("a bug while handling call %s", call.call_id)
+            log.exception("a bug while handling call %s", call.call_id, extra={"call_id": call.call_id})
             call.refusal = Refusal(Kind.INTERNAL, "The gateway failed while handling this request.")
         finally:
             try:
@@ -131,7 +131,7 @@ class Handle:
         body = await arrival.body() if dialect.metered or arrival.is_here else None
         received_ns = time.monotonic_ns()
         call.ask = dialect.ask(body or b"")
-        call.request = _request(arrival, place, call.ask, caller.team, body, watch.snapshot, received_ns)
+        call.request = _request(arrival, place, call, body, watch.snapshot, received_ns)
         claims = self._claims(call, watch, caller, may_spend=arrival.method in MAY_SPEND or arrival.upgrade)
         if isinstance(claims, Refusal):
             return claims
@@ -184,7 +184,9 @@ class Handle:
                 raise
             if limited:
                 self.on_unheld()
-            log.debug("call %s goes on without a hold: %s", call.call_id, failure.message)
+            log.debug(
+                "call %s goes on without a hold: %s", call.call_id, failure.message, extra={"call_id": call.call_id}
+            )
             return None
         finally:
             call.reserve_ns = time.monotonic_ns() - began_ns
@@ -260,10 +262,13 @@ def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: f
 
 
 def _request(
-    arrival: Arrival, place: Place, ask: Ask, team: str, body: bytes | None, snapshot: Snapshot, received_ns: int
+    arrival: Arrival, place: Place, call: Call, body: bytes | None, snapshot: Snapshot, received_ns: int
 ) -> Request:
+    caller, ask = call.caller, call.ask
+    if caller is None or ask is None:
+        raise ValueError("a request is made of what is asked, and by whom")
     upstream, target = snapshot.routes.choose(place, ask.model)
-    asks = body is not None and snapshot.stream_usage.ask(upstream, team, ask.model)
+    asks = body is not None and snapshot.stream_usage.ask(upstream, caller.team, ask.model)
     return Request(
         method=arrival.method,
         target=arrival.target,
@@ -275,6 +280,7 @@ def _request(
         body=body,
         priced_as=snapshot.models[upstream].get(ask.model, "") if upstream in snapshot.models else "",
         sent_body=with_usage(ask, body) if asks and body is not None else None,
+        traceparent=snapshot.traceparent(caller, call.call_id) if snapshot.traceparent is not None else b"",
         received_ns=received_ns,
     )
 

@@ -1,4 +1,4 @@
-"""What operators ask about the present: budgets with their balances, upstreams with their connections, gauges.
+"""What operators ask about the present: budgets with their balances, upstreams and how they do, the state at a glance, gauges.
 
 Asks the snapshot in force and the store; changes nothing.
 """
@@ -6,7 +6,9 @@ Asks the snapshot in force and the store; changes nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +17,18 @@ from typing import Any
 from gateway import __version__, report
 from gateway.accounts import Account, Balance
 from gateway.call import Call
+from gateway.errors import Failure
+from gateway.health import Health
+from gateway.observe.recent import Recent
 from gateway.snapshot import Snapshot
 from gateway.store import Store
 from pricing.money import NANO, format_usd
 
+log = logging.getLogger("gateway.inspector")
+
 MAX_SPEND_ROWS = 10_000
+MAX_ACTIVE_ROWS = 10
+MAX_MODEL_CHARS = 64
 Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
 
 
@@ -31,6 +40,10 @@ class Inspected:
     active: Mapping[str, Call]
     queue_depth: int
     draining: bool
+    recent: Recent
+    health: Health
+    loaded_at: float
+    """Unix seconds when the snapshot came into force."""
 
 
 class Inspector:
@@ -41,17 +54,34 @@ class Inspector:
         self._spend_by = spend_by
         self._look = look
         self._store = store
-        self._store_up = True
         self._budgets: list[dict[str, Any]] = []
 
     async def check_store(self) -> None:
         """Raises when the store does not answer."""
-        try:
-            await self._store.read((Account("global", "total"),))
-        except Exception:
-            self._store_up = False
-            raise
-        self._store_up = True
+        await self._store.read((Account("global", "total"),))
+
+    @property
+    def owed(self) -> int:
+        """Settlements that the store does not have yet."""
+        return int(getattr(self._store, "owed", 0))
+
+    def status(self) -> dict[str, Any]:
+        """The state at a glance: what runs, how upstreams and store do, the last minute. Asks nobody."""
+        now = self._look()
+        checks = now.health.told()
+        return {
+            "draining": now.draining,
+            "config_version": now.snapshot.version,
+            "config_loaded_at": _rfc3339(now.loaded_at),
+            "pricebook": now.snapshot.book.version,
+            "active_requests": len(now.active),
+            "active": _biggest(now.active),
+            "queue_depth": now.queue_depth,
+            "store": {"status": checks["store"]["status"], "owed_settlements": self.owed},
+            "checks": {name: check["status"] for name, check in checks.items()},
+            "upstreams": self.upstreams(),
+            "last_minute": now.recent.last_minute(),
+        }
 
     async def budgets(self) -> list[dict[str, Any]]:
         """Every account that a budget limits at the moment, with its balance. Wildcards show who has spent."""
@@ -87,7 +117,8 @@ class Inspector:
         return await asyncio.to_thread(report.document, asked, tally, MAX_SPEND_ROWS)
 
     def upstreams(self) -> list[dict[str, Any]]:
-        """Every upstream with its connections. Addresses, never credentials."""
+        """Every upstream with its connections, its state and its last minute. Addresses, never credentials."""
+        now = self._look()
         return [
             {
                 "name": name,
@@ -96,17 +127,18 @@ class Inspector:
                 "host": pool.endpoint.host,
                 "busy": pool.busy,
                 "idle": pool.idle,
+                **now.recent.about(name),
             }
-            for name, pool in self._look().snapshot.pools.items()
+            for name, pool in now.snapshot.pools.items()
         ]
 
     async def refresh(self) -> None:
         """Read what the gauges need of the store, before a scrape."""
         try:
-            await self.check_store()
-            self._budgets = await self.budgets()
-        except Exception:
-            self._store_up = False
+            if (await self._look().health.look("store")).status != "failed":
+                self._budgets = await self.budgets()
+        except Failure as failure:
+            log.debug("the gauges of budgets are not fresh: %s", failure.message)
 
     def gauges(self) -> Gauges:
         """The values of the gauges in ``observe/names``."""
@@ -115,6 +147,7 @@ class Inspector:
         for call in list(now.active.values()):
             provider = call.request.provider if call.request is not None else ""
             active[(provider,)] = active.get((provider,), 0.0) + 1
+        checks = now.health.up()
         of_budgets = [((each["budget"], each["scope"], each["window"]), each) for each in self._budgets]
         return {
             "llm_active_requests": active,
@@ -122,12 +155,30 @@ class Inspector:
             "llm_budget_limit_usd": {labels: each["limit_nanousd"] / NANO for labels, each in of_budgets},
             "llm_budget_spent_usd": {labels: each["spent_nanousd"] / NANO for labels, each in of_budgets},
             "llm_budget_held_usd": {labels: each["held_nanousd"] / NANO for labels, each in of_budgets},
-            "tollgate_store_up": {(): float(self._store_up)},
-            "tollgate_journal_settlements": {(): float(getattr(self._store, "owed", 0))},
+            "llm_upstream_up": {(name,): float(up) for name, up in now.recent.verdicts().items()},
+            "tollgate_check_up": {(name,): float(up) for name, up in checks.items()},
+            "tollgate_store_up": {(): float(checks["store"])},
+            "tollgate_journal_settlements": {(): float(self.owed)},
             "tollgate_config_version_info": {(now.snapshot.version,): 1.0},
             "tollgate_pricebook_info": {(now.snapshot.book.version,): 1.0},
             "tollgate_build_info": {(__version__,): 1.0},
         }
+
+
+def _biggest(active: Mapping[str, Call]) -> list[dict[str, Any]]:
+    """Upstreams and models with the most calls on their way."""
+    found = Counter(
+        (call.request.upstream if call.request else "", call.ask.model[:MAX_MODEL_CHARS] if call.ask else "")
+        for call in list(active.values())
+    )
+    return [
+        {"upstream": upstream, "model": model, "calls": count}
+        for (upstream, model), count in found.most_common(MAX_ACTIVE_ROWS)
+    ]
+
+
+def _rfc3339(unix_seconds: float) -> str:
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _left(limit_nanousd: int, balance: Balance) -> int:

@@ -76,6 +76,8 @@ SECRET = Kind("secret", most=4096)
 URL = Kind("url", least=1, most=2048)
 STORE_URL = Kind("store", least=1, most=4096)
 FILE = Kind("file", most=4096)
+ENDPOINT = Kind("endpoint", most=2048)
+"""An address of something that is sent to: a URL or HOST:PORT, or empty."""
 PATH = Kind("path", most=2048)
 SCOPE = Kind("scope", least=1, most=160)
 CALLS = Kind("calls", least=1, most=300)
@@ -248,13 +250,19 @@ def _read_url(kind: Kind, text: str) -> str:
     return text
 
 
+def _read_endpoint(kind: Kind, text: str) -> str:
+    if any(sign in read_text(kind, text) for sign in "@?#") or " " in text:
+        raise Wrong("must be an address without query, fragment or credentials")
+    return text
+
+
 def _read_store(kind: Kind, text: str) -> str:
     scheme, _, rest = read_text(kind, text).partition("://")
     if scheme == "sqlite" and rest.startswith("/") and rest != "/":
         return text
     if scheme not in STORE_SCHEMES or not rest.strip("/"):
         raise Wrong("must be sqlite:///FILE or redis://HOST:PORT (also rediss, unix, redis+sentinel, redis+cluster)")
-    if "@" in rest:
+    if "@" in rest or re.search(r"[?&](username|password)=", rest):
         raise Wrong("takes no credentials: they belong into store.username and store.password")
     return text
 
@@ -271,6 +279,7 @@ READERS: dict[str, Callable[[Kind, str], Any]] = {
     "scope": _read_scope,
     "calls": _read_calls,
     "url": _read_url,
+    "endpoint": _read_endpoint,
     "store": _read_store,
     "ratio": _read_ratio,
     "pattern": _read_pattern,

@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class Reloader:
         self._asked = asyncio.Event()
         self._ending = False
         self._task: asyncio.Task[None] | None = None
+        self.failed_at = ""
+        """When the newest reload failed (RFC 3339); "" after one that did not."""
 
     def start(self) -> None:
         """Begin to watch."""
@@ -69,6 +72,11 @@ class Reloader:
 
     async def reload(self) -> bool:
         """Read and apply; False when the old settings stay."""
+        is_new = await self._reload()
+        self.failed_at = "" if is_new else datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return is_new
+
+    async def _reload(self) -> bool:
         try:
             settings = await asyncio.to_thread(load, self._path, self._environ)
             _refuse_restart(self._written, settings)

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.kinds import (
     CALLS,
+    ENDPOINT,
     FILE,
     FLAG,
     HEADERS,
@@ -224,7 +225,7 @@ class Otlp:
     """Metrics pushed over OTLP."""
 
     enabled: bool = key(False, FLAG, "Whether metrics are pushed, beside being scraped.")
-    endpoint: str = key("", TEXT, "Where to; empty = OTEL_EXPORTER_OTLP_ENDPOINT, else http://localhost:4318.")
+    endpoint: str = key("", ENDPOINT, "Where to; empty = OTEL_EXPORTER_OTLP_ENDPOINT, else http://localhost:4318.")
     protocol: str = key("http/protobuf", one_of("http/protobuf", "grpc"), "How.")
     headers: Mapping[str, Secret] = key(MappingProxyType({}), HEADERS, "Sent along: {authorization: Bearer ...}.")
     interval: float = key(60.0, duration(1, 3600), "How often.")
@@ -237,7 +238,7 @@ class Metrics:
     labels: tuple[str, ...] = key(CALLER_LABELS, list_of(one_of(*CALLER_LABELS)), "Labels from the caller.")
     max_label_values: int = key(200, whole(1, 100_000), "Most values of a label; further ones become other.")
     otlp: Otlp = key(Otlp(), block(Otlp), "The same, pushed over OTLP.")
-    statsd: str = key("", TEXT, "HOST:PORT of a StatsD server that is told of every call; empty = none.")
+    statsd: str = key("", ENDPOINT, "HOST:PORT of a StatsD server that is told of every call; empty = none.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,9 @@ class Tracing:
         one_of("otlp", "console", "jaeger", "tempo", "honeycomb", "zipkin"),
         "Where to: any OTLP receiver, standard error, or one of these with its usual address.",
     )
-    endpoint: str = key("", TEXT, "Its address; empty = the exporter's usual one, or what OTEL_EXPORTER_OTLP_* say.")
+    endpoint: str = key(
+        "", ENDPOINT, "Its address; empty = the exporter's usual one, or what OTEL_EXPORTER_OTLP_* say."
+    )
     protocol: str = key("http/protobuf", one_of("http/protobuf", "grpc"), "How OTLP is spoken.")
     headers: Mapping[str, Secret] = key(MappingProxyType({}), HEADERS, "Sent along: {x-honeycomb-team: ...}.")
     sample_rate: float = key(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from gateway.accounts import account_of
 from gateway.admission.scopes import Facts
-from gateway.call import Call, Metered, Receipt, Record, as_json
+from gateway.call import Call, Metered, Receipt, Record, Said, as_json
 from gateway.dialects.table import by_operation
 from gateway.errors import Failure, Kind
 from gateway.metering.meter import meter_work
@@ -70,6 +70,8 @@ class Settler:
         self._spend_by = tuple(spend_by)
         self.on_booked: Callable[[float], None] = _say_no_time
         """Gets the seconds that the store took for a batch."""
+        self.capture: Callable[[Watch, Record], Said | None] | None = None
+        """Gives what was said in a call, where somebody wants to know; may take milliseconds."""
         self._store = store
         self._take_all = take_all
         self._queue: deque[Finished] = deque()
@@ -85,8 +87,8 @@ class Settler:
         self._unpriced: set[tuple[str, str]] = set()
         self.on_overdraft: Callable[[Claim, int], None] = _say_nothing
         """Gets each limit that a settlement went past, with the nano-dollars beyond it."""
-        self.on_unpriced: Callable[[str, str], None] = _say_nothing_of
-        """Gets provider and model of what has no price, once each."""
+        self.on_unpriced: Callable[[Record], None] = _say_nothing_of
+        """Gets the first call of each model that has no price."""
 
     @property
     def depth(self) -> int:
@@ -130,7 +132,8 @@ class Settler:
         for settlement in self._owed:
             _say_lost(settlement)
         for _, teller, work in self._works:
-            log.error("work that call %s told of is not booked: %s", teller.call_id, work.key[:80])
+            told = teller.call_id, work.key[:80]
+            log.error("work that call %s told of is not booked: %s", *told, extra={"call_id": teller.call_id})
 
     async def _run(self) -> None:
         while True:
@@ -147,7 +150,8 @@ class Settler:
             try:
                 await self.settle(batch)
             except Exception:
-                log.exception("a bug while settling %d calls", len(batch))
+                first = batch[0].call.call_id
+                log.exception("a bug while settling %d calls, %s first", len(batch), first, extra={"call_id": first})
 
     async def _wait(self) -> None:
         """Until there is work; while something is owed, no longer than a retry."""
@@ -161,8 +165,8 @@ class Settler:
 
     async def settle(self, batch: Sequence[Finished]) -> None:
         """Account, book and tell a batch of calls."""
-        records = []
-        settlements = []
+        records, settlements = [], []
+        said: dict[str, Said] = {}
         for number, finished in enumerate(batch, 1):
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)  # calls that run come first
@@ -174,10 +178,12 @@ class Settler:
             if record.unpriced:
                 self._say_unpriced(record)
             settlements.append(_settlement(finished.call, record, self._spend_by))
+            if self.capture is not None:
+                await self._capture(finished.watch, record, said)
         try:
             answers = await self._book(settlements)
         finally:
-            self._take_all(Batch(records, [settlement.record for settlement in settlements]))
+            self._take_all(Batch(records, [settlement.record for settlement in settlements], said))
         for finished, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
@@ -196,7 +202,10 @@ class Settler:
                 if failure.kind is Kind.STORE_UNAVAILABLE:
                     self._works.appendleft(told)
                     return
-                log.error("work that call %s told of is not booked: %s", told[1].call_id, failure.message)
+                teller = told[1].call_id
+                log.error(
+                    "work that call %s told of is not booked: %s", teller, failure.message, extra={"call_id": teller}
+                )
 
     async def _settle_work(self, finished: Finished, teller: Record, work: Work) -> None:
         """Book what an answer told of, unless it is in the books already; then it is told once as well."""
@@ -239,20 +248,31 @@ class Settler:
         self._uncompared = 0
         return True
 
+    async def _capture(self, watch: Watch, record: Record, said: dict[str, Said]) -> None:
+        """In a thread: it is text, and may be long."""
+        try:
+            found = await asyncio.to_thread(self.capture, watch, record) if self.capture is not None else None
+        except Exception as error:
+            log.error("could not tell what was said in call %s: %s", record.call_id, type(error).__name__)
+            return
+        if found is not None:
+            said[record.call_id] = found
+
     @staticmethod
     async def _compare(finished: Finished) -> None:
         """Count it too. In a thread: it is text, and may be long."""
         try:
             await asyncio.to_thread(finished.watch.compare)
         except Exception:
-            log.exception("could not count call %s", finished.call.call_id)
+            call_id = finished.call.call_id
+            log.exception("could not count call %s", call_id, extra={"call_id": call_id})
 
     def _say_unpriced(self, record: Record) -> None:
         """Once a model: somebody has to add its price. Names come from callers, so there is an end to it."""
         key = (record.provider, record.model_served or record.model_requested)
         if key not in self._unpriced and len(self._unpriced) < MAX_UNPRICED:
             self._unpriced.add(key)
-            self.on_unpriced(*key)
+            self.on_unpriced(record)
 
     async def _book(self, settlements: Sequence[Settlement]) -> Sequence[Receipt | Failure]:
         """What the store is too ill to take is owed; what it could never take is told with its amount."""
@@ -291,7 +311,7 @@ def _say_nothing(claim: Claim, nanousd: int) -> None:
     """Nobody listens."""
 
 
-def _say_nothing_of(provider: str, model: str) -> None:
+def _say_nothing_of(record: Record) -> None:
     """Nobody listens."""
 
 
@@ -300,7 +320,8 @@ def _say_no_time(seconds: float) -> None:
 
 
 def _say_lost(settlement: Settlement) -> None:
-    log.error("not booked: call %s, %d nano-dollars", settlement.call_id, settlement.cost_nanousd)
+    call_id = settlement.call_id
+    log.error("not booked: call %s, %d nano-dollars", call_id, settlement.cost_nanousd, extra={"call_id": call_id})
 
 
 async def _account(finished: Finished) -> None:
@@ -315,7 +336,7 @@ async def _account(finished: Finished) -> None:
         else:
             watch.account(billable=billable)
     except Exception:
-        log.exception("could not account call %s: its hold is charged", call.call_id)
+        log.exception("could not account call %s: its hold is charged", call.call_id, extra={"call_id": call.call_id})
         held = call.hold.amount_nanousd if call.hold is not None else 0
         call.usage, call.cost = Metered(Usage(), "estimated", "hold"), Cost(held)
 

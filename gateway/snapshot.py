@@ -5,10 +5,11 @@ A call keeps the snapshot that it started with, so no call sees half a config.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.admission.budgets import Ledger
+from gateway.call import Caller
 from gateway.dialects.stream_usage import Wishes
 from gateway.metering.tokens import Counter
 from gateway.wire.routes import Routes
@@ -34,6 +35,8 @@ class Snapshot:
     stream_usage: Wishes
     models: Mapping[str, Mapping[str, str]]
     """By upstream: its own names for models of the book."""
+    traceparent: Callable[[Caller, str], bytes] | None
+    """Writes the field that is sent upstream, for a caller and a call's id; None where the caller's own is passed on."""
     drain_s: float
     drain_bytes: int
 

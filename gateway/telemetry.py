@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, BinaryIO
 
 from gateway.accounts import Claim, Notice
+from gateway.call import Record, Said
 from gateway.observe import Batch, FanOut, Sink, logs, occasions
+from gateway.observe.access import AccessLog
 from gateway.observe.alerts import Alerts
 from gateway.observe.events import Event
 from gateway.observe.metrics import Metrics
+from gateway.observe.recent import Recent
 from gateway.observe.repeats import Repeats
-from gateway.settings import Settings
+from gateway.observe.tracing import Traces
+from gateway.settings import Observability, Settings
+from gateway.tracers import capturer, tracers
 from gateway.webhooks import compiled
 
+if TYPE_CHECKING:
+    from gateway.watch import Watch
+    from pricing.book import Book
+
+LAST_WORDS_S = 5.0
+Capture = Callable[["Watch", Record], Said | None]
 log = logging.getLogger("gateway.telemetry")
 
 LOG_AGAIN_S = 3600.0
@@ -25,14 +37,24 @@ LOG_AGAIN_S = 3600.0
 class Telemetry:
     """All that watches calls. ``take`` gets every batch of finished calls, ``tell`` every event."""
 
-    def __init__(self, settings: Settings, call_log: BinaryIO | None = None) -> None:
-        """``call_log`` takes the lines of calls instead of standard output."""
+    def __init__(self, settings: Settings, book: Callable[[], Book], call_log: BinaryIO | None = None) -> None:
+        """``book`` gives the prices in force; ``call_log`` takes the lines of calls instead of standard output."""
         observability = settings.observability
         self._logging = observability.logging
         self.metrics = Metrics(observability.metrics.labels, observability.metrics.max_label_values)
-        sinks: list[Sink] = []
+        self._tracers: list[Traces] = []
+        self.capture: Capture | None = None
+        """See ``Settler.capture``."""
+        self.recent = Recent(self.tell)
+        told = self._logging
+        lines = logs.CallLog(told.format, call_log, told.sample_rate, content=told.content)
+        self.access = AccessLog(told.format, lines.output) if told.access else None
+        """Takes the requests to the admin listener; None where they are not logged."""
+        sinks: list[Sink] = [self.recent]
         if observability.enabled:
-            sinks = [self.metrics, logs.CallLog(observability.logging.format, call_log)]
+            self._tracers = tracers(observability, self.metrics.count_export, book)
+            self.capture = self._capturer(observability)
+            sinks += [self.metrics, lines, *self._tracers]
         self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
         self._alerts = Alerts(compiled(settings.alerts.webhooks), self.metrics.count_webhook)
         self._logged = Repeats(LOG_AGAIN_S)
@@ -40,15 +62,28 @@ class Telemetry:
     def start(self) -> None:
         """Begin: needs a running loop."""
         logs.setup(self._logging.level, self._logging.format)
+        for each in self._tracers:
+            each.start()
         self._alerts.start()
 
     async def stop(self) -> None:
         """Send what is still to be sent, for a few seconds at most."""
-        await self._alerts.stop()
+        await asyncio.gather(self._alerts.stop(), *(each.close(LAST_WORDS_S) for each in self._tracers))
+
+    def _capturer(self, observability: Observability) -> Capture | None:
+        in_log, tracers = observability.logging.content, [each for each in self._tracers if each.content]
+        if not (in_log or tracers):
+            return None
+        return capturer(observability.content, lambda record: in_log or any(each.wants(record) for each in tracers))
 
     def apply(self, settings: Settings) -> None:
         """Take over what a reload changed."""
+        self.recent.keep(settings.upstreams)
         self._alerts.apply(compiled(settings.alerts.webhooks))
+
+    def failing(self) -> list[str]:
+        """What does not get rid of what it is told, by name."""
+        return sorted(self._fan_out.failing)
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""
@@ -58,7 +93,8 @@ class Telemetry:
         """Something that an operator may want to be woken for. Raises nothing."""
         if self._logged.is_news(event, time.monotonic()):
             level = {"info": logging.INFO, "warning": logging.WARNING}.get(event.severity, logging.ERROR)
-            log.log(logging.INFO if event.state == "resolved" else level, "%s", event.text)
+            call = {name: value for name, value in event.facts if name == "call_id"}
+            log.log(logging.INFO if event.state == "resolved" else level, "%s", event.text, extra=call)
         self._alerts.tell(event)
 
     def tell_notices(self, notices: Sequence[Notice]) -> None:
@@ -72,6 +108,6 @@ class Telemetry:
         self.metrics.count_overdraft(claim, past_nanousd)
         self.tell(occasions.of_overdraft(claim, past_nanousd))
 
-    def tell_unpriced(self, provider: str, model: str) -> None:
+    def tell_unpriced(self, record: Record) -> None:
         """A model without a price was asked for."""
-        self.tell(occasions.of_unpriced(provider, model))
+        self.tell(occasions.of_unpriced(record))

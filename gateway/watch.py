@@ -109,7 +109,8 @@ class Watch:
                 self.account(billable=True)
                 return headers + _cost_headers(self.call)
         except Exception:
-            log.exception("could not price an answer before its head; call %s", self.call.call_id)
+            call_id = self.call.call_id
+            log.exception("could not price an answer before its head; call %s", call_id, extra={"call_id": call_id})
         return headers
 
     # -- while it runs ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ about ten such values, so the freeze is mypy's here and the tests': nobody can a
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ FROZEN = os.environ.get("TOLLGATE_FROZEN") == "1"
 """The tests switch the freeze on, so that what mypy cannot see fails there."""
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value(cls: type[T]) -> type[T]:
     """A dataclass with slots that is compared and hashed by its fields."""
     return dataclass(frozen=True, slots=True)(cls) if FROZEN else dataclass(slots=True, unsafe_hash=True)(cls)

@@ -25,8 +25,8 @@ class Sources:
     recent: Callable[[int, str, str], Awaitable[list[dict[str, Any]]]]
     """(limit, before, correlation_id) -> records, newest first."""
     is_active: Callable[[str], bool]
-    active: Callable[[], int]
-    queued: Callable[[], int]
+    status: Callable[[], dict[str, Any]]
+    """The state at a glance, without what the listener knows itself."""
     budgets: Callable[[], Awaitable[list[dict[str, Any]]]]
     spend: Callable[[str | None, str, str, str], Awaitable[dict[str, Any]]]
     """(by, period, since, until) -> the report; Failure for what cannot be asked."""
@@ -34,8 +34,8 @@ class Sources:
     config: Callable[[], dict[str, Any]]
     version: Callable[[], str]
     is_draining: Callable[[], bool]
-    checks: Mapping[str, Callable[[], Awaitable[None]]]
-    """Health checks by name: each raises when its part is not fit to serve."""
+    checks: Callable[[], Mapping[str, dict[str, Any]]]
+    """What each health check found last, by name: status (ok, warn, failed), time_ms, and more."""
     render_metrics: Callable[[], Awaitable[bytes]]
 
 
@@ -60,6 +60,17 @@ def with_usd(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _lines(checks: Mapping[str, dict[str, Any]], status: str) -> str:
+    """As the probes of Kubernetes' own API server say it: [+]store ok, [-]disk failed: why."""
+    signs = {"ok": "[+]", "warn": "[!]", "failed": "[-]"}
+    lines = [
+        f"{signs[told['status']]}{name} {told['status']}" + (f": {told['output']}" if "output" in told else "")
+        for name, told in checks.items()
+    ]
+    lines += ["[-]shutdown failed: the process is on its way out"] if status == "draining" else []
+    return "\n".join([*lines, "ready check passed" if status == "ready" else "ready check failed", ""])
+
+
 class Api:
     """One method a route."""
 
@@ -72,6 +83,7 @@ class Api:
         return [
             web.get("/health/live", self.live),
             web.get("/health/ready", self.ready),
+            web.get("/health/ready/{check}", self.check),
             web.get("/metrics", self.metrics),
             web.get("/system/llm-status", self.status),
             web.get("/api/v1/calls", self.calls),
@@ -88,21 +100,26 @@ class Api:
         return answer({"status": "ok", "version": __version__})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """200 while calls can be served; 503 while a part is not fit, or the process is on its way out."""
-        checks = {}
-        for name, check in self._sources.checks.items():
-            began = time.perf_counter()
-            try:
-                await check()
-                status = "ok"
-            except Exception:
-                status = "failed"
-            checks[name] = {"status": status, "time_ms": round((time.perf_counter() - began) * 1000, 2)}
+        """200 while calls can be served; 503 while a part is not fit, or the process is on its way out. Answers from what the
+        checks found last. ``?verbose`` says it in lines for people, ``?exclude=NAME`` leaves a check out.
+        """
+        excluded = request.query.getall("exclude", [])
+        checks = {name: told for name, told in self._sources.checks().items() if name not in excluded}
         draining = self._sources.is_draining()
-        fit = not draining and all(check["status"] == "ok" for check in checks.values())
+        fit = not draining and all(check["status"] != "failed" for check in checks.values())
         status = "ready" if fit else "draining" if draining else "failed"
-        body = {"status": status, "config_version": self._sources.version(), "checks": checks}
-        return answer(body, 200 if fit else 503)
+        code = 200 if fit else 503
+        if "verbose" in request.query:
+            return web.Response(text=_lines(checks, status), status=code, headers={"Cache-Control": "no-store"})
+        version = self._sources.version()
+        return answer({"status": status, "version": __version__, "config_version": version, "checks": checks}, code)
+
+    async def check(self, request: web.Request) -> web.Response:
+        """One check by itself: 503 when it failed, 404 when there is none of that name."""
+        found = self._sources.checks().get(request.match_info["check"])
+        if found is None:
+            return problem(404, "there is no such check")
+        return answer(found, 503 if found["status"] == "failed" else 200)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Prometheus text exposition."""
@@ -116,11 +133,8 @@ class Api:
             {
                 "status": "draining" if sources.is_draining() else "ok",
                 "version": __version__,
-                "config_version": sources.version(),
                 "uptime_s": round(time.monotonic() - self._started, 1),
-                "active_requests": sources.active(),
-                "queue_depth": sources.queued(),
-                "upstreams": sources.upstreams(),
+                **sources.status(),
             }
         )
 

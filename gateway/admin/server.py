@@ -9,17 +9,20 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from importlib import resources
 
 from aiohttp import web
 
 from gateway.admin.api import Api, Sources, problem
+from gateway.admin.connection import Runner
 from gateway.errors import MEANINGS, Failure
 
 log = logging.getLogger("gateway.admin")
 
-OPEN = ("/health/live", "/health/ready")
+OPEN = ("/health/live", "/health/ready", "/health/ready/{check}")
 """Probes ask without a token."""
 PAGE = {
     "/": ("index.html", "text/html"),
@@ -34,18 +37,22 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+Tell = Callable[[Mapping[str, str | int | float]], None]
+"""Gets time, method, path, status, duration_ms, client and user_agent of a request."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AdminServer:
     """Listens for operators and probes."""
 
-    def __init__(self, host: str, port: int, token: str, sources: Sources) -> None:
+    def __init__(self, host: str, port: int, token: str, sources: Sources, tell: Tell | None = None) -> None:
+        """``tell`` gets every request that was answered."""
         if not is_loopback(host) and not token:
             raise ValueError("off loopback the admin listener needs a token")
         self._host = host
         self._wanted_port = port
         self._token = token.encode()
+        self._tell = tell
         self._runner: web.AppRunner | None = None
         self._app = web.Application(middlewares=[self._guard])
         self._app.add_routes(Api(sources).routes())
@@ -61,7 +68,7 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listen. OSError when the address cannot be had."""
-        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
+        self._runner = Runner(self._app, HEADERS, shutdown_s=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._wanted_port).start()
 
@@ -72,15 +79,18 @@ class AdminServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
         response = await self._answer(request, handler)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
+        if self._tell is not None:
+            self._tell(_access(request, response.status, time.perf_counter() - began))
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if is_loopback(self._host) and not self._is_known(request):
             return problem(421, "this listener answers to localhost only")
-        if request.path not in OPEN and request.path not in PAGE and not self._may(request):
+        if _template(request) not in OPEN and request.path not in PAGE and not self._may(request):
             refused = problem(401, "a bearer token is needed")
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
@@ -114,6 +124,25 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _template(request: web.Request) -> str:
+    """The path of the route that a request matched, with the names of its variable parts; "" where none did."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else ""
+
+
+def _access(request: web.Request, status: int, duration_s: float) -> Mapping[str, str | int | float]:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {
+        "time": now,
+        "method": request.method,
+        "path": _template(request),
+        "status": status,
+        "duration_ms": round(duration_s * 1000, 3),
+        "client": request.remote or "",
+        "user_agent": request.headers.get("User-Agent", ""),
+    }
 
 
 def _page(name: str, kind: str) -> Handler:

@@ -7,11 +7,11 @@ raise, counts it, and says it once per sink and kind of error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.call import Record
+from gateway.call import Record, Said
 
 log = logging.getLogger("gateway.observe")
 
@@ -22,6 +22,8 @@ class Batch:
 
     records: Sequence[Record]
     texts: Sequence[bytes]
+    said: Mapping[str, Said] = field(default_factory=dict)
+    """By call id, where somebody asked for it."""
 
 
 class Sink(Protocol):
@@ -42,13 +44,17 @@ class FanOut:
         self._sinks = tuple(sinks)
         self._count_error = count_error
         self._said: set[tuple[str, str]] = set()
+        self.failing: set[str] = set()
+        """Names of the sinks that did not take the newest batch."""
 
     def take_all(self, batch: Batch) -> None:
         """Hand a batch to every sink. Raises nothing."""
         for sink in self._sinks:
             try:
                 sink.take(batch)
+                self.failing.discard(sink.name)
             except Exception as error:
+                self.failing.add(sink.name)
                 self._count_error(sink.name)
                 kind = (sink.name, type(error).__name__)
                 if kind not in self._said:

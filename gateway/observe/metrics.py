@@ -19,6 +19,7 @@ from gateway.accounts import Claim, Notice
 from gateway.call import Record
 from gateway.observe import Batch
 from gateway.observe.names import CALLER_LABELS, COUNTERS, GAUGES, HISTOGRAMS, OF_A_CALL, READ, WRITTEN
+from gateway.observe.recent import outcome_of
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asked for
 MAX_LABEL_CHARS = 64
@@ -76,6 +77,13 @@ class Metrics:
         """A sink failed to take a batch."""
         self._counters["tollgate_sink_errors_total"].labels(sink).inc()
 
+    def count_export(self, signal: str, outcome: str, items: int) -> None:
+        """Spans or metrics went out, or did not."""
+        if outcome == "dropped":
+            self._counters["tollgate_telemetry_dropped_total"].labels(signal).inc(items)
+        else:
+            self._counters["tollgate_telemetry_exported_total"].labels(signal, outcome).inc(items)
+
     def count_overdraft(self, claim: Claim, nanousd: int) -> None:
         """A settlement went past a limit."""
         self._counters["llm_budget_overdraft_usd_total"].labels(self._bounded("budget", claim.budget)).inc(
@@ -116,12 +124,20 @@ class Metrics:
             self._timing(record, children)
         if record.attempts:
             self._overhead.observe(record.overhead_ms / 1000)
+            self._attempted(record)
         if record.error_type or record.unpriced:
             self._exceptions(record, base)
         if record.own_count:
             self._compare(record, base)
         for budget in record.would_refuse:
             self._counters["llm_budget_shadow_rejections_total"].labels(self._bounded("budget", budget)).inc()
+
+    def _attempted(self, record: Record) -> None:
+        """A request is sent again only after a kept connection turned out to be closed."""
+        counter, upstream = self._counters["llm_upstream_attempts_total"], self._bounded("upstream", record.upstream)
+        counter.labels(upstream, outcome_of(record)).inc()
+        if record.attempts > 1:
+            counter.labels(upstream, "disconnected").inc(record.attempts - 1)
 
     def _compare(self, record: Record, base: tuple[str, ...]) -> None:
         for kind, units in (("input", READ), ("output", WRITTEN)):

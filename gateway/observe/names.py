@@ -47,6 +47,18 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Events for a webhook (alerts.webhooks), by what came of them: delivered, failed or dropped.",
         ("kind", "outcome"),
     ),
+    "tollgate_telemetry_exported_total": (
+        "Spans or metrics that were sent to a receiver, by how it went: exported or failed.",
+        ("signal", "outcome"),
+    ),
+    "tollgate_telemetry_dropped_total": (
+        "Spans or metrics that found no room to wait for their receiver.",
+        ("signal",),
+    ),
+    "llm_upstream_attempts_total": (
+        "Requests sent to an upstream, by how each went: ok, error, timeout, unreachable or disconnected.",
+        ("upstream", "outcome"),
+    ),
     "tollgate_sink_errors_total": ("Batches of records that a sink failed to take.", ("sink",)),
 }
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
@@ -66,6 +78,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_budget_limit_usd": ("The limit of a budget.", ("budget", "scope", "window")),
     "llm_budget_spent_usd": ("What was spent of it in its current window.", ("budget", "scope", "window")),
     "llm_budget_held_usd": ("What running calls hold of it.", ("budget", "scope", "window")),
+    "llm_upstream_up": ("1 while calls to an upstream come through, 0 while its newest ones all fail.", ("upstream",)),
+    "tollgate_check_up": ("0 for a health check that failed, else 1.", ("check",)),
     "tollgate_store_up": ("1 while the store answers.", ()),
     "tollgate_journal_settlements": ("Settlements that stand in the journal and not in the store yet.", ()),
     "tollgate_config_version_info": ("The config in force.", ("version",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.accounts import Claim, Notice
+from gateway.call import Record
 from gateway.observe.events import Event
 from pricing.money import format_usd
 
@@ -47,14 +48,14 @@ def of_overdraft(claim: Claim, past_nanousd: int) -> Event:
     )
 
 
-def of_unpriced(provider: str, model: str) -> Event:
-    """A model that the price book does not know."""
-    model = model[:MAX_NAME_CHARS]
+def of_unpriced(record: Record) -> Event:
+    """A call of a model that the price book does not know."""
+    provider, model = record.provider, (record.model_served or record.model_requested)[:MAX_NAME_CHARS]
     return Event(
         kind="pricing",
         key=f"pricing/{provider}/{model}",
         state="told",
         severity="warning",
         text=f"no price for model {model!r} of {provider}: charged by estimate (pricing.overrides adds one)",
-        facts=(("provider", provider), ("model", model)),
+        facts=(("provider", provider), ("model", model), ("call_id", record.call_id)),
     )

@@ -65,7 +65,9 @@ async def _lapse(lane: Lane, call_id: str, text: bytes, hold: dict[str, Any], no
         if not call_id.startswith(SLICE):  # whoever held that says what was used of it
             lane.journal.owe([lost])
             lane.journal.paid([call_id], lane.token)
-        log.warning("call %s was lost: its hold of %d nano-dollars is charged", call_id, cost)
+        log.warning(
+            "call %s was lost: its hold of %d nano-dollars is charged", call_id, cost, extra={"call_id": call_id}
+        )
 
 
 async def size_slices(lane: Lane, slices: Slices, balances: Sequence[Balance], now: float) -> None:

@@ -82,6 +82,7 @@ async def _exchange(arrival: Arrival, request: Request, connection: Connection, 
         host=endpoint.host_header,
         credential=endpoint.credential,
         length=_length(arrival, body, touched=request.sent_body is not None),
+        traceparent=request.traceparent,
     )
     connection.sending = streamed
     connection.begin(relay, head, body)

@@ -66,12 +66,14 @@ def request_head(
     credential: tuple[bytes, bytes] | None,
     length: int | None,
     upgrade: bool = False,
+    traceparent: bytes = b"",
 ) -> bytes:
     """The request head for an upstream.
 
     ``length`` is the body's length when it is known to differ from what the headers say (a chunked upload that was read
     whole), -1 for a body of unknown length, None to leave the framing as it stands. ``credential`` replaces the caller's
-    own ``Authorization``, ``x-api-key`` and ``x-goog-api-key``.
+    own ``Authorization``, ``x-api-key`` and ``x-goog-api-key``; ``traceparent`` replaces the caller's, or stands where there
+    was none.
     """
     lines = [method.encode("ascii"), b" ", target, b" HTTP/1.1\r\n"]
     named = _named_by_connection(headers)
@@ -83,11 +85,17 @@ def request_head(
             continue
         if name == b"host":
             value = host  # noqa: PLW2901 - the field keeps its place and its case
-        elif (credential is not None and name in CREDENTIALS) or (name == b"content-length" and length is not None):
+        elif (
+            (credential is not None and name in CREDENTIALS)
+            or (name == b"content-length" and length is not None)
+            or (traceparent and name == b"traceparent")
+        ):
             continue
         lines += (field, b": ", value, b"\r\n")
     if credential is not None:
         lines += (credential[0], b": ", credential[1], b"\r\n")
+    if traceparent:
+        lines += (b"traceparent: ", traceparent, b"\r\n")
     if length is not None:
         lines.append(b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length)
     if upgrade:

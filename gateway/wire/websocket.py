@@ -43,6 +43,7 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
         credential=endpoint.credential,
         length=None,
         upgrade=True,
+        traceparent=request.traceparent,
     )
     connection.begin(relay, head, None)
     arrival.attach(relay)

@@ -72,10 +72,16 @@ def test_a_rule_speaks_of_metrics_that_are_there(rule: dict[str, Any]) -> None:
 
 
 NOT_YET = {
-    "llm_upstream_up", "llm_target_calls_total", "llm_target_violations_total", "llm_target_objective_ratio",
-    "tollgate_telemetry_dropped_total",
-}  # fmt: skip
+    "llm_target_calls_total",
+    "llm_target_violations_total",
+    "llm_target_objective_ratio",
+}
 """Declared by parts that are built beside this one; empty once they are in."""
+
+
+def test_what_is_declared_by_now_is_not_called_missing() -> None:
+    """The list of metrics that others are building empties itself."""
+    assert not {*COUNTERS, *GAUGES, *HISTOGRAMS} & NOT_YET
 
 
 def test_a_recorded_name_is_recorded() -> None:

@@ -10,7 +10,7 @@ from gateway.call import Call
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "ARCHITECTURE.md").read_text()
-GUESSES = re.findall(r"^\| [^|]+ \| ((?:gateway|pricing)/[^|]+) \|$", TEXT, re.MULTILINE)
+GUESSES = re.findall(r"^\| [^|]+ \| ((?:gateway|pricing|dashboards|config)/[^|]+) \|$", TEXT, re.MULTILINE)
 
 
 def test_the_one_guess_table_is_there():
@@ -44,7 +44,7 @@ def test_every_room_has_a_law():
 def test_links_and_named_files_exist(document):
     """A path in backticks or in a link that looks like one of ours is one of ours."""
     text = (ROOT / document).read_text()
-    named = re.findall(r"`((?:docs|tests|scripts|benchmarks|config|gateway|pricing)/[\w/.-]+)`", text)
+    named = re.findall(r"`((?:docs|tests|scripts|benchmarks|config|dashboards|gateway|pricing)/[\w/.-]+)`", text)
     linked = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     for place in named + linked:
         assert (ROOT / place).exists(), f"{document}: {place}"

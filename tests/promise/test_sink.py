@@ -12,14 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.call import Record
-from gateway.observe import Batch, FanOut, Sink
+from gateway.observe import Batch, FanOut, Sink, otlp
+from gateway.observe.console import Screen
+from gateway.observe.exporter import Exporter
 from gateway.observe.logs import CallLog
 from gateway.observe.metrics import Metrics
+from gateway.observe.spans import Style
+from gateway.observe.tracing import Sampler, Traces
 from tests.harness.finished import batch as finished
 
 SINKS: dict[str, Callable[[], Sink]] = {
     "metrics": lambda: Metrics(("team", "agent", "call_type"), 3),
     "json log": lambda: CallLog("json", io.BytesIO()),
+    "traces": lambda: Traces(Exporter("traces", Screen(), lambda *_: None), otlp, Sampler(0.5), Style(), ()),
     "console log": lambda: CallLog("console", io.BytesIO()),
 }
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -28,7 +33,7 @@ ms = st.floats(0, 1e9)
 UNITS = ["input", "cached_input", "cache_write", "output", "reasoning", "audio_in", "odd unit"]
 records = st.builds(
     Record,
-    call_id=text, correlation_id=text, trace_id=text, started_at=text, team=text, user=text, agent=text, call_type=text,
+    call_id=text, correlation_id=text, trace_id=st.text("0123456789abcdef", min_size=32, max_size=32), started_at=text, team=text, user=text, agent=text, call_type=text,
     tags=st.dictionaries(text, text, max_size=3), key_name=text, upstream=text, provider=text, protocol=text,
     operation=text, model_requested=text, model_served=text, stream=st.booleans(), status=st.integers(0, 599),
     error_type=st.one_of(text, st.just("budget_exceeded")), attempts=st.integers(0, 3),

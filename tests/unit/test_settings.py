@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.kinds import (
+    ENDPOINT,
     FLAG,
     LARGEST_LIMIT_NANOUSD,
     MONEY,
@@ -329,7 +330,9 @@ def test_only_paths_of_v1_have_rules():
         assert "must begin with /v1" in refused(PATH, path)
 
 
-@pytest.mark.parametrize("url", ["mysql://x", "sqlite://x", "sqlite:///", "tollgate.db", "redis://", "redis://u:p@x"])
+@pytest.mark.parametrize(
+    "url", ["mysql://x", "sqlite://x", "sqlite:///", "tollgate.db", "redis://", "redis://u:p@x", "redis://x?password=p"]
+)
 def test_what_is_no_store_is_refused(url):
     """A file or a Redis; passwords stand elsewhere, because the address is shown."""
     assert refused(STORE_URL, url)
@@ -342,6 +345,20 @@ def test_what_is_no_store_is_refused(url):
 def test_stores_are_taken_as_they_are(url):
     """Every way to reach a Redis."""
     assert read(STORE_URL, url) == url
+
+
+@pytest.mark.parametrize(
+    "address", ["", "http://collector:4318", "https://x/v1/traces", "localhost:8125", "[::1]:4317"]
+)
+def test_an_endpoint_is_an_address(address):
+    """Of whatever form its protocol has."""
+    assert read(ENDPOINT, address) == address
+
+
+@pytest.mark.parametrize("address", ["http://u:p@x", "u:p@x:1", "http://x?key=p", "http://x#p", "a b"])
+def test_an_endpoint_holds_no_credentials(address):
+    """They belong into headers, which hide themselves; the address is shown."""
+    assert "without query, fragment or credentials" in refused(ENDPOINT, address)
 
 
 def test_every_kind_in_use_has_a_reader():

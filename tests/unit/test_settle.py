@@ -185,7 +185,7 @@ async def test_a_model_without_a_price_is_told_once() -> None:
         each.call.ask = Ask("chat", metered=True, model=model)
         each.call.cost = Cost(7, unpriced=model != "other")
     told: list[tuple[str, str]] = []
-    settler.on_unpriced = lambda provider, model: told.append((provider, model))
+    settler.on_unpriced = lambda record: told.append((record.provider, record.model_requested))
     await settler.settle(calls)
     assert told == [("openai", "new"), ("openai", "odd\nline")]
     await settler.close()

@@ -67,10 +67,11 @@ async def test_a_store_that_is_gone_is_told_by_probe_metrics_and_api(provider: S
     """Not ready, but alive; a question to the books is a 503 that says so, and not a bug of ours."""
     async with serving(provider, tmp_path) as gateway:
         await gateway._store.close()
+        assert b"\ntollgate_store_up 0.0" in (await get(gateway, "/metrics")).body.content  # a scrape looks as well
         ready = await body_of(gateway, "/health/ready", 503)
         assert (ready["status"], ready["checks"]["store"]["status"]) == ("failed", "failed")
+        assert (await body_of(gateway, "/health/ready/store", 503))["status"] == "failed"
         await body_of(gateway, "/health/live")
-        assert b"\ntollgate_store_up 0.0" in (await get(gateway, "/metrics")).body.content
         for path in ("/api/v1/calls", "/api/v1/calls/x", "/api/v1/requests/x", "/api/v1/budgets"):
             assert "store" in (await body_of(gateway, path, 503))["error"]["message"]
 

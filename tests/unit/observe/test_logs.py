@@ -108,6 +108,52 @@ def test_no_value_begins_a_line_or_paints_a_terminal(field: str, odd: str) -> No
     assert line_of("console", **{field: odd}).isprintable()
 
 
+ORDINARY = [replace(RECORD, call_id=f"0190-{number:08x}-{number * 7919:012x}") for number in range(2000)]
+ALWAYS = {
+    "failed": {"error_type": "503", "outcome": "upstream_error"},
+    "refused": {"error_type": "budget_exceeded", "outcome": "refused"},
+    "cut": {"outcome": "cut"},
+    "left": {"outcome": "client_disconnected"},
+    "lost": {"outcome": "lost"},
+    "unpriced": {"unpriced": True},
+    "a correction": {"corrects": "c0"},
+    "work of another call": {"told_by": "c0"},
+}
+
+
+def sampled(share: float, form: str, calls: list[Record]) -> list[str]:
+    """The lines that are written of these calls, one batch each ten."""
+    stream = io.BytesIO()
+    log = CallLog(form, stream, share)
+    for start in range(0, len(calls), 10):
+        log.take(batch(calls[start : start + 10]))
+    return stream.getvalue().decode().splitlines()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5, 0.999, 1.0])
+def test_a_share_of_the_ordinary_calls_is_written_the_same_wherever(share: float) -> None:
+    """Each says for how many it stands, so that counts can be scaled; a larger share holds all of a smaller one."""
+    lines = [json.loads(line) for line in sampled(share, "json", ORDINARY)]
+    assert len(lines) == pytest.approx(share * len(ORDINARY), abs=5 * (len(ORDINARY) * share * (1 - share)) ** 0.5)
+    assert {line.get("sample_rate") for line in lines} <= ({share} if share < 1 else {None})
+    assert [line["call_id"] for line in lines] == [
+        json.loads(each)["call_id"] for each in sampled(share, "json", ORDINARY)
+    ]
+    more = {json.loads(line)["call_id"] for line in sampled((1 + share) / 2, "json", ORDINARY)}
+    assert {line["call_id"] for line in lines} <= more
+    assert len(sampled(share, "console", ORDINARY)) == len(lines)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("odd", ALWAYS.values(), ids=ALWAYS)
+def test_what_is_out_of_the_ordinary_is_always_written(odd: dict[str, Any], form: str) -> None:
+    """And stands for itself."""
+    lines = sampled(0.0, form, [replace(each, **odd) for each in ORDINARY[:50]])
+    assert len(lines) == 50
+    assert not any("sample_rate" in line for line in lines)
+    assert all(line.endswith("sample_rate 0.5") for line in sampled(0.5, "console", ORDINARY))
+
+
 async def test_a_gateway_logs_one_line_a_call_and_nothing_of_what_was_said(
     provider: Simulator, tmp_path: Path, own: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,18 +253,58 @@ def test_a_message_for_people_is_a_line(own: logging.Logger, capsys: pytest.Capt
 def test_what_looks_like_a_key_is_masked(
     own: logging.Logger, capsys: pytest.CaptureFixture[str], form: str, secret: str
 ) -> None:
-    """In messages and in the traces of exceptions; the words around it stay."""
+    """In messages, where the words around it stay; of an exception only type and place are told, which hold no secret."""
     setup("info", form)
     logger = logging.getLogger("gateway.store")
+    words = f"cannot log in with {secret} here"
     try:
-        raise ValueError(f"cannot log in with {secret} here")
+        raise ValueError(words)
     except ValueError:
         logger.exception("before %s after", secret)
     text = "\n".join(said(capsys))
     assert secret not in text
     assert secret.rsplit(maxsplit=1)[-1] not in text
     assert f"before {MASK} after" in text
-    assert f"cannot log in with {MASK} here" in text
+    assert "cannot log in" not in text
+    assert "ValueError" in text
+    assert "test_logs.py" in text
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_exception_is_told_by_type_and_place(
+    own: logging.Logger, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """Its causes as well, and not a word of what any of them says: it may quote a prompt."""
+    setup("info", form)
+    said_of = {"prompt": CANARY}
+    try:
+        try:
+            int(said_of["prompt"])
+        except ValueError as error:
+            raise KeyError(said_of["prompt"]) from error
+    except KeyError:
+        logging.getLogger("gateway.handle").exception("a bug while handling call %s", "c1", extra={"call_id": "c1"})
+    text = capsys.readouterr().err
+    assert CANARY not in text
+    assert text.index("KeyError") < text.index("ValueError")
+    assert text.count("test_logs.py") == 2
+    if form == "json":
+        assert json.loads(text)["call_id"] == "c1"
+
+
+def test_what_libraries_say_of_failures_has_the_form_of_the_log(
+    own: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line of it: the rest is the repr of whatever it was about."""
+    setup("info", "json")
+    logging.getLogger("asyncio").error(
+        "Task exception was never retrieved\nfuture: <Task exception=%r>", ValueError(CANARY)
+    )
+    [line] = said(capsys)
+    assert (json.loads(line)["logger"], json.loads(line)["message"]) == (
+        "asyncio",
+        "Task exception was never retrieved",
+    )
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

@@ -1,0 +1,113 @@
+"""Protocol buffers, as far as OTLP needs them written: fields, and the attributes that every OTLP message holds.
+
+Own code because of what the official encoder costs: four spans of a call take it 128 us, this 20 (measured). The tests
+read everything back with the official classes. Wire format: https://protobuf.dev/programming-guides/encoding.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+Value = str | int | float | bool | tuple[str, ...]
+"""What an attribute can be here: text, number, truth, or several texts."""
+Attributes = Sequence[tuple[str, Value]]
+
+_ONE_BYTE = [bytes((number,)) for number in range(128)]
+_DOUBLE = struct.Struct("<d")
+_FIXED64 = struct.Struct("<Q")
+_FIXED32 = struct.Struct("<I")
+
+
+def varint(number: int) -> bytes:
+    """A number from 0 to 2^64 - 1."""
+    if number < 128:
+        return _ONE_BYTE[number]
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def tag(field: int, wire: int) -> bytes:
+    """What stands before a field's value; ``wire`` is 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes."""
+    return varint(field << 3 | wire)
+
+
+def sized(field: int, value: bytes) -> bytes:
+    """Bytes, text or a message."""
+    return varint(field << 3 | 2) + varint(len(value)) + value
+
+
+def number(field: int, value: int) -> bytes:
+    """An int64, uint64, bool or enum. Negative numbers are written as their two's complement."""
+    return varint(field << 3) + varint(value & 0xFFFFFFFFFFFFFFFF)
+
+
+def fixed64(field: int, value: int) -> bytes:
+    """A fixed64, such as nanoseconds of a moment."""
+    return varint(field << 3 | 1) + _FIXED64.pack(value)
+
+
+def fixed32(field: int, value: int) -> bytes:
+    """A fixed32."""
+    return varint(field << 3 | 5) + _FIXED32.pack(value)
+
+
+def double(field: int, value: float) -> bytes:
+    """A double."""
+    return varint(field << 3 | 1) + _DOUBLE.pack(value)
+
+
+def packed_fixed64(field: int, values: Iterable[int]) -> bytes:
+    """A packed list of fixed64: the counts of a histogram's buckets."""
+    return sized(field, b"".join(map(_FIXED64.pack, values)))
+
+
+def packed_doubles(field: int, values: Iterable[float]) -> bytes:
+    """A packed list of doubles: the bounds of a histogram's buckets."""
+    return sized(field, b"".join(map(_DOUBLE.pack, values)))
+
+
+def attributes(field: int, told: Attributes) -> bytes:
+    """``repeated KeyValue``, as every OTLP message has them under one field or another. 0.7 us each."""
+    parts = []
+    for key, value in told:
+        tagged, named = _head(field, key)
+        kind = type(value)
+        if kind is int and 0 <= value < 128:  # type: ignore[operator]
+            parts.append(_known_number(field, key, value))
+            continue
+        any_value = b"\x21" + _DOUBLE.pack(value) if kind is float else _any(value)
+        size = varint(len(any_value))
+        parts += (tagged, varint(len(named) + 1 + len(size) + len(any_value)), named, b"\x12", size, any_value)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _known_number(field: int, key: str, value: Value) -> bytes:
+    return sized(field, sized(1, key.encode()) + sized(2, _any(value)))
+
+
+@lru_cache(maxsize=1024)
+def _head(field: int, key: str) -> tuple[bytes, bytes]:
+    """The tag of the pair, and its key."""
+    return tag(field, 2), sized(1, key.encode())
+
+
+def _any(value: Value) -> bytes:
+    """``AnyValue``: one of its kinds."""
+    if type(value) is str:
+        return sized(1, value.encode("utf-8", "replace"))
+    if type(value) is bool:
+        return number(2, value)
+    if type(value) is int:
+        return number(3, value)
+    if type(value) is float:
+        return double(4, value)
+    if isinstance(value, tuple):
+        return sized(5, b"".join(sized(1, _any(each)) for each in value))
+    raise TypeError(f"no attribute can be {type(value).__name__}")

@@ -1,0 +1,159 @@
+"""The traces: which calls become spans, and the spans on their way out.
+
+A sink. It keeps the records of sampled calls for a second, writes them as spans a few at a time (so that running calls come
+first), and hands the request to its exporter. Laws: a call that somebody else has decided on (``traceparent``) is taken as they
+said, but errors and dear calls can be kept in any case; what finds no room is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.call import UPSTREAM, Caller, Record, Said, span_id
+from gateway.observe import Batch
+from gateway.observe.exporter import Exporter
+from gateway.observe.protobuf import Attributes
+from gateway.observe.spans import Span, Style, spans_of
+from gateway.value import value
+
+EVERY_S = 1.0
+MAX_PENDING = 8192
+CALLS_A_REQUEST = 512
+AT_A_TIME = 8
+"""Calls that are written before the loop is let go: 0.3 ms."""
+RANDOM_BITS = 56
+"""W3C Trace Context level 2: so many of a trace id's last bits are random, and decide on sampling alike in every system."""
+
+
+@value
+class Sampler:
+    """``rate`` is the share of calls that nobody else has decided on."""
+
+    rate: float = 1.0
+    on_error: bool = True
+    over_nanousd: int = 0
+
+    def takes(self, record: Record) -> bool:
+        """Whether the call is traced. Work that an answer told of, and corrections, are no calls."""
+        if record.told_by or record.corrects:
+            return False
+        if (self.on_error and record.error_type) or (self.over_nanousd and record.cost_nanousd >= self.over_nanousd):
+            return True
+        if record.sampled:
+            return record.sampled == "1"
+        return is_in_share(record.trace_id, self.rate)
+
+
+def is_in_share(trace_id: str, rate: float) -> bool:
+    """Whether a trace is among those of which ``rate`` is the share."""
+    return rate >= 1 or int(trace_id[18:], 16) < rate * (1 << RANDOM_BITS)
+
+
+def traceparent_of(rate: float) -> Callable[[Caller, str], bytes]:
+    """Writes ``traceparent`` (W3C Trace Context 3.2) for the upstream: its spans hang below the call's ``upstream``."""
+
+    def write(caller: Caller, call_id: str) -> bytes:
+        trace_id = caller.trace_id or call_id.replace("-", "")
+        flags = f"0{caller.sampled}" if caller.sampled else "01" if is_in_share(trace_id, rate) else "00"
+        return f"00-{trace_id}-{span_id(call_id, UPSTREAM)}-{flags}".encode()
+
+    return write
+
+
+class Form(Protocol):
+    """How spans are written for a receiver: ``otlp``, ``zipkin`` and ``console`` are modules that keep this promise."""
+
+    def span(self, told: Span) -> bytes:
+        """One span."""
+
+    def traces_request(self, resource: Attributes, spans: Sequence[bytes]) -> bytes:
+        """What is sent."""
+
+
+class Traces:
+    """See the module's docstring. ``finish`` may add to the spans of a call what its receiver wants to know."""
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        form: Form,
+        sampler: Sampler,
+        style: Style,
+        resource: Attributes,
+        *,
+        content: bool = False,
+        finish: Callable[[list[Span], Record], None] | None = None,
+    ) -> None:
+        self.name = exporter.signal
+        self.exporter = exporter
+        self.content = content
+        self._form = form
+        self._sampler = sampler
+        self._style = style
+        self._resource = resource
+        self._finish = finish
+        self._pending: deque[tuple[Record, int, Said | None]] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to send."""
+        self.exporter.start()
+        self._task = asyncio.create_task(self._run(), name=f"spans of {self.name}")
+
+    def wants(self, record: Record) -> bool:
+        """Whether what was said in this call is to be captured for it."""
+        return self.content and self._sampler.takes(record)
+
+    def take(self, batch: Batch) -> None:
+        """Keep what is sampled."""
+        booked_ns = time.time_ns()
+        for record in batch.records:
+            if self._sampler.takes(record):
+                said = batch.said.get(record.call_id) if self.content else None
+                self._pending.append((record, booked_ns, said))
+        while len(self._pending) > MAX_PENDING:
+            self._pending.popleft()
+            self.exporter.drop(1)
+        if len(self._pending) >= CALLS_A_REQUEST:
+            self._wake.set()
+
+    async def close(self, grace_s: float) -> None:
+        """Write and send what waits."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        await self.exporter.close(grace_s)
+
+    async def _run(self) -> None:
+        while not self._closing or self._pending:
+            if not self._closing:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), EVERY_S)
+                self._wake.clear()
+            while self._pending:
+                await self._write_one_request()
+
+    async def _write_one_request(self) -> None:
+        calls = min(len(self._pending), CALLS_A_REQUEST)
+        written: list[bytes] = []
+        for number in range(calls):
+            if number % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
+            record, booked_ns, said = self._pending.popleft()
+            try:
+                spans = spans_of(record, booked_ns, self._style, said)
+                if self._finish is not None:
+                    self._finish(spans, record)
+                written += map(self._form.span, spans)
+            except Exception:  # a record from a stranger's hand: one call less is shown
+                self.exporter.drop(1)
+        if written:
+            self.exporter.submit(self._form.traces_request(self._resource, written), calls)

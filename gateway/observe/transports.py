@@ -1,0 +1,123 @@
+"""How a request with telemetry gets to its receiver: posted over HTTP, or over gRPC. Both say alike what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+from typing import Any
+
+import aiohttp
+
+from gateway.observe.exporter import Away, Refused, Transport
+from gateway.observe.otel_env import GRPC, Receiver
+
+GZIP_ABOVE = 1024
+TRANSIENT = frozenset((408, 429, 502, 503, 504))
+METHODS = {
+    "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+}
+TRANSIENT_CODES = frozenset(("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"))
+"""OTLP specification 1.9, "OTLP/gRPC response": these are tried again."""
+
+
+class Post:
+    """OTLP over HTTP, or anything else that is posted."""
+
+    def __init__(self, receiver: Receiver, content_type: str = "application/x-protobuf") -> None:
+        self._receiver = receiver
+        self._content_type = content_type
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, body: bytes) -> None:
+        """See Transport."""
+        session = self._session or self._open()
+        headers = {"Content-Type": self._content_type, **self._receiver.headers}
+        if self._receiver.gzip and len(body) > GZIP_ABOVE:
+            body = await asyncio.to_thread(gzip.compress, body, 1)
+            headers["Content-Encoding"] = "gzip"
+        try:
+            async with session.post(self._receiver.endpoint, data=body, headers=headers) as answer:
+                await answer.read()
+                judge(answer.status, answer.headers.get("Retry-After", ""))
+        except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
+            raise Away(type(error).__name__) from None
+        except aiohttp.InvalidURL:
+            raise Refused("the endpoint is no address") from None
+
+    def _open(self) -> aiohttp.ClientSession:
+        tls = ssl.create_default_context(cafile=self._receiver.ca_file) if self._receiver.ca_file else True
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._receiver.timeout_s),
+            connector=aiohttp.TCPConnector(ssl=tls, limit=2),
+            trust_env=True,
+        )
+        return self._session
+
+    async def close(self) -> None:
+        """See Transport."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def judge(status: int, retry_after: str) -> None:
+    """Nothing for a request that was taken; raises Away or Refused for another."""
+    if status < 300:
+        return
+    if status in TRANSIENT:
+        raise Away(f"status {status}", float(retry_after) if retry_after.isdigit() else 0.0)
+    raise Refused(f"status {status}")
+
+
+class Grpc:
+    """OTLP over gRPC; needs the package ``grpcio``."""
+
+    def __init__(self, receiver: Receiver, signal: str) -> None:
+        """ImportError without the package."""
+        import grpc  # noqa: PLC0415 - 30 MB that nobody else needs
+        import grpc.aio  # noqa: PLC0415
+
+        self._grpc: Any = grpc
+        self._receiver = receiver
+        self._signal = signal
+        self._channel: Any = None
+        self._call: Any = None
+
+    async def send(self, body: bytes) -> None:
+        """See Transport."""
+        if self._call is None:
+            self._open()
+        metadata = tuple((name.lower(), value) for name, value in self._receiver.headers.items())
+        try:
+            await self._call(body, timeout=self._receiver.timeout_s, metadata=metadata)
+        except self._grpc.aio.AioRpcError as error:
+            code = error.code()
+            if code.name in TRANSIENT_CODES:
+                raise Away(code.name) from None
+            raise Refused(code.name) from None
+
+    def _open(self) -> None:
+        scheme, _, rest = self._receiver.endpoint.rpartition("://")
+        target = rest.rstrip("/")
+        options = {"compression": self._grpc.Compression.Gzip} if self._receiver.gzip else {}
+        if scheme == "https":
+            roots = None
+            if self._receiver.ca_file:
+                with open(self._receiver.ca_file, "rb") as file:  # noqa: PTH123
+                    roots = file.read()
+            credentials = self._grpc.ssl_channel_credentials(roots)
+            self._channel = self._grpc.aio.secure_channel(target, credentials, **options)
+        else:
+            self._channel = self._grpc.aio.insecure_channel(target, **options)
+        self._call = self._channel.unary_unary(METHODS[self._signal])
+
+    async def close(self) -> None:
+        """See Transport."""
+        if self._channel is not None:
+            await self._channel.close()
+
+
+def transport_to(receiver: Receiver, signal: str) -> Transport:
+    """The transport that the receiver's protocol asks for."""
+    return Grpc(receiver, signal) if receiver.protocol == GRPC else Post(receiver)

@@ -1,0 +1,157 @@
+"""Receivers of telemetry, read with the official classes: what the gateway writes itself is checked by somebody else's reader."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import grpc.aio
+from aiohttp import web
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+
+class Receiver:
+    """Listens on 127.0.0.1 for anything that is posted. ``answer`` gives the status of each request, or waits."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        """Path, header fields, body without its content coding."""
+        self.answer: Callable[[], int] = lambda: 200
+        self.retry_after = ""
+        self.hang = False
+        self._runner: web.AppRunner
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_route("*", "/{path:.*}", self._take)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if self.hang:
+            await asyncio.sleep(3600)
+        status = self.answer()
+        self.requests.append((request.path, dict(request.headers), body))
+        return web.Response(status=status, headers={"Retry-After": self.retry_after} if self.retry_after else {})
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        """All spans that came, in order."""
+        return [
+            each
+            for path, _, body in self.requests
+            if path.endswith("/traces")
+            for each in spans_in(ExportTraceServiceRequest.FromString(body))
+        ]
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics of the latest push."""
+        pushed = [body for path, _, body in self.requests if path.endswith("/metrics")]
+        if not pushed:
+            return []
+        request = ExportMetricsServiceRequest.FromString(pushed[-1])
+        return [each for group in request.resource_metrics for scope in group.scope_metrics for each in scope.metrics]
+
+    async def until(self, enough: Callable[[], bool]) -> None:
+        """Waits; fails after fifteen seconds."""
+        async with asyncio.timeout(15):
+            while not enough():
+                await asyncio.sleep(0.02)
+
+
+def value_of(value: Any) -> Any:
+    """What an ``AnyValue`` holds."""
+    kind = value.WhichOneof("value")
+    found = getattr(value, kind)
+    return [value_of(each) for each in found.values] if kind == "array_value" else found
+
+
+def told(attributes: Any) -> dict[str, Any]:
+    """``KeyValue``s as a dict."""
+    return {each.key: value_of(each.value) for each in attributes}
+
+
+def spans_in(request: Any) -> list[dict[str, Any]]:
+    """Spans with their attributes and their resource's."""
+    return [
+        {
+            "trace_id": span.trace_id.hex(),
+            "span_id": span.span_id.hex(),
+            "parent_id": span.parent_span_id.hex(),
+            "name": span.name,
+            "kind": span.kind,
+            "start_ns": span.start_time_unix_nano,
+            "end_ns": span.end_time_unix_nano,
+            "events": {event.name: event.time_unix_nano for event in span.events},
+            "links": [(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
+            "status": span.status.code,
+            "error": span.status.message,
+            "resource": told(group.resource.attributes),
+            "attributes": told(span.attributes),
+        }
+        for group in request.resource_spans
+        for scope in group.scope_spans
+        for span in scope.spans
+    ]
+
+
+class GrpcReceiver:
+    """The same over gRPC."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, Any]] = []
+        self.metadata: list[dict[str, str]] = []
+        self.code: grpc.StatusCode | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = grpc.aio.server()
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._take,
+            request_deserializer=ExportTraceServiceRequest.FromString,
+            response_serializer=Message.SerializeToString,
+        )
+        service = "opentelemetry.proto.collector.trace.v1.TraceService"
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        self.url = f"http://127.0.0.1:{port}"
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.stop(0)
+
+    async def _take(self, request: Any, context: Any) -> Any:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
+            ExportTraceServiceResponse,
+        )
+
+        if self.code is not None:
+            code, self.code = self.code, None
+            await context.abort(code, "not now")
+        self.metadata.append(dict(context.invocation_metadata()))
+        self.spans += spans_in(request)
+        return ExportTraceServiceResponse()
+
+
+def plain(headers: dict[str, str], body: bytes) -> bytes:
+    """A body without its coding, where the server did not take it off."""
+    return gzip.decompress(body) if headers.get("Content-Encoding") == "gzip" and body[:2] == b"\x1f\x8b" else body
