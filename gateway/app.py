@@ -25,6 +25,7 @@ from gateway.health import Check, Health
 from gateway.inspector import Inspected, Inspector
 from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
+from gateway.observe.store_watch import StoreWatch
 from gateway.reload import Reloader
 from gateway.settings import Settings
 from gateway.settle import Settler
@@ -61,7 +62,8 @@ class Gateway:
         self._settler.capture = self._telemetry.capture
         self._store.tell = self._telemetry.tell_notices
         self._telemetry.targets.connect(self._store, self._running)
-        self._settler.on_overdraft = self._metrics.count_overdraft
+        self._settler.on_overdraft = self._telemetry.tell_overdraft
+        self._settler.on_unpriced = self._telemetry.tell_unpriced
         self.handle = Handle(
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
         )
@@ -76,6 +78,7 @@ class Gateway:
         )
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._metrics.watch(self._inspector.gauges)
+        self._store_watch = StoreWatch(self._inspector.check_store, self._unbooked, self._telemetry.tell)
         self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
         self._health = Health(self._checks())
         access = self._telemetry.access
@@ -119,6 +122,7 @@ class Gateway:
         await self._store.open()
         await self._keep_book(self.snapshot.book)
         self._settler.start()
+        self._store_watch.start()
         await self._health.start()
         await self._admin.start()
         await self._front.listen(self.settings.front.host, self.settings.front.port)
@@ -136,6 +140,7 @@ class Gateway:
         await self._settler.close()
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
+        await self._store_watch.stop()
         await self._telemetry.stop()
         await self._admin.stop()
         await self._health.stop()
@@ -203,6 +208,10 @@ class Gateway:
     def _running(self) -> set[str]:
         """The correlation ids of calls that are on their way."""
         return {call.caller.correlation_id for call in self.handle.active.values() if call.caller is not None}
+
+    def _unbooked(self) -> int:
+        """Finished calls that are not in the books: in the journal, or in memory."""
+        return self._settler.depth + self._inspector.owed
 
     def _sources(self) -> Sources:
         inspector = self._inspector

@@ -22,6 +22,7 @@ from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
 from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Settings
 from gateway.store.rollups import Rollups
+from gateway.webhooks import faults
 from pricing.book import Book
 
 MAX_FILE_BYTES = 1 << 20
@@ -297,6 +298,10 @@ class _Reader:
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
         self._check_targets(settings)
+        for index, webhook in enumerate(settings.alerts.webhooks):
+            of = f"alerts.webhooks[{index}]"
+            for key, fault in () if self._is_faulty(of) else list(faults(webhook)):
+                self._problem(_At(f"{of}.{key}", self._place(f"{of}.{key}", of).line), fault)
         self._check_prices(settings.pricing.overrides)
         admin = settings.admin
         if not _is_loopback(admin.host) and not admin.token and not self._is_faulty("admin"):
@@ -327,8 +332,8 @@ class _Reader:
             for fault in str(error).split("\n")[:MAX_PROBLEMS]:
                 self._problem(self._place("pricing.overrides"), _printable(fault, 300))
 
-    def _place(self, path: str) -> _At:
-        return _At(path, self._lines.get(path, 1))
+    def _place(self, path: str, within: str = "") -> _At:
+        return _At(path, self._lines.get(path) or self._lines.get(within, 1))
 
     def _is_faulty(self, path: str) -> bool:
         """Whether something was wrong at or below it: a second problem would only be an echo of the first."""

@@ -87,6 +87,8 @@ class Settler:
         self._unpriced: set[tuple[str, str]] = set()
         self.on_overdraft: Callable[[Claim, int], None] = _say_nothing
         """Gets each limit that a settlement went past, with the nano-dollars beyond it."""
+        self.on_unpriced: Callable[[Record], None] = _say_nothing_of
+        """Gets the first call of each model that has no price."""
 
     @property
     def depth(self) -> int:
@@ -270,11 +272,7 @@ class Settler:
         key = (record.provider, record.model_served or record.model_requested)
         if key not in self._unpriced and len(self._unpriced) < MAX_UNPRICED:
             self._unpriced.add(key)
-            log.warning(
-                "no price for model %r of %s: charged by estimate (pricing.overrides adds one)",
-                *(key[1], key[0]),
-                extra={"call_id": record.call_id},
-            )
+            self.on_unpriced(record)
 
     async def _book(self, settlements: Sequence[Settlement]) -> Sequence[Receipt | Failure]:
         """What the store is too ill to take is owed; what it could never take is told with its amount."""
@@ -310,6 +308,10 @@ class Settler:
 
 
 def _say_nothing(claim: Claim, nanousd: int) -> None:
+    """Nobody listens."""
+
+
+def _say_nothing_of(record: Record) -> None:
     """Nobody listens."""
 
 

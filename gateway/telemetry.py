@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, BinaryIO
 
-from gateway.accounts import Notice
+from gateway.accounts import Claim, Notice
 from gateway.call import Record, Said
-from gateway.observe import Batch, FanOut, Sink, logs
+from gateway.observe import Batch, FanOut, Sink, logs, occasions
 from gateway.observe.access import AccessLog
+from gateway.observe.alerts import Alerts
 from gateway.observe.events import Event
 from gateway.observe.metrics import Metrics
 from gateway.observe.objectives import Objectives
 from gateway.observe.recent import Recent
+from gateway.observe.repeats import Repeats
 from gateway.observe.targets import FIELDS, Target
 from gateway.observe.tracing import Traces
 from gateway.settings import Observability, Settings
 from gateway.tracers import capturer, tracers
-from pricing.money import format_usd
+from gateway.webhooks import compiled
 
 if TYPE_CHECKING:
     from gateway.watch import Watch
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 LAST_WORDS_S = 5.0
 Capture = Callable[["Watch", Record], Said | None]
 log = logging.getLogger("gateway.telemetry")
+
+LOG_AGAIN_S = 3600.0
+"""The log tells an event that goes on once an hour: a budget that is overdrawn is so by every call."""
 
 
 class Telemetry:
@@ -55,6 +61,8 @@ class Telemetry:
             self.capture = self._capturer(observability)
             sinks += [self.metrics, lines, *self._tracers]
         self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
+        self._alerts = Alerts(compiled(settings.alerts.webhooks), self.metrics.count_webhook)
+        self._logged = Repeats(LOG_AGAIN_S)
 
     def start(self) -> None:
         """Begin: needs a running loop."""
@@ -62,10 +70,12 @@ class Telemetry:
         for each in self._tracers:
             each.start()
         self.targets.start()
+        self._alerts.start()
 
     async def stop(self) -> None:
         """Send what is still to be sent, for a few seconds at most."""
-        await asyncio.gather(self.targets.stop(), *(each.close(LAST_WORDS_S) for each in self._tracers))
+        ends = [self.targets.stop(), self._alerts.stop(), *(each.close(LAST_WORDS_S) for each in self._tracers)]
+        await asyncio.gather(*ends)
 
     def _capturer(self, observability: Observability) -> Capture | None:
         in_log, tracers = observability.logging.content, [each for each in self._tracers if each.content]
@@ -77,6 +87,7 @@ class Telemetry:
         """Take over what a reload changed."""
         self.recent.keep(settings.upstreams)
         self.targets.apply(targets_of(settings))
+        self._alerts.apply(compiled(settings.alerts.webhooks))
 
     def failing(self) -> list[str]:
         """What does not get rid of what it is told, by name."""
@@ -88,14 +99,26 @@ class Telemetry:
 
     def tell(self, event: Event) -> None:
         """Something that an operator may want to be woken for. Raises nothing."""
-        level = {"info": logging.INFO, "warning": logging.WARNING}.get(event.severity, logging.ERROR)
-        log.log(level, "%s", event.text)
+        if self._logged.is_news(event, time.monotonic()):
+            level = {"info": logging.INFO, "warning": logging.WARNING}.get(event.severity, logging.ERROR)
+            call = {name: value for name, value in event.facts if name == "call_id"}
+            log.log(logging.INFO if event.state == "resolved" else level, "%s", event.text, extra=call)
+        self._alerts.tell(event)
 
     def tell_notices(self, notices: Sequence[Notice]) -> None:
         """Thresholds of budgets that were crossed."""
         for notice in notices:
             self.metrics.count_notice(notice)
-            self.tell(_of_notice(notice))
+            self.tell(occasions.of_notice(notice))
+
+    def tell_overdraft(self, claim: Claim, past_nanousd: int) -> None:
+        """A settlement went so far past a limit."""
+        self.metrics.count_overdraft(claim, past_nanousd)
+        self.tell(occasions.of_overdraft(claim, past_nanousd))
+
+    def tell_unpriced(self, record: Record) -> None:
+        """A model without a price was asked for."""
+        self.tell(occasions.of_unpriced(record))
 
 
 def targets_of(settings: Settings) -> list[Target]:
@@ -111,21 +134,3 @@ def targets_of(settings: Settings) -> list[Target]:
         )
         for each in settings.targets
     ]
-
-
-def _of_notice(notice: Notice) -> Event:
-    limit, spent = format_usd(notice.limit_nanousd), format_usd(notice.spent_nanousd)
-    return Event(
-        kind="budget",
-        key=f"budget/{notice.budget}/{notice.account}/{notice.percent}",
-        state="told",
-        severity="critical" if notice.percent >= 100 else "warning",
-        text=f"budget {notice.budget} has come to {notice.percent} % of ${limit}: {notice.account} has spent ${spent}",
-        facts=(
-            ("budget", notice.budget),
-            ("account", str(notice.account)),
-            ("percent", str(notice.percent)),
-            ("limit_usd", limit),
-            ("spent_usd", spent),
-        ),
-    )

@@ -94,6 +94,10 @@ class Metrics:
         """A call that a budget limits went on although the store was down."""
         self._counters["llm_budget_unheld_calls_total"].inc()
 
+    def count_webhook(self, kind: str, outcome: str) -> None:
+        """An event was delivered to a webhook, could not be, or was dropped."""
+        self._counters["tollgate_webhook_deliveries_total"].labels(kind, outcome).inc()
+
     def count_notice(self, notice: Notice) -> None:
         """A threshold was crossed."""
         budget = self._bounded("budget", notice.budget)

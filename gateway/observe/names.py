@@ -43,6 +43,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_budget_overdraft_usd_total": ("Dollars spent past a limit.", ("budget",)),
     "llm_budget_unheld_calls_total": ("Calls that a budget limits and that went on while the store was down.", ()),
     "llm_budget_notices_total": ("Thresholds of a budget (notify_at) that were crossed.", ("budget", "percent")),
+    "tollgate_webhook_deliveries_total": (
+        "Events for a webhook (alerts.webhooks), by what came of them: delivered, failed or dropped.",
+        ("kind", "outcome"),
+    ),
     "tollgate_telemetry_exported_total": (
         "Spans or metrics that were sent to a receiver, by how it went: exported or failed.",
         ("signal", "outcome"),

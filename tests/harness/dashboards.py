@@ -20,7 +20,6 @@ FILES = sorted(FOLDER.glob("*.json"))
 NOT_YET_DECLARED: dict[str, tuple[str, ...]] = {
     "tollgate_store_seconds": ("operation",),
     "tollgate_workers": (),
-    "tollgate_webhook_deliveries_total": ("kind", "outcome"),
     "process_resident_memory_bytes": (),
     "process_cpu_seconds_total": (),
     "process_open_fds": (),
