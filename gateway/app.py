@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,6 +25,7 @@ from gateway.health import Check, Health
 from gateway.inspector import Inspected, Inspector
 from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
+from gateway.observe.process import Process
 from gateway.observe.store_watch import StoreWatch
 from gateway.reload import Reloader
 from gateway.settings import Settings
@@ -64,6 +65,8 @@ class Gateway:
         self._telemetry.targets.connect(self._store, self._running)
         self._settler.on_overdraft = self._telemetry.tell_overdraft
         self._settler.on_unpriced = self._telemetry.tell_unpriced
+        self._settler.on_booked = self._metrics.count_booking
+        self._settler.on_settled = self._metrics.count_settling
         self.handle = Handle(
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
         )
@@ -77,8 +80,10 @@ class Gateway:
             keepalive_s=settings.front.keepalive_timeout,
         )
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
+        self._process = Process()
         self._metrics.watch(self._inspector.gauges)
         self._store_watch = StoreWatch(self._inspector.check_store, self._unbooked, self._telemetry.tell)
+        self._metrics.watch(self._process.readings)
         self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
         self._health = Health(self._checks())
         access = self._telemetry.access
@@ -118,7 +123,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the books, listen. OSError when an address cannot be had, Failure when the store cannot be opened."""
-        self._telemetry.start()
+        self._telemetry.start(self._refresh)
         await self._store.open()
         await self._keep_book(self.snapshot.book)
         self._settler.start()
@@ -228,13 +233,18 @@ class Gateway:
             version=lambda: self.snapshot.version,
             is_draining=lambda: self._front.draining,
             checks=self._health.told,
-            render_metrics=self._render_metrics,
+            metrics=self._slices_of_metrics,
         )
 
-    async def _render_metrics(self) -> bytes:
-        await self._inspector.refresh()
-        await self._telemetry.targets.refresh()
-        return self._metrics.render()
+    async def _slices_of_metrics(self, open_metrics: bool) -> Iterator[bytes]:
+        await self._refresh()
+        return self._metrics.slices(open_metrics=open_metrics)
+
+    async def _refresh(self) -> None:
+        """Read what gauges show, before somebody looks at them."""
+        await asyncio.gather(
+            self._inspector.refresh(), self._telemetry.targets.refresh(), asyncio.to_thread(self._process.refresh)
+        )
 
 
 def make_store(settings: Settings, owner: str, *, durability: str = "") -> SqliteStore | RedisStore:

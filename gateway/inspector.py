@@ -162,6 +162,7 @@ class Inspector:
             "tollgate_config_version_info": {(now.snapshot.version,): 1.0},
             "tollgate_pricebook_info": {(now.snapshot.book.version,): 1.0},
             "tollgate_build_info": {(__version__,): 1.0},
+            "tollgate_workers": {(): 1.0},
         }
 
 

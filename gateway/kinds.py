@@ -25,6 +25,8 @@ STORE_SCHEMES = (
 )  # fmt: skip
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
+_TAG = re.compile(r"tags\.[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}")
 _MONEY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)0*")
 
 
@@ -89,6 +91,10 @@ RATIO = Kind("ratio")
 """From 0 to 1."""
 PATTERN = Kind("pattern", least=1, most=500)
 """A regular expression."""
+ADDRESS = Kind("address", most=300)
+"""HOST:PORT, or nothing."""
+LABEL = Kind("label", choices=("team", "agent", "call_type", "user", "key_name"))
+"""One of these, or ``tags.NAME``."""
 ZONE = Kind("zone", least=1, most=64)
 MONEY = Kind("money", least=1, most=LARGEST_LIMIT_NANOUSD)
 MONEY_OR_NONE = Kind("money", least=0, most=LARGEST_LIMIT_NANOUSD)
@@ -177,6 +183,12 @@ def _read_pattern(kind: Kind, text: str) -> str:
     return text
 
 
+def _read_label(kind: Kind, text: str) -> str:
+    if text not in kind.choices and not _TAG.fullmatch(text):
+        raise Wrong(f"must be one of {', '.join(kind.choices)} or tags.NAME{near(text, kind.choices)}")
+    return text
+
+
 def _duration_text(seconds: float) -> str:
     """The way back, in the largest unit that leaves no fraction: 600.0 -> ``10m``."""
     exact = Decimal(repr(seconds))
@@ -250,6 +262,20 @@ def _read_url(kind: Kind, text: str) -> str:
     return text
 
 
+def split_address(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` -> its parts; an IPv6 address stands in brackets."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _read_address(kind: Kind, text: str) -> str:
+    if not text:
+        return text
+    if not _ADDRESS.fullmatch(read_text(kind, text)) or not 0 < split_address(text)[1] < 65536:
+        raise Wrong("must be HOST:PORT, with an IPv6 address in brackets")
+    return text
+
+
 def _read_endpoint(kind: Kind, text: str) -> str:
     if any(sign in read_text(kind, text) for sign in "@?#") or " " in text:
         raise Wrong("must be an address without query, fragment or credentials")
@@ -283,6 +309,8 @@ READERS: dict[str, Callable[[Kind, str], Any]] = {
     "store": _read_store,
     "ratio": _read_ratio,
     "pattern": _read_pattern,
+    "label": _read_label,
+    "address": _read_address,
 }
 """By the name of the kind; what names a thing outside the file (zone, file) has its reader in ``loading``."""
 WRITERS: dict[str, Callable[[Any], str]] = {"money": format_usd, "duration": _duration_text}

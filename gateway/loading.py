@@ -20,6 +20,7 @@ import yaml
 
 from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
+from gateway.observe.labels import label_name
 from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Settings
 from gateway.store.rollups import Rollups
 from gateway.webhooks import faults
@@ -303,6 +304,10 @@ class _Reader:
             for key, fault in () if self._is_faulty(of) else list(faults(webhook)):
                 self._problem(_At(f"{of}.{key}", self._place(f"{of}.{key}", of).line), fault)
         self._check_prices(settings.pricing.overrides)
+        at = self._place("observability.metrics.labels")
+        labels = [label_name(each) for each in settings.observability.metrics.labels]
+        if len(set(labels)) < len(labels) and not self._is_faulty(at.path):
+            self._problem(at, "two of them would be one label: only letters, digits and _ are told apart")
         admin = settings.admin
         if not _is_loopback(admin.host) and not admin.token and not self._is_faulty("admin"):
             self._problem(self._place("admin.host"), "off loopback the admin listener needs admin.token")

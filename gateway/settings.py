@@ -13,11 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.kinds import (
+    ADDRESS,
     CALLS,
     ENDPOINT,
     FILE,
     FLAG,
     HEADERS,
+    LABEL,
     MONEY,
     MONEY_OR_NONE,
     PATH,
@@ -235,10 +237,11 @@ class Otlp:
 class Metrics:
     """Prometheus metrics."""
 
-    labels: tuple[str, ...] = key(CALLER_LABELS, list_of(one_of(*CALLER_LABELS)), "Labels from the caller.")
+    labels: tuple[str, ...] = key(CALLER_LABELS, list_of(LABEL), "The caller's; also user, key_name, tags.NAME.")
     max_label_values: int = key(200, whole(1, 100_000), "Most values of a label; further ones become other.")
+    max_combinations: int = key(5000, whole(1, 100_000), "Most combinations of all labels; further ones become other.")
     otlp: Otlp = key(Otlp(), block(Otlp), "The same, pushed over OTLP.")
-    statsd: str = key("", ENDPOINT, "HOST:PORT of a StatsD server that is told of every call; empty = none.")
+    statsd: str = key("", ADDRESS, "HOST:PORT of a StatsD server that is told of every call; empty = none.")
 
 
 @dataclass(frozen=True, slots=True)

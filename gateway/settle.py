@@ -70,6 +70,8 @@ class Settler:
         self._spend_by = tuple(spend_by)
         self.on_booked: Callable[[float], None] = _say_no_time
         """Gets the seconds that the store took for a batch."""
+        self.on_settled: Callable[[float], None] = _say_no_time
+        """Gets the seconds that all of a batch took, from its first call to the last that it told of."""
         self.capture: Callable[[Watch, Record], Said | None] | None = None
         """Gives what was said in a call, where somebody wants to know; may take milliseconds."""
         self._store = store
@@ -165,6 +167,7 @@ class Settler:
 
     async def settle(self, batch: Sequence[Finished]) -> None:
         """Account, book and tell a batch of calls."""
+        began = time.perf_counter()
         records, settlements = [], []
         said: dict[str, Said] = {}
         for number, finished in enumerate(batch, 1):
@@ -191,6 +194,7 @@ class Settler:
             if finished.watch.dialect.follows:
                 self._works += [(finished, record, work) for work in finished.watch.works]
         await self._settle_works()
+        self.on_settled(time.perf_counter() - began)
 
     async def _settle_works(self) -> None:
         """Book what answers told of; while the store cannot be asked whether it knows of it, later."""

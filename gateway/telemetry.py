@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, BinaryIO
 
 from gateway.accounts import Claim, Notice
 from gateway.call import Record, Said
+from gateway.meters import Meters
 from gateway.observe import Batch, FanOut, Sink, logs, occasions
 from gateway.observe.access import AccessLog
 from gateway.observe.alerts import Alerts
 from gateway.observe.events import Event
-from gateway.observe.metrics import Metrics
+from gateway.observe.metrics import Metrics, is_not_unsampled
 from gateway.observe.objectives import Objectives
 from gateway.observe.recent import Recent
 from gateway.observe.repeats import Repeats
@@ -44,10 +45,13 @@ class Telemetry:
         """``book`` gives the prices in force; ``call_log`` takes the lines of calls instead of standard output."""
         observability = settings.observability
         self._logging = observability.logging
-        self.metrics = Metrics(observability.metrics.labels, observability.metrics.max_label_values)
+        self.metrics = Metrics(
+            observability.metrics.labels, observability.metrics.max_label_values, observability.metrics.max_combinations
+        )
         self._tracers: list[Traces] = []
         self.capture: Capture | None = None
         """See ``Settler.capture``."""
+        self._meters: Meters | None = None
         self.recent = Recent(self.tell)
         self.targets = Objectives(targets_of(settings), self.metrics.count_target, self.tell)
         self.metrics.watch(self.targets.gauges)
@@ -59,23 +63,34 @@ class Telemetry:
         if observability.enabled:
             self._tracers = tracers(observability, self.metrics.count_export, book)
             self.capture = self._capturer(observability)
-            sinks += [self.metrics, lines, *self._tracers]
+            self.metrics.is_traced = self._is_traced()
+            self._meters = Meters(observability, self.metrics)
+            sinks += [self.metrics, lines, *self._tracers, *self._meters.sinks]
         self._fan_out = FanOut(sinks, self.metrics.count_sink_error)
         self._alerts = Alerts(compiled(settings.alerts.webhooks), self.metrics.count_webhook)
         self._logged = Repeats(LOG_AGAIN_S)
 
-    def start(self) -> None:
-        """Begin: needs a running loop."""
+    def start(self, refresh: Callable[[], Awaitable[None]]) -> None:
+        """Begin: needs a running loop. ``refresh`` reads what gauges show."""
         logs.setup(self._logging.level, self._logging.format)
         for each in self._tracers:
             each.start()
+        if self._meters is not None:
+            self._meters.start(refresh)
         self.targets.start()
         self._alerts.start()
 
     async def stop(self) -> None:
         """Send what is still to be sent, for a few seconds at most."""
-        ends = [self.targets.stop(), self._alerts.stop(), *(each.close(LAST_WORDS_S) for each in self._tracers)]
-        await asyncio.gather(*ends)
+        closing = [self.targets.stop(), self._alerts.stop(), *(each.close(LAST_WORDS_S) for each in self._tracers)]
+        if self._meters is not None:
+            closing.append(self._meters.close(LAST_WORDS_S))
+        await asyncio.gather(*closing)
+
+    def _is_traced(self) -> Callable[[Record], bool]:
+        """Which calls may stand for others in metrics: where there are traces, those whose trace is kept."""
+        takes = [each.takes for each in self._tracers if each.name == "traces"]
+        return takes[0] if takes else is_not_unsampled
 
     def _capturer(self, observability: Observability) -> Capture | None:
         in_log, tracers = observability.logging.content, [each for each in self._tracers if each.content]

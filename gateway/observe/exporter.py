@@ -60,6 +60,11 @@ class Exporter:
         self.fault = ""
         """Why nothing goes out at the moment; "" when it does."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether so much waits that more had better wait elsewhere."""
+        return self._bytes > MAX_KEPT_BYTES // 2
+
     def start(self) -> None:
         """Begin to send."""
         self._task = asyncio.create_task(self._run(), name=f"export {self.signal}")

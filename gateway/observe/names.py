@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-CALLER_LABELS = ("team", "agent", "call_type")
 OF_A_CALL = ("caller", "provider", "model")
 
 READ = {
@@ -72,7 +71,16 @@ HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
         ("provider", "model", "type"),
         RATIO_BUCKETS,
     ),
-    "tollgate_overhead_seconds": ("What the gateway took before the request left.", ("phase",), OVERHEAD_BUCKETS),
+    "tollgate_overhead_seconds": (
+        "What the gateway took: of a call before the request left (admit), of a batch of calls that had ended (settle).",
+        ("phase",),
+        OVERHEAD_BUCKETS,
+    ),
+    "tollgate_store_seconds": (
+        "What the store took: to grant or refuse a call (reserve), to book a batch of them (settle).",
+        ("operation",),
+        OVERHEAD_BUCKETS,
+    ),
 }
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_active_requests": ("Calls on their way.", ("provider",)),
@@ -92,4 +100,12 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tollgate_config_version_info": ("The config in force.", ("version",)),
     "tollgate_pricebook_info": ("The price book in force.", ("version",)),
     "tollgate_build_info": ("The version of the gateway.", ("version",)),
+    "tollgate_workers": ("Processes that serve calls.", ()),
+    "process_cpu_seconds_total": ("Processor time spent, user and system.", ()),
+    "process_resident_memory_bytes": ("Memory in use.", ()),
+    "process_virtual_memory_bytes": ("Memory that is mapped.", ()),
+    "process_start_time_seconds": ("When the process began, in seconds since 1970.", ()),
+    "process_open_fds": ("Open file descriptors.", ()),
+    "process_max_fds": ("Most file descriptors that it may open.", ()),
 }
+"""Read at each scrape. What ends in _total is a counter all the same."""

@@ -15,6 +15,8 @@ from gateway import __version__
 
 PATHS = {"traces": "/v1/traces", "metrics": "/v1/metrics"}
 GRPC = "grpc"
+EXPORT_INTERVAL_S = 60.0
+"""The default, which a variable may change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,13 @@ def sample_rate(configured: float, environ: Mapping[str, str]) -> float:
         return min(1.0, max(0.0, float(environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))))
     except ValueError:
         return configured
+
+
+def export_interval(configured_s: float, environ: Mapping[str, str]) -> float:
+    """How often metrics are pushed: as the config says, else ``OTEL_METRIC_EXPORT_INTERVAL`` (milliseconds)."""
+    if configured_s != EXPORT_INTERVAL_S:
+        return configured_s
+    return max(0.1, _milliseconds(environ.get("OTEL_METRIC_EXPORT_INTERVAL", ""), configured_s))
 
 
 def resource(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

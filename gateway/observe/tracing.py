@@ -107,6 +107,10 @@ class Traces:
         self.exporter.start()
         self._task = asyncio.create_task(self._run(), name=f"spans of {self.name}")
 
+    def takes(self, record: Record) -> bool:
+        """Whether the call's trace is kept."""
+        return self._sampler.takes(record)
+
     def wants(self, record: Record) -> bool:
         """Whether what was said in this call is to be captured for it."""
         return self.content and self._sampler.takes(record)

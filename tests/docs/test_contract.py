@@ -25,12 +25,12 @@ README = (ROOT / "README.md").read_text()
 def test_every_metric_is_in_the_guide(name: str) -> None:
     """And no metric is named without the prefix of its family."""
     assert f"`{name}`" in GUIDE
-    assert name.startswith(("llm_", "tollgate_"))
+    assert name.startswith(("llm_", "tollgate_", "process_"))
 
 
 def test_the_guide_names_no_metric_that_is_not_there() -> None:
     """A dashboard built from the guide has no empty panel."""
-    assert set(re.findall(r"`((?:llm|tollgate)_\w+)`", GUIDE)) == {*COUNTERS, *GAUGES, *HISTOGRAMS}
+    assert set(re.findall(r"`((?:llm|tollgate|process)_\w+)`", GUIDE)) == {*COUNTERS, *GAUGES, *HISTOGRAMS}
 
 
 def test_what_is_exposed_is_what_is_declared() -> None:

@@ -16,6 +16,7 @@ from gateway.observe import Batch, FanOut, Sink, otlp
 from gateway.observe.console import Screen
 from gateway.observe.end_to_end import Requests
 from gateway.observe.exporter import Exporter
+from gateway.observe.gen_ai import GenAi
 from gateway.observe.logs import CallLog
 from gateway.observe.metrics import Metrics
 from gateway.observe.spans import Style
@@ -36,6 +37,8 @@ def targets() -> Sink:
 
 SINKS: dict[str, Callable[[], Sink]] = {
     "metrics": lambda: Metrics(("team", "agent", "call_type"), 3),
+    "gen_ai": lambda: GenAi(("team", "user"), 3, 9, latest=False),
+    "gen_ai latest": lambda: GenAi(("tags.a",), 3, 9, latest=True),
     "json log": lambda: CallLog("json", io.BytesIO()),
     "traces": lambda: Traces(Exporter("traces", Screen(), lambda *_: None), otlp, Sampler(0.5), Style(), ()),
     "console log": lambda: CallLog("console", io.BytesIO()),

@@ -401,3 +401,28 @@ def test_a_price_file_is_checked_with_the_config(tmp_path):
     prices.write_text("no rows")
     with pytest.raises(Problems, match="not a price file"):
         load(config, {})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8125", "[::1]:8125", "statsd.internal:1", ""])
+def test_an_address_is_a_host_and_a_port(tmp_path, address):
+    """An IPv6 address in brackets, as in a URL."""
+    path = tmp_path / "tollgate.yaml"
+    path.write_text(f"observability: {{metrics: {{statsd: '{address}'}}}}\n")
+    assert load(path, {}).observability.metrics.statsd == address
+
+
+@pytest.mark.parametrize(
+    "address", ["::1:8125", "localhost:0", "localhost:65536", ":8125", "http://localhost:8125", "a b:1"]
+)
+def test_what_is_no_address_is_a_problem(tmp_path, address):
+    """Before anything is sent there."""
+    found = problems(tmp_path / "tollgate.yaml", f"observability: {{metrics: {{statsd: '{address}'}}}}\n")
+    assert found == ["1: observability.metrics.statsd: must be HOST:PORT, with an IPv6 address in brackets"]
+
+
+@pytest.mark.parametrize("label", ["user", "key_name", "tags.cost-center", "tags.V1.2_x"])
+def test_a_label_may_be_a_name_of_the_caller(tmp_path, label):
+    """Or a tag of any name that a tag can have."""
+    path = tmp_path / "tollgate.yaml"
+    path.write_text(f"observability: {{metrics: {{labels: [team, {label}]}}}}\n")
+    assert load(path, {}).observability.metrics.labels == ("team", label)

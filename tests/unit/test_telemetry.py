@@ -79,7 +79,7 @@ async def test_notices_go_to_the_webhooks_of_the_config() -> None:
             Webhook(url=Secret(receiver.url), kind="pagerduty", secret=Secret("key"), on=("budget",)),
         )
         telemetry = Telemetry(Settings(alerts=Alerts(hooks)), book)
-        telemetry.start()
+        telemetry.start(nothing_to_read)
         account = Account("team:a", "day:2026-11-21")
         telemetry.tell_notices([Notice(account, "teams", percent, 10**9, 10**9) for percent in (80, 100)])
         received = await receiver.until(2)
@@ -87,3 +87,7 @@ async def test_notices_go_to_the_webhooks_of_the_config() -> None:
     assert [each.json["payload"]["severity"] for each in received] == ["warning", "critical"]
     assert len(receiver.received) == 2
     assert b'tollgate_webhook_deliveries_total{kind="pagerduty",outcome="delivered"} 2.0' in telemetry.metrics.render()
+
+
+async def nothing_to_read() -> None:
+    """No gauge shows anything."""

@@ -14,7 +14,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.call import Record
-from gateway.observe.metrics import MAX_LABEL_CHARS, Metrics
+from gateway.observe.labels import MAX_LABEL_CHARS
+from gateway.observe.metrics import Metrics
 from gateway.observe.names import COUNTERS, GAUGES, HISTOGRAMS
 from tests.harness.finished import batch as finished
 
@@ -116,6 +117,13 @@ def test_a_call_counts_once_in_everything_that_it_is_part_of() -> None:
     assert value(metrics, "llm_errors_total") == 0
 
 
+def test_the_store_is_not_charged_with_the_wait_for_room() -> None:
+    """Other calls held it; a call that asked no store has no time there."""
+    metrics = told(replace(RECORD, reserve_ms=250.0, waited_ms=240.0), replace(RECORD, reserve_ms=0.0))
+    assert value(metrics, "tollgate_store_seconds_count", operation="reserve") == 1
+    assert value(metrics, "tollgate_store_seconds_sum", operation="reserve") == pytest.approx(0.01)
+
+
 def test_a_refused_call_is_an_error_that_cost_nothing() -> None:
     """It has a status, a kind of error and a budget, and no share in anything that a provider did."""
     metrics = told(REFUSED, replace(REFUSED, error_type="budget_held"), replace(REFUSED, error_type="malformed_body"))
@@ -197,13 +205,19 @@ def test_no_call_can_make_the_exposition_large() -> None:
     assert max(len(text) for sample in samples for text in sample.labels.values()) <= MAX_LABEL_CHARS
 
 
-def test_forgetting_what_was_looked_up_loses_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory of combinations is bounded as well; the series themselves stay."""
-    monkeypatch.setattr("gateway.observe.metrics.MAX_REMEMBERED", 2)
-    metrics = told(*(replace(RECORD, team=f"t{number % 5}", status=200 + number % 3) for number in range(60)))
-    assert value(metrics, "llm_requests_total") == 60
-    assert value(metrics, "llm_requests_total", team="t4") == 12
-    assert value(metrics, "llm_tokens_total", type="input") == 600
+def test_combinations_are_bounded_in_all() -> None:
+    """The product of bounded labels is huge: what is one too many counts under ``other``, with its provider, and is not lost."""
+    metrics = Metrics(ALL, 50, 20)
+    records = [replace(RECORD, team=f"t{n % 9}", agent=f"a{n % 11}", status=200 + n % 2) for n in range(990)]
+    metrics.take(finished(records))
+    found = {frozenset(sample.labels.items()) for sample in families(metrics)["llm_cost_usd"].samples}
+    assert len(found) == 20 + 1
+    beyond = {"team": "other", "agent": "other", "call_type": "other", "model": "other", "provider": "openai"}
+    assert value(metrics, "llm_requests_total", **beyond) == 990 - 20 * 10
+    assert value(metrics, "llm_requests_total", **beyond, status="200") == 395
+    assert value(metrics, "llm_requests_total") == 990
+    assert value(metrics, "llm_tokens_total", type="input") == 9900
+    assert value(metrics, "llm_request_duration_seconds_count") == 990
 
 
 amount = st.integers(0, 10**12)
