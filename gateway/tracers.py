@@ -64,7 +64,7 @@ def tracers(
                 Exporter("mlflow", server, count),
                 otlp,
                 sampler,
-                Style(latest, own_root=True),
+                Style(latest, own_root=True, brief=True),
                 resource,
                 content=mlflow.capture_content,
                 finish=finisher(lambda record: split_cost(book(), record)),

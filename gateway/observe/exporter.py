@@ -16,7 +16,7 @@ from typing import Protocol
 
 log = logging.getLogger("gateway.observe.exporter")
 
-MAX_KEPT_BYTES = 8 << 20
+MAX_KEPT_BYTES = 4 << 20
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 TRIES = 6

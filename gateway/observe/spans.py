@@ -79,6 +79,8 @@ class Style:
     """The newest names of the conventions instead of 1.41.1."""
     own_root: bool = False
     """A trace of its own for each call, linked to the caller's: for a receiver that does not get the caller's spans."""
+    brief: bool = False
+    """The call alone, without its parts."""
 
 
 def spans_of(record: Record, booked_ns: int, style: Style, said: Said | None = None) -> list[Span]:
@@ -103,6 +105,8 @@ def spans_of(record: Record, booked_ns: int, style: Style, said: Said | None = N
         error=record.error_type,
         link=remote if style.own_root and record.parent_span_id else ("", ""),
     )
+    if style.brief:
+        return [root]
     left_ns = started_ns + int((record.latency_ms if record.sent_ms is None else record.sent_ms) * 1e6)
     read = (("request read", started_ns + int(record.read_ms * 1e6)),)
     spans = [root, _part(root, ADMIT, "admit", INTERNAL, started_ns, left_ns, _of_admission(record), read)]

@@ -86,6 +86,11 @@ def test_a_trace_of_its_own_is_linked_to_the_callers():
     assert not spans_of(SOUND, BOOKED_NS, Style(own_root=True))[0].link[0]
 
 
+def test_the_call_alone():
+    """For a receiver that wants to know what calls cost, not where their time went."""
+    assert spans_of(SOUND, BOOKED_NS, Style(brief=True)) == spans_of(SOUND, BOOKED_NS, Style())[:1]
+
+
 def test_both_generations_of_names():
     """What was written to a cache has an older name beside the newer one, unless only the newest are wanted."""
     record = replace(SOUND, usage={"input": 1, "cache_write": 3, "output": 2})
