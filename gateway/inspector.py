@@ -63,7 +63,7 @@ class Inspector:
     @property
     def owed(self) -> int:
         """Settlements that the store does not have yet."""
-        return int(getattr(self._store, "owed", 0))
+        return self._store.owed
 
     def status(self) -> dict[str, Any]:
         """The state at a glance: what runs, how upstreams and store do, the last minute. Asks nobody."""

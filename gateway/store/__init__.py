@@ -70,6 +70,10 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what was asked for, renew nothing any more, disconnect."""
 
+    @property
+    def owed(self) -> int:
+        """Settlements that stand in a journal and not in the books yet."""
+
     tell: Callable[[Sequence[Notice]], None]
     """Gets the thresholds that were crossed; set before ``open``."""
 

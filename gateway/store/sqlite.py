@@ -94,6 +94,11 @@ class SqliteStore:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def owed(self) -> int:
+        """None: what this store takes is in its books."""
+        return 0
+
     async def open(self) -> None:
         """Create or upgrade the file, take over from a dead process of this name, start to write and to renew."""
         self._loop = asyncio.get_running_loop()
