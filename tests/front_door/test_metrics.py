@@ -20,7 +20,7 @@ from tests.harness.books import CHAT, MINI, look, post, record_after
 from tests.harness.gateways import records
 from tests.harness.messages import request, response
 from tests.harness.raw_client import ask
-from tests.harness.receivers import Receiver, told
+from tests.harness.receivers import GrpcReceiver, Receiver, told
 from tests.harness.scripted import ScriptedUpstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -186,6 +186,26 @@ async def test_what_is_pushed_is_what_is_scraped(upstream: ScriptedUpstream, ser
         )
         assert exported is not None
         assert float(exported[1]) > 10
+
+
+async def test_metrics_go_over_grpc_too(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """The same figures, and the headers of the config as metadata."""
+    async with GrpcReceiver() as receiver:
+        otlp = {
+            "enabled": True,
+            "endpoint": receiver.url,
+            "protocol": "grpc",
+            "headers": {"x-key": "k"},
+            "interval": "1s",
+        }
+        gateway = await serve(observability={"metrics": {"otlp": otlp}})
+        upstream.answer = answer()
+        await record_after(gateway, await ask(gateway.front_port, post(CHAT, MINI)))
+        async with asyncio.timeout(15):
+            while "gen_ai.server.request.duration" not in (found := {each.name: each for each in receiver.metrics}):
+                await asyncio.sleep(0.05)
+        assert found["llm_requests_total"].sum.data_points[0].as_double == 1
+        assert receiver.metadata[-1]["x-key"] == "k"
 
 
 async def test_a_receiver_that_is_away_is_nobodys_trouble(upstream: ScriptedUpstream, serve: Serve) -> None:

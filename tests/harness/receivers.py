@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -11,8 +10,14 @@ from typing import Any, Self
 import grpc.aio
 from aiohttp import web
 from google.protobuf.message import Message
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 
 class Receiver:
@@ -67,8 +72,7 @@ class Receiver:
         pushed = [body for path, _, body in self.requests if path.endswith("/metrics")]
         if not pushed:
             return []
-        request = ExportMetricsServiceRequest.FromString(pushed[-1])
-        return [each for group in request.resource_metrics for scope in group.scope_metrics for each in scope.metrics]
+        return metrics_in(ExportMetricsServiceRequest.FromString(pushed[-1]))
 
     async def until(self, enough: Callable[[], bool]) -> None:
         """Waits; fails after fifteen seconds."""
@@ -87,6 +91,11 @@ def value_of(value: Any) -> Any:
 def told(attributes: Any) -> dict[str, Any]:
     """``KeyValue``s as a dict."""
     return {each.key: value_of(each.value) for each in attributes}
+
+
+def metrics_in(request: Any) -> list[Any]:
+    """All metrics of a push."""
+    return [each for group in request.resource_metrics for scope in group.scope_metrics for each in scope.metrics]
 
 
 def spans_in(request: Any) -> list[dict[str, Any]]:
@@ -118,19 +127,23 @@ class GrpcReceiver:
 
     def __init__(self) -> None:
         self.spans: list[dict[str, Any]] = []
+        self.metrics: list[Any] = []
+        """Those of the latest push."""
         self.metadata: list[dict[str, str]] = []
         self.code: grpc.StatusCode | None = None
         self.url = ""
 
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server()
-        handler = grpc.unary_unary_rpc_method_handler(
-            self._take,
-            request_deserializer=ExportTraceServiceRequest.FromString,
-            response_serializer=Message.SerializeToString,
-        )
-        service = "opentelemetry.proto.collector.trace.v1.TraceService"
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
+        for service, shape in (
+            ("trace.v1.Trace", ExportTraceServiceRequest),
+            ("metrics.v1.Metrics", ExportMetricsServiceRequest),
+        ):
+            handler = grpc.unary_unary_rpc_method_handler(
+                self._take, request_deserializer=shape.FromString, response_serializer=Message.SerializeToString
+            )
+            name = f"opentelemetry.proto.collector.{service}Service"
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": handler}),))
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.url = f"http://127.0.0.1:{port}"
         await self._server.start()
@@ -142,18 +155,12 @@ class GrpcReceiver:
         await self._server.stop(0)
 
     async def _take(self, request: Any, context: Any) -> Any:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
-            ExportTraceServiceResponse,
-        )
-
         if self.code is not None:
             code, self.code = self.code, None
             await context.abort(code, "not now")
         self.metadata.append(dict(context.invocation_metadata()))
+        if isinstance(request, ExportMetricsServiceRequest):
+            self.metrics = metrics_in(request)
+            return ExportMetricsServiceResponse()
         self.spans += spans_in(request)
         return ExportTraceServiceResponse()
-
-
-def plain(headers: dict[str, str], body: bytes) -> bytes:
-    """A body without its coding, where the server did not take it off."""
-    return gzip.decompress(body) if headers.get("Content-Encoding") == "gzip" and body[:2] == b"\x1f\x8b" else body
