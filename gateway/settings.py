@@ -16,7 +16,12 @@ from gateway.kinds import (
     CALLS,
     FILE,
     FLAG,
+    HASH,
+    MOMENT,
     MONEY,
+    NAME,
+    NETWORK,
+    OWN_NAME,
     PATH,
     SCOPE,
     SECRET,
@@ -61,9 +66,11 @@ __all__ = [
     "WEEK_STARTS",
     "Admin",
     "Alerts",
+    "Auth",
     "Budget",
     "Content",
     "Front",
+    "GatewayKey",
     "Health",
     "Logging",
     "Match",
@@ -183,6 +190,33 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """Who may ask."""
+
+    mode: str = key(
+        "passthrough",
+        one_of("passthrough", "keys"),
+        "The callers' own credentials go on to the upstream, or each call needs a gateway key.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayKey:
+    """A key that apps bring in place of a provider's. `tollgate keys create` makes one."""
+
+    name: str = key(
+        "", OWN_NAME, "Its name in records and budgets; once more for the key that follows it.", required=True
+    )
+    hash: str = key("", HASH, "Of the key, as `tollgate keys create` prints it.", required=True)
+    team: str = key("", NAME, "The team of its calls; empty = what they say.")
+    user: str = key("", NAME, "The user of its calls; empty = what they say.")
+    models: tuple[str, ...] = key((), list_of(WORD), "Patterns of models that it may ask for; empty = all.")
+    upstreams: tuple[str, ...] = key((), list_of(WORD), "Upstreams that its calls may go to; empty = all.")
+    expires: int = key(0, MOMENT, "A day (UTC, its beginning) or a time from which on it is refused; empty = never.")
+    cidr: tuple[str, ...] = key((), list_of(NETWORK), "Where its calls may come from; empty = anywhere.")
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """A limit on what a scope may spend in a window."""
 
@@ -289,6 +323,10 @@ class Settings:
     )
     routes: tuple[Route, ...] = key(
         DEFAULT_ROUTES, list_of(block(Route)), "Which upstream serves /v1; /NAME/... needs no rule."
+    )
+    auth: Auth = key(Auth(), block(Auth), "Who may ask.")
+    keys: tuple[GatewayKey, ...] = key(
+        (), list_of(block(GatewayKey)), "Gateway keys: their hashes, and what each may do."
     )
     budgets: tuple[Budget, ...] = key((), list_of(block(Budget)), "Limits on spend.")
     metering: Metering = key(Metering(), block(Metering), "How usage is come by.")
