@@ -134,6 +134,7 @@ class Gateway:
         if self._reloader is not None:
             self._reloader.start()
         log.info("serving on %s, operators on %s", self.front_url, self.admin_url)
+        _warn_of_keys(self.settings)
 
     async def stop(self, grace_s: float) -> None:
         """Accept nothing more, finish what runs within ``grace_s`` seconds, settle everything, close."""
@@ -168,6 +169,7 @@ class Gateway:
         self.snapshot = new
         self.settings = settings
         self._loaded_at = time.time()
+        _warn_of_keys(settings)
         self._telemetry.apply(settings)
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
         kept = set(self.snapshot.pools.values())
@@ -245,6 +247,12 @@ class Gateway:
         await asyncio.gather(
             self._inspector.refresh(), self._telemetry.targets.refresh(), asyncio.to_thread(self._process.refresh)
         )
+
+
+def _warn_of_keys(settings: Settings) -> None:
+    """Who lists keys most likely believes that they are asked for."""
+    if settings.keys and settings.auth.mode != "keys":
+        log.warning("no call needs any of the %d gateway keys: auth.mode is passthrough", len(settings.keys))
 
 
 def make_store(settings: Settings, owner: str, *, durability: str = "") -> SqliteStore | RedisStore:

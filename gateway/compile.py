@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from gateway.admission.budgets import Budget, Ledger
+from gateway.admission.keys import Key, Keys, patterns
 from gateway.canonical import version
 from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
 from gateway.loading import budget_name, load_book
 from gateway.metering.tokens import Counter
 from gateway.observe.tracing import traceparent_of
-from gateway.settings import WEEK_STARTS, Settings
+from gateway.settings import WEEK_STARTS, GatewayKey, Settings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
 from gateway.wire.routes import Routes, Rule
@@ -55,6 +57,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
                 for each in settings.budgets
             ]
         ),
+        keys=Keys(_key(each) for each in settings.keys) if settings.auth.mode == "keys" else None,
         book=book,
         counter=counter,
         response_headers=settings.front.response_headers,
@@ -66,6 +69,19 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         traceparent=traceparent_of(tracing.sample_rate) if tracing.enabled and tracing.propagate else None,
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
+    )
+
+
+def _key(key: GatewayKey) -> Key:
+    return Key(
+        name=key.name,
+        digest=bytes.fromhex(key.hash.removeprefix("sha256:")),
+        team=key.team,
+        user=key.user,
+        models=patterns(key.models),
+        upstreams=frozenset(key.upstreams),
+        expires_at=key.expires,
+        networks=tuple(ip_network(each) for each in key.cidr),
     )
 
 

@@ -17,6 +17,8 @@ class Kind(StrEnum):
 
     BUDGET_EXCEEDED = "budget_exceeded"
     BUDGET_HELD = "budget_held"
+    AUTHENTICATION = "authentication_error"
+    PERMISSION = "permission_error"
     MODEL_UNPRICED = "model_unpriced"
     MALFORMED_BODY = "malformed_body"
     MALFORMED_HEADER = "malformed_header"
@@ -55,6 +57,10 @@ class Meaning:
 MEANINGS: dict[Kind, Meaning] = {
     Kind.BUDGET_EXCEEDED: Meaning(429, "insufficient_quota", "budget_exceeded", "rate_limit_error", retry=False),
     Kind.BUDGET_HELD: Meaning(429, "insufficient_quota", "budget_held", "rate_limit_error", retry=True),
+    Kind.AUTHENTICATION: Meaning(
+        401, "authentication_error", "authentication_error", "authentication_error", retry=False
+    ),
+    Kind.PERMISSION: Meaning(403, "permission_error", "permission_error", "permission_error", retry=False),
     Kind.MODEL_UNPRICED: Meaning(403, "invalid_request_error", "model_unpriced", "permission_error", retry=False),
     Kind.MALFORMED_BODY: Meaning(400, "invalid_request_error", "malformed_body", "invalid_request_error", retry=False),
     Kind.MALFORMED_HEADER: Meaning(

@@ -11,7 +11,7 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,12 @@ from gateway.settle import Finished, Settler
 from gateway.store.words import refusal as no_room
 from gateway.watch import Watch, identity_headers
 from gateway.wire.attempts import Sent, send
+from gateway.wire.routes import without_key
 from gateway.wire.websocket import relay_upgrade
 
 if TYPE_CHECKING:
     from gateway.accounts import Claim, Hold
+    from gateway.admission.keys import Key
     from gateway.dialects import Dialect
     from gateway.snapshot import Snapshot
     from gateway.store import Store
@@ -46,12 +48,15 @@ MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
 FREE = frozenset(("count_tokens", "moderations"))
 """Operations (``dialects.table.FREE``) that no provider bills: an exhausted budget does not stand in their way."""
 REASONS = {status: phrase.encode() for status, phrase in (
-    (400, "Bad Request"), (403, "Forbidden"), (404, "Not Found"), (413, "Content Too Large"), (429, "Too Many Requests"),
+    (400, "Bad Request"), (401, "Unauthorized"), (403, "Forbidden"), (404, "Not Found"), (413, "Content Too Large"), (429, "Too Many Requests"),
     (431, "Request Header Fields Too Large"), (500, "Internal Server Error"), (502, "Bad Gateway"),
     (503, "Service Unavailable"), (504, "Gateway Timeout"),
 )}  # fmt: skip
 """Reason phrases (RFC 9110 15, RFC 6585) of the statuses in ``errors.MEANINGS``."""
 
+
+CHALLENGE: Headers = ((b"www-authenticate", b'Bearer realm="tollgate"'),)
+"""RFC 9110 15.5.2: a 401 says what is asked for."""
 
 _randomness: list[int] = []
 os.register_at_fork(after_in_child=_randomness.clear)
@@ -121,26 +126,38 @@ class Handle:
     async def _admit(self, arrival: Arrival, call: Call, watch: Watch) -> Refusal | None:
         """Read what is asked, by whom, and set aside what it may cost."""
         place = watch.snapshot.routes.place(arrival.target)
+        in_query: Sequence[str] = ()
+        if watch.snapshot.keys is not None and place.protocol == "gemini":
+            in_query, rest = without_key(place.rest)
+            place = replace(place, rest=rest)
         path, _, query = place.rest.partition("?")
         dialect = dialect_for(place.protocol, arrival.method, path)
         watch.dialect = dialect = upgraded(path, query, dialect) if arrival.upgrade else dialect
-        caller = identify(arrival.headers, call.call_id)
+        key = watch.snapshot.keys.find(arrival.headers, in_query) if watch.snapshot.keys is not None else None
+        if isinstance(key, Refusal):
+            return key
+        caller = _caller(arrival, call, key)
         if isinstance(caller, Refusal):
+            call.caller = key.caller(call.call_id) if key is not None else None
             return caller
         call.caller = caller
         body = await arrival.body() if dialect.metered or arrival.is_here else None
         received_ns = time.monotonic_ns()
         call.ask = dialect.ask(body or b"")
         call.request = _request(arrival, place, call, body, watch.snapshot, received_ns)
-        claims = self._claims(call, watch, caller, may_spend=arrival.method in MAY_SPEND or arrival.upgrade)
+        may_spend = (arrival.method in MAY_SPEND or arrival.upgrade) and call.ask.operation not in FREE
+        refusal = key.forbid(call.ask, call.request.upstream, may_spend=may_spend) if key is not None else None
+        if refusal is not None:
+            return refusal
+        claims = self._claims(call, watch, caller) if may_spend else ()
         if isinstance(claims, Refusal):
             return claims
         call.claims = claims
         return await self._reserve(call, claims, arrival, watch.snapshot.held_wait_s)
 
-    def _claims(self, call: Call, watch: Watch, caller: Caller, *, may_spend: bool) -> tuple[Claim, ...] | Refusal:
+    def _claims(self, call: Call, watch: Watch, caller: Caller) -> tuple[Claim, ...] | Refusal:
         request, ask, snapshot = call.request, call.ask, watch.snapshot
-        if request is None or ask is None or not may_spend or ask.operation in FREE:
+        if request is None or ask is None:
             return ()
         facts = None
         if snapshot.ledger.asks_more:
@@ -257,8 +274,17 @@ def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: f
         (b"content-length", b"%d" % len(body)),
         *(identity_headers(call) if call is not None else ()),
         *retry_headers(refusal, now),
+        *(CHALLENGE if refusal.kind is Kind.AUTHENTICATION else ()),
     )
     return MEANINGS[refusal.kind].status, headers, body
+
+
+def _caller(arrival: Arrival, call: Call, key: Key | None) -> Caller | Refusal:
+    if key is not None:
+        refusal = key.refuse(call.started_at, arrival.address if key.networks else "")
+        if refusal is not None:
+            return refusal
+    return identify(arrival.headers, call.call_id, key)
 
 
 def _request(

@@ -6,13 +6,16 @@ Knows no key and no YAML. What names a thing outside the file (a time zone, anot
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.admission.identity import MAX_CHARS, clean
 from gateway.admission.scopes import parse_scope
 from pricing.money import format_usd, parse_usd
 
@@ -25,6 +28,10 @@ STORE_SCHEMES = (
 )  # fmt: skip
 TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
+_HASH = re.compile(r"(?:sha256:)?([0-9A-Fa-f]{64})")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+EARLIEST = 946_684_800
+"""2000-01-01: a moment before it is a slip."""
 _TAG = re.compile(r"tags\.[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}")
 _MONEY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)0*")
@@ -83,6 +90,15 @@ ENDPOINT = Kind("endpoint", most=2048)
 PATH = Kind("path", most=2048)
 SCOPE = Kind("scope", least=1, most=160)
 CALLS = Kind("calls", least=1, most=300)
+NAME = Kind("name", most=MAX_CHARS)
+"""A name of a caller's, as a header field may have it."""
+OWN_NAME = Kind("name", least=1, most=MAX_CHARS)
+HASH = Kind("hash")
+"""SHA-256 of a gateway key."""
+MOMENT = Kind("moment")
+"""A day (UTC) or a time, in Unix seconds; 0 = never."""
+NETWORK = Kind("network", most=64)
+"""Addresses as CIDR has them, or one."""
 WORDS = Kind("words", of=WORD)
 """A mapping of texts to texts."""
 HEADERS = Kind("words", of=SECRET)
@@ -293,6 +309,61 @@ def _read_store(kind: Kind, text: str) -> str:
     return text
 
 
+def _read_name(kind: Kind, text: str) -> str:
+    try:
+        name = clean(read_text(kind, text).encode())
+    except ValueError as error:
+        raise Wrong(str(error)) from None
+    if name != text:
+        raise Wrong("begins or ends with white space")
+    return name
+
+
+def _read_hash(kind: Kind, text: str) -> str:
+    if text.startswith("tg-"):
+        raise Wrong(
+            "is a key and not its hash: make another one with tollgate keys create, which prints what belongs here"
+        )
+    match = _HASH.fullmatch(text)
+    if match is None:
+        raise Wrong("must be sha256: and 64 hex digits, as tollgate keys create prints it")
+    return f"sha256:{match[1].lower()}"
+
+
+def _read_moment(kind: Kind, text: str) -> int:
+    if not text:
+        return 0
+    try:
+        moment = datetime.fromisoformat(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
+    except ValueError:
+        raise Wrong("must be a day such as 2027-01-01 (UTC) or a time such as 2027-01-01T12:00:00Z") from None
+    if moment.tzinfo is None:
+        raise Wrong("needs a time zone: 2027-01-01T12:00:00Z, or +02:00 in place of the Z")
+    if moment.timestamp() < EARLIEST:
+        raise Wrong("lies before the year 2000")
+    return int(moment.timestamp())
+
+
+def _moment_text(unix_seconds: int) -> str:
+    """The way back; a midnight in UTC is its day."""
+    if not unix_seconds:
+        return ""
+    text = f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return text.removesuffix("T00:00:00Z")
+
+
+def _read_network(kind: Kind, text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(read_text(kind, text)))
+    except ValueError as error:
+        wide = "has host bits set" in str(error)
+        raise Wrong(
+            "has bits set behind the prefix: 10.1.0.0/16, not 10.1.2.3/16"
+            if wide
+            else "must be like 10.0.0.0/8 or 2001:db8::/32"
+        ) from None
+
+
 READERS: dict[str, Callable[[Kind, str], Any]] = {
     "whole": _read_whole,
     "flag": _read_flag,
@@ -311,7 +382,11 @@ READERS: dict[str, Callable[[Kind, str], Any]] = {
     "pattern": _read_pattern,
     "label": _read_label,
     "address": _read_address,
+    "name": _read_name,
+    "hash": _read_hash,
+    "moment": _read_moment,
+    "network": _read_network,
 }
 """By the name of the kind; what names a thing outside the file (zone, file) has its reader in ``loading``."""
-WRITERS: dict[str, Callable[[Any], str]] = {"money": format_usd, "duration": _duration_text}
+WRITERS: dict[str, Callable[[Any], str]] = {"money": format_usd, "duration": _duration_text, "moment": _moment_text}
 """The way back, where a value is not its own text."""

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
+from gateway.agreement import of_keys, of_targets
 from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
 from gateway.observe.labels import label_name
@@ -271,7 +272,11 @@ class _Reader:
     def _with_defaults(self, settings: Settings) -> Settings:
         """The default upstreams beside the file's, a provider where none is named, and no default route to nowhere."""
         named = settings.upstreams if "upstreams" in self._lines else {}
-        kept = {name: each for name, each in DEFAULT_UPSTREAMS.items() if name not in self._removed}
+        asked = set(DEFAULT_UPSTREAMS) - self._removed
+        if settings.auth.mode == "keys":
+            # the built-in ones have no key of their own: only what the file's routes count on stays, to be complained of
+            asked &= {name for route in settings.routes for name in route.to} if "routes" in self._lines else set()
+        kept = {name: each for name, each in DEFAULT_UPSTREAMS.items() if name in asked}
         upstreams = {
             name: each if each.provider else replace(each, provider=PROVIDERS[each.protocol])
             for name, each in (kept | dict(named)).items()
@@ -298,7 +303,10 @@ class _Reader:
             if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
-        self._check_targets(settings)
+        for path, unless, fault in (*of_targets(settings.targets), *of_keys(settings)):
+            if not self._is_faulty(unless):
+                within = path.rpartition(".")[0]
+                self._problem(self._place(path, within if within in self._lines else "auth.mode"), fault)
         for index, webhook in enumerate(settings.alerts.webhooks):
             of = f"alerts.webhooks[{index}]"
             for key, fault in () if self._is_faulty(of) else list(faults(webhook)):
@@ -314,19 +322,6 @@ class _Reader:
         if admin.port and admin.port == settings.front.port:
             place = self._place("admin.port" if "admin.port" in self._lines else "front.port")
             self._problem(place, "both listeners have the same port")
-
-    def _check_targets(self, settings: Settings) -> None:
-        names: set[str] = set()
-        for index, target in enumerate(settings.targets):
-            at = self._place(f"targets[{index}]")
-            if target.name in names and not self._is_faulty(at.path):
-                self._problem(self._place(f"{at.path}.name"), "another target has this name")
-            names.add(target.name)
-            if not 0 < target.objective < 1 and not self._is_faulty(f"{at.path}.objective"):
-                place = self._place(f"{at.path}.objective")
-                self._problem(
-                    place, "must be above 0, which promises something, and below 1, which leaves room for a miss"
-                )
 
     def _check_prices(self, overrides: str) -> None:
         if not overrides or self._is_faulty("pricing.overrides"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.admission.budgets import Ledger
+from gateway.admission.keys import Keys
 from gateway.call import Caller
 from gateway.dialects.stream_usage import Wishes
 from gateway.metering.tokens import Counter
@@ -26,6 +27,8 @@ class Snapshot:
     routes: Routes
     pools: Mapping[str, Pool]
     ledger: Ledger
+    keys: Keys | None
+    """None where callers bring the provider's own credentials."""
     book: Book
     counter: Counter
     response_headers: bool

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from gateway.call import Caller, Headers
 from gateway.errors import Kind, Refusal
 from pricing.money import parse_usd
+
+if TYPE_CHECKING:
+    from gateway.admission.keys import Key
 
 MAX_CHARS = 128
 MAX_TAGS = 16
@@ -45,8 +49,10 @@ class _UnusableError(ValueError):
     """Why a value cannot be taken, in words that hold nothing of it."""
 
 
-def identify(headers: Headers, new_id: str) -> Caller | Refusal:
-    """The caller of a request. ``new_id`` ties the call to nothing but itself where the client ties it to nothing."""
+def identify(headers: Headers, new_id: str, key: Key | None = None) -> Caller | Refusal:
+    """The caller of a request. ``new_id`` ties the call to nothing but itself where the client ties it to nothing. The team and
+    the user of a gateway key are the caller's: the request may say the same or nothing.
+    """
     found: dict[str, list[bytes]] = {}
     known = FIELDS.get
     for name, value in headers:
@@ -58,13 +64,15 @@ def identify(headers: Headers, new_id: str) -> Caller | Refusal:
         else:
             found[field] = [value]
     if not found:
-        return Caller(correlation_id=new_id)
+        return Caller(correlation_id=new_id) if key is None else key.caller(new_id)
     header = ""
     values: dict[str, str] = {}
     try:
         for field, header in NAMES.items():  # noqa: B007 - a fault is told with the name that was being read
             if field in found:
                 values[field] = _only(found[field])
+        if key is not None and (refusal := _own(key, values)) is not None:
+            return refusal
         header = "x-tollgate-tags"
         tags = _tags(found["tags"]) if "tags" in found else ()
         header = "x-tollgate-budget"
@@ -83,17 +91,32 @@ def identify(headers: Headers, new_id: str) -> Caller | Refusal:
     )
 
 
+def _own(key: Key, values: dict[str, str]) -> Refusal | None:
+    """Put the names of a key where the caller's are; a refusal where they are others."""
+    for field, owned in (("team", key.team), ("user", key.user)):
+        if owned and values.get(field, "") not in ("", owned):
+            return Refusal(
+                Kind.PERMISSION,
+                f"The header {NAMES[field]} names another {field} than the one that the gateway key '{key.name}' belongs to."
+                " Leave it out.",
+            )
+        if owned:
+            values[field] = owned
+    values["key_name"] = key.name
+    return None
+
+
 def _only(values: list[bytes]) -> str:
     """The one value of a field that may stand there twice only if it says the same twice."""
-    name = _clean(values[0])
-    if len(values) > 1 and any(_clean(value) != name for value in values[1:]):
+    name = clean(values[0])
+    if len(values) > 1 and any(clean(value) != name for value in values[1:]):
         raise _UnusableError("is there more than once, with different values")
     return name
 
 
 @lru_cache(maxsize=4096)  # the same few names come with every call: 0.1 us instead of 0.5
-def _clean(value: bytes) -> str:
-    """A name as text: printable ASCII, or letters of any script in UTF-8. Blank is absent."""
+def clean(value: bytes) -> str:
+    """A name as text: printable ASCII, or letters of any script in UTF-8. Blank is absent. ValueError in words without it."""
     if _PLAIN.fullmatch(value):
         return value.decode("ascii")
     value = value.strip(b" \t")  # RFC 9110 5.5: not part of the value
@@ -122,7 +145,7 @@ def _tags(values: list[bytes]) -> tuple[tuple[str, str], ...]:
             raise _UnusableError("names a key twice")
         if len(tags) == MAX_TAGS:
             raise _UnusableError(f"has more than {MAX_TAGS} tags")
-        tags[key] = _clean(value)
+        tags[key] = clean(value)
     return tuple(tags.items())
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "serve": "Run the gateway.",
     "demo": "Run the gateway with a pretend provider and sample traffic: no key, no network.",
     "check": "Validate a config and show what it resolves to.",
+    "keys": "Make gateway keys, and see which ones a config has.",
     "price": "Price one usage and show the rates.",
     "report": "Show what was spent, by day, week or month, and by whom.",
     "audit": "Work every recorded call out again and hold the accounts against the records.",

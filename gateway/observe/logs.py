@@ -23,7 +23,7 @@ from gateway.observe.names import READ, WRITTEN
 from gateway.observe.output import Output
 from pricing.money import format_usd
 
-SECRETS = re.compile(r"(?i)\b(?:bearer\s+\S+|(?:sk|pk|rk|key|token)-[\w-]{6,}|AIza[\w-]{20,})")
+SECRETS = re.compile(r"(?i)\b(?:bearer\s+\S+|(?:sk|pk|rk|tg|key|token)-[\w-]{6,}|AIza[\w-]{20,})")
 MASK = "***"
 FOREIGN = ("asyncio", "aiohttp")
 """Loggers of libraries that speak up when something goes wrong in them."""

@@ -75,6 +75,13 @@ class Arrival:
         """For an upgrade, which takes it over."""
         return self._connection
 
+    @property
+    def address(self) -> str:
+        """Of the other end of the connection; "" when it is not known (any more)."""
+        transport = self._connection.transport
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        return str(peer[0]) if isinstance(peer, tuple) else ""
+
     def drain_when_left(self, seconds: float) -> None:
         """If the client leaves, read the answer to its end all the same, for so long at most (0 = do not)."""
         self._drain_s = seconds

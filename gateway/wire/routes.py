@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from urllib.parse import unquote
 
 from gateway.errors import Failure, Kind, Whose
 
@@ -75,6 +76,21 @@ class Routes:
                 # a base URL that ends in /v1 names the same /v1 that the front's path begins with
                 return rule.upstream, base.removesuffix("/v1") + place.rest
         raise _unknown()
+
+
+def without_key(target: str) -> tuple[list[str], str]:
+    """The values of ``key`` in a query, where Gemini's callers may put their credential, and the target without them."""
+    path, mark, query = target.partition("?")
+    if not mark:
+        return [], target
+    kept, found = [], []
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name == "key" or ("%" in name and unquote(name) == "key"):
+            found.append(value)
+        else:
+            kept.append(part)
+    return found, f"{path}?{'&'.join(kept)}" if kept else path
 
 
 def _is_below(path: str, prefix: str) -> bool:

@@ -26,6 +26,7 @@ from click.testing import CliRunner
 
 from gateway.admin.api import Api
 from gateway.admin.server import PAGE
+from gateway.admission.keys import hash_of
 from gateway.call import Call, Request
 from gateway.canonical import canonical
 from gateway.cli import main
@@ -49,7 +50,8 @@ PLACES = (
     "prompt", "system-prompt", "metadata", "tool", "odd-field", "form-file", "form-name", "path-nowhere", "path-unknown",
     "team-refused", "tags-refused", "budget-refused", "user-refused", "two-teams", "malformed-body", "malformed-head",
     "malformed-line", "malformed-length", "long-header", "garbage-encoding", "websocket-protocol", "upgrade-query", "hang-up",
-    "trailer", "absolute-user", "refused-prompt",
+    "trailer", "absolute-user", "refused-prompt", "gateway-key", "gateway-key-unknown", "gateway-key-expired", "gateway-key-team",
+    "gateway-key-model",
     # what a provider answers
     "answer", "stream-answer", "stream-error", "error-text", "quoted-key", "error-header", "set-cookie", "reason",
     "unreadable-answer", "broken-answer", "answer-not-json", "reasoning", "late-answer", "refusal-text",
@@ -61,6 +63,7 @@ PLACES = (
     "config-endpoint-credentials", "config-endpoint-query", "config-statsd-credentials", "config-otlp-credentials",
     "config-unknown-key", "config-wrong-kind", "config-no-ascii", "config-yaml", "config-yaml-tag", "config-yaml-alias",
     "config-twice", "config-block", "config-header-list", "config-pattern", "config-money", "config-choice", "config-prices",
+    "config-key-hash", "config-key-expires", "config-key-network",
     # what is asked of the admin listener
     "wrong-token", "admin-query", "admin-cookie", "admin-path", "admin-malformed", "admin-method", "admin-agent",
     # what goes wrong inside
@@ -188,6 +191,9 @@ def broken(good: dict[str, Any]) -> dict[str, str]:
         "config-pattern": seen(content={"redact": [f"({of('config-pattern')}"]}),
         "config-money": with_(budgets=[{"scope": "global", "limit_usd": of("config-money")}]),
         "config-choice": with_(store={"durability": of("config-choice")}),
+        "config-key-hash": with_(keys=[{"name": "a", "hash": f"tg-{of('config-key-hash') * 2}"}]),
+        "config-key-expires": with_(keys=[{"name": "a", "hash": "ab" * 32, "expires": of("config-key-expires")}]),
+        "config-key-network": with_(keys=[{"name": "a", "hash": "ab" * 32, "cidr": [of("config-key-network")]}]),
         "config-prices": with_(pricing={"overrides": of("config-prices")}),
     }
 
@@ -595,6 +601,72 @@ async def test_bugs_quote_nothing(
     assert "ValueError" in printed_text
     assert "KeyError" in printed_text
     assert leaks("log", printed_text) == []
+
+
+async def test_a_gateway_key_is_told_to_nobody(
+    upstream: ScriptedUpstream,
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Not even to the upstream: the good one, one that is unknown, one that has expired, and what came with them and was
+    refused. The mask of what looks like a key is taken off, so that it hides nothing.
+    """
+    monkeypatch.setattr("gateway.observe.logs.SECRETS", re.compile(r"(?!)"))
+    good, unknown = f"tg-{of('gateway-key') * 2}", f"tg-{of('gateway-key-unknown') * 2}"
+    late = f"tg-{of('gateway-key-expired') * 2}"
+    gateway = await serve(
+        up={"api_key": "own"},
+        auth={"mode": "keys"},
+        keys=[
+            {"name": "good", "hash": hash_of(good), "team": "search", "models": ["gpt-*"]},
+            {"name": "late", "hash": hash_of(late), "expires": "2026-01-01"},
+        ],
+        upstreams={"gemini": {"base_url": upstream.url, "protocol": "gemini", "api_key": "own"}},
+        budgets=[{"scope": "key:*", "limit_usd": 100}],
+        observability={"logging": {"level": "debug"}, "metrics": {"labels": ["team", "key_name"]}},
+    )
+    upstream.answer = ANSWERS["ok"]
+    gemini = "/gemini/v1beta/models/gpt-like:generateContent"
+    statuses = []
+    for text in (good, unknown, late):
+        for field in (("Authorization", f"Bearer {text}"), ("X-Api-Key", text), ("Api-Key", text)):
+            for more in ((), (("X-Tollgate-Team", of("gateway-key-team")),)):
+                for path in (CHAT, MESSAGES, f"{gemini}?key={text}"):
+                    statuses.append(await call(gateway.front_port, post(path, MINI, "", field, *more)))
+        statuses.append(await call(gateway.front_port, post(CHAT, STREAM, "", ("Authorization", f"Bearer {text}"))))
+    both = (("Authorization", f"Bearer {good}"), ("X-Api-Key", unknown))
+    statuses.append(await call(gateway.front_port, post(CHAT, MINI, "", *both)))
+    answers = [each for each in statuses if each is not None]
+    assert {each.status for each in answers} == {200, 401, 403}
+    other = post(CHAT, MINI | {"model": "other"}, "", ("X-Odd", of("gateway-key-model")), ("Api-Key", good))
+    assert (await ask(gateway.front_port, other)).status == 403
+    async with asyncio.timeout(10):
+        while gateway.handle.active or gateway._settler.depth:
+            await asyncio.sleep(0.01)
+    config_file = tmp_path / "tollgate.yaml"
+    told = {f"answer {number}": each.head.raw + each.body.content for number, each in enumerate(answers)}
+    told["upstream"] = b"".join(each.head.raw + each.body.content for each in upstream.seen)
+    for path in (
+        "/metrics",
+        "/health/ready",
+        "/system/llm-status",
+        "/api/v1/budgets",
+        "/api/v1/config",
+        "/api/v1/calls?limit=500",
+    ):
+        answer = await ask(gateway.admin_port, request("GET", path, host="localhost"))
+        assert answer.status == 200
+        told[path] = answer.body.content
+    told["disk"] = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
+    told["keys"] = CliRunner().invoke(main, ["keys", "list", "--config", str(config_file)]).output_bytes
+    told["repr"] = f"{gateway.snapshot!r} {gateway.settings!r}".encode()
+    told["log"] = "".join(capsys.readouterr()).encode()
+    assert all(told.values())
+    found = [leak for name, each in told.items() for leak in leaks(name, each) if ": gateway-key" in leak]
+    assert found == []
+    assert b'"key_name":"late"' in told["/api/v1/calls?limit=500"].replace(b" ", b"")
 
 
 async def test_a_store_that_asks_for_a_password_is_not_told_aloud(

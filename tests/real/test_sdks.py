@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.admission.keys import hash_of
 from gateway.simulator import Simulator
 from tests.harness.gateways import config_for, in_process, record_of, records
 
@@ -272,6 +273,58 @@ async def test_room_that_is_only_held_is_waited_for(provider: Simulator, gateway
             *(client.chat.completions.with_raw_response.create(**CHAT, max_tokens=1000) for _ in range(2))
         )
     assert sorted(answer.retries_taken > 0 for answer in answers) == [False, True]
+
+
+# -- gateway keys ---------------------------------------------------------------------------------------------------------
+
+GOOD, LATE, UNKNOWN = ("tg-" + each * 4 for each in ("GoodKey1", "LateKey2", "Unknown3"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
+    """A gateway that asks for keys."""
+    folder = tmp_path_factory.mktemp("guarded")
+    keys = [
+        {"name": "good", "hash": hash_of(GOOD), "team": "search", "models": ["gpt-4o-mini", "claude-haiku-*"]},
+        {"name": "late", "hash": hash_of(LATE), "expires": "2026-01-01"},
+    ]
+    config = config_for(folder, provider.url, auth={"mode": "keys"}, keys=keys, up={"api_key": "sk-own"})
+    async with in_process(folder, config) as serving:
+        yield serving
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("key", "model", "team", "raised"),
+    [
+        (UNKNOWN, "", "", "AuthenticationError"), (LATE, "", "", "AuthenticationError"), ("sk-app", "", "", "AuthenticationError"),
+        (GOOD, "o3", "", "PermissionDeniedError"), (GOOD, "", "other", "PermissionDeniedError"), (GOOD, "", "search", ""),
+    ],
+)  # fmt: skip
+async def test_a_gateway_key_is_asked_for_once(
+    provider: Simulator, guarded: Any, kind: str, key: str, model: str, team: str, raised: str
+) -> None:
+    """Each SDK raises its own error for 401 and 403 at the first answer, with our sentence; the good key calls as ever."""
+    module, name = (openai, "AsyncOpenAI") if kind == "openai" else (anthropic, "AsyncAnthropic")
+    billed, before = len(provider.ledger), await number_of_records(guarded)
+    headers = {"x-tollgate-team": team} if team else {}
+    client = getattr(module, name)(
+        base_url=places(kind, provider, guarded)[1], api_key=key, max_retries=5, default_headers=headers
+    )
+    async with client:
+        create = client.chat.completions.create if kind == "openai" else client.messages.create
+        asked = (CHAT if kind == "openai" else MESSAGE) | ({"model": model} if model else {})
+        if raised:
+            with pytest.raises(getattr(module, raised)) as caught:
+                await create(**asked)
+            assert "gateway key" in caught.value.message
+            assert key not in str(caught.value)
+        else:
+            assert await create(**asked)
+    (record, *_) = await records(guarded.admin_url, before + 1)
+    assert len(await records(guarded.admin_url, 0)) == before + 1
+    assert len(provider.ledger) == billed + (not raised)
+    assert record["key_name"] == {GOOD: "good", LATE: "late"}.get(key, "")
 
 
 # -- many -----------------------------------------------------------------------------------------------------------------

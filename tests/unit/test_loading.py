@@ -426,3 +426,25 @@ def test_a_label_may_be_a_name_of_the_caller(tmp_path, label):
     path = tmp_path / "tollgate.yaml"
     path.write_text(f"observability: {{metrics: {{labels: [team, {label}]}}}}\n")
     assert load(path, {}).observability.metrics.labels == ("team", label)
+
+
+# -- gateway keys ---------------------------------------------------------------------------------------------------------
+
+HASHED = "{name: a, hash: %s}" % ("ab" * 32)
+
+
+def test_in_mode_keys_built_in_upstreams_without_a_key_are_not_there(path):
+    """Nor are the built-in routes to them; what the file names stays."""
+    text = "auth: {mode: keys}\nupstreams: {openai: {base_url: 'http://a/v1', api_key: k}}\n"
+    settings = loaded(path, text + f"keys: [{HASHED}]\n")
+    assert list(settings.upstreams) == ["openai"]
+    assert [route.to for route in settings.routes] == [("openai",)]
+    assert set(loaded(path, f"keys: [{HASHED}]\n").upstreams) == {"openai", "anthropic", "gemini"}
+    assert loaded(path, "auth: {mode: keys}\n").routes == ()
+
+
+def test_one_name_may_stand_for_an_old_and_a_new_key(path):
+    """Of one team and user."""
+    other = HASHED.replace("ab", "cd")
+    assert len(loaded(path, f"keys: [{HASHED}, {other}]\n").keys) == 2
+    assert "another team" in problems(path, f"keys: [{HASHED}, {other[:-1]}, user: u}}]\n")[0]

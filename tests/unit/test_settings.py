@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 from gateway.kinds import (
     ENDPOINT,
     FLAG,
+    HASH,
     LARGEST_LIMIT_NANOUSD,
+    MOMENT,
     MONEY,
+    NAME,
+    NETWORK,
     PATH,
     READERS,
     SCOPE,
@@ -34,10 +38,10 @@ from gateway.kinds import (
     whole,
 )
 from gateway.loading import load
-from gateway.settings import Budget, Match, Route, Settings, Upstream
+from gateway.settings import Budget, GatewayKey, Match, Route, Settings, Upstream
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "tollgate.example.yaml"
-LISTED = (Upstream, Route, Match, Budget)
+LISTED = (Upstream, Route, Match, Budget, GatewayKey)
 """Blocks that stand in a list or under a name."""
 
 
@@ -376,3 +380,68 @@ def test_the_suggestion_is_empty_when_nothing_is_like_it():
 def test_yaml_reads_the_example_as_we_do():
     """Our expansion of ${} must not have made another language of it."""
     assert yaml.safe_load(EXAMPLE.read_text())["front"]["port"] == 8080
+
+
+# -- gateway keys ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(946_684_800, 32_503_680_000))
+def test_a_moment_survives_writing_and_reading(seconds):
+    """A midnight as its day, every other second as itself; never is an empty text."""
+    assert read(MOMENT, WRITERS["moment"](seconds)) == seconds
+    assert len(WRITERS["moment"](seconds)) == (20 if seconds % 86400 else 10)
+    assert (read(MOMENT, ""), WRITERS["moment"](0)) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2027-01-01", 1_798_761_600),
+        ("2027-01-01T12:00:00Z", 1_798_804_800),
+        ("2027-01-01T12:00:00+02:00", 1_798_797_600),
+    ],
+)
+def test_a_day_begins_in_utc_and_a_time_has_its_zone(text, seconds):
+    """Whatever zone the gateway's machine is in."""
+    assert read(MOMENT, text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["soon", "2027-02-30", "2027-01-01T12:00", "1970-01-01", "0001-01-01", "2027-13-01", "90d"]
+)
+def test_what_is_no_moment_is_refused(text):
+    """1970-01-01 would be zero, which is never."""
+    said = refused(MOMENT, text)
+    assert "2027-01-01" in said or "before the year 2000" in said
+
+
+@pytest.mark.parametrize("text", ["ab" * 32, "AB" * 32, f"sha256:{'ab' * 32}", f"sha256:{'Ab' * 32}"])
+def test_a_hash_has_one_spelling(text):
+    """However it was written, so that a key that stands twice is seen."""
+    assert read(HASH, text) == f"sha256:{'ab' * 32}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ab" * 31, "zz" * 32, f"md5:{'ab' * 32}", f"{'ab' * 32} ", "tg-0123456789abcdefghijABCDEFGHIJ01"]
+)
+def test_what_is_no_hash_is_refused_without_a_word_of_it(text):
+    """It may be the key itself."""
+    said = refused(HASH, text)
+    assert not text or text not in said
+    assert ("is a key and not its hash" in said) == text.startswith("tg-")
+
+
+def test_names_of_keys_are_what_a_header_may_say():
+    """Otherwise no call could say the same."""
+    assert read(NAME, "équipe 1") == "équipe 1"
+    assert read(NAME, "") == ""
+    for text in ("a\nb", " a", "a ", "x" * 129, "\u202ea"):
+        assert refused(NAME, text)
+
+
+def test_networks_are_written_in_one_way():
+    """An address alone is a network of one."""
+    assert read(NETWORK, "10.0.0.0/8") == "10.0.0.0/8"
+    assert read(NETWORK, "2001:DB8::1") == "2001:db8::1/128"
+    for text in ("", "10.0.0.1/8", "10.0.0.0/33", "host", "10.0.0"):
+        assert refused(NETWORK, text)

@@ -2,11 +2,21 @@
 
 import json
 import socket
+import time
 
 import pytest
 from click.testing import CliRunner
 
+from gateway.admission.keys import FORM, hash_of
 from gateway.cli import COMMANDS, main
+from gateway.kinds import MOMENT, READERS
+from gateway.loading import load
+from gateway.settings import GatewayKey
+
+
+def read_moment(text):
+    """Unix seconds."""
+    return READERS["moment"](MOMENT, text)
 
 
 @pytest.fixture
@@ -96,3 +106,90 @@ def test_price_of_an_unknown_model_is_an_error_with_near_names(run):
     assert result.exit_code == 1
     assert "gpt-4o-mini" in result.output
     assert run("price", "gpt-4o", "--input", "1", "--cached", "2").exit_code == 2
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_was_made_opens_what_its_line_in_the_config_says(run, tmp_path):
+    """The line is the config's as it stands; the key is found by it, and it is not in it."""
+    result = run(
+        "keys", "create", "--name", "search: prod", "--team", "équipe", "--user", "no", "--models", "gpt-*, o4-mini",
+        "--upstreams", "openai", "--cidr", "10.0.0.0/8,::1", "--expires", "2099-01-01",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    key, line = result.output.splitlines()[0], result.output.splitlines()[-1]
+    assert FORM.fullmatch(key.encode())
+    assert key not in line
+    (tmp_path / "tollgate.yaml").write_text(f"keys:\n{line}\n")
+    (entry,) = load(tmp_path / "tollgate.yaml", {}).keys
+    assert entry == GatewayKey(
+        "search: prod", hash_of(key), "équipe", "no", ("gpt-*", "o4-mini"), ("openai",), 4_070_908_800, ("10.0.0.0/8", "::1/128")
+    )  # fmt: skip
+
+
+def test_no_two_keys_are_the_same(run):
+    """And --json has the parts for a script."""
+    made = [json.loads(run("keys", "create", "--name", "a", "--json").output) for _ in range(20)]
+    assert len({each["key"] for each in made}) == 20
+    assert all(each["entry"] == {"name": "a", "hash": hash_of(each["key"])} for each in made)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--name", ""), "--name: must not be empty"),
+        (("--name", "a", "--team", "x" * 129), "--team: must have at most 128"),
+        (("--name", "a", "--expires", "2001-01-01"), "--expires: is over already"),
+        (("--name", "a", "--expires", "soon"), "such as 2027-01-01"),
+        (("--name", "a", "--expires", "90"), "or so long from now: 90d"),
+        (("--name", "a", "--cidr", "10.0.0.1/8"), "--cidr: has bits set"),
+        ((), "--name"),
+    ],
+)
+def test_a_key_that_could_not_be_is_not_made(run, options, said):
+    """Exit status 2, the option named."""
+    result = run("keys", "create", *options)
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "tg-" not in result.output
+
+
+def test_an_expiry_can_be_so_long_from_now(run):
+    """To the second."""
+    expires = json.loads(run("keys", "create", "--name", "a", "--expires", "90d", "--json").output)["entry"]["expires"]
+    left_s = read_moment(expires) - time.time()
+    assert 90 * 86400 - 60 < left_s <= 90 * 86400
+
+
+def test_keys_are_listed_with_their_state(run, tmp_path):
+    """A table for people, JSON for scripts; twelve digits of a hash and no more."""
+    digits = "0123456789abcdef" * 4
+    config = f"keys:\n  - {{name: one, hash: {digits}, team: search, models: ['gpt-*', o3]}}\n"
+    config += f"  - {{name: two, hash: {digits[::-1]}, expires: 2020-01-01}}\n"
+    (tmp_path / "tollgate.yaml").write_text(config)
+    told = run("keys", "list").output
+    assert "No call needs a key: auth.mode is passthrough" in told
+    assert "not asked for" in told
+    (tmp_path / "tollgate.yaml").write_text(config + "auth: {mode: keys}\n")
+    lines = run("keys", "list").output.splitlines()
+    assert lines[0].split() == ["name", "team", "user", "models", "upstreams", "cidr", "expires", "state", "hash"]
+    assert lines[1].split() == ["one", "search", "-", "gpt-*,o3", "-", "-", "-", "active", digits[:12]]
+    assert lines[2].split() == ["two", "-", "-", "-", "-", "-", "2020-01-01", "expired", digits[::-1][:12]]
+    found = json.loads(run("keys", "list", "--json").output)
+    assert found["mode"] == "keys"
+    assert [(each["name"], each["state"]) for each in found["keys"]] == [("one", "active"), ("two", "expired")]
+    assert digits not in json.dumps(found)
+
+
+def test_a_config_without_keys_says_how_to_make_one(run):
+    """And what is done by the config says so."""
+    assert "tollgate keys create" in run("keys", "list").output
+    for word in ("revoke", "rotate", "delete", "add"):
+        result = run("keys", word, "search")
+        assert result.exit_code == 2
+        assert (
+            "in the config" in result.output
+            or "into the config" in result.output
+            or "under the same name" in result.output
+        )

@@ -1,0 +1,64 @@
+"""What the entries of a list in the config must say so that they agree with each other and with the rest of it.
+
+Each fault is three texts: the key's path, a path whose own faults make this one an echo (nothing is said then), and what is
+wrong. No value is repeated but a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gateway.kinds import near
+from gateway.settings import GatewayKey, Settings, Target
+
+Fault = tuple[str, str, str]
+
+
+def of_targets(targets: Sequence[Target]) -> Iterator[Fault]:
+    """Names of their own, and objectives that can be met and missed."""
+    names: set[str] = set()
+    for index, target in enumerate(targets):
+        path = f"targets[{index}]"
+        if target.name in names:
+            yield f"{path}.name", path, "another target has this name"
+        names.add(target.name)
+        if not 0 < target.objective < 1:
+            yield (
+                f"{path}.objective",
+                f"{path}.objective",
+                "must be above 0, which promises something, and below 1, which leaves room for a miss",
+            )
+
+
+def of_keys(settings: Settings) -> Iterator[Fault]:
+    """Each key once; those of one name (an old and a new one) for one team and user; upstreams that are there and have keys of
+    their own.
+    """
+    hashes: set[str] = set()
+    owners: dict[str, tuple[str, str]] = {}
+    for index, key in enumerate(settings.keys):
+        path = f"keys[{index}]"
+        if key.hash in hashes:
+            yield f"{path}.hash", path, "another entry has the same key"
+        hashes.add(key.hash)
+        if owners.setdefault(key.name, (key.team, key.user)) != (key.team, key.user):
+            yield f"{path}.name", path, "another key of this name has another team or user"
+        yield from _of_upstreams(path, key, settings)
+    if settings.auth.mode == "keys":
+        for name, upstream in settings.upstreams.items():
+            if not upstream.api_key:
+                yield (
+                    f"upstreams.{name}",
+                    f"upstreams.{name}",
+                    "needs an api_key where auth.mode is keys; a server that asks for none takes any word",
+                )
+
+
+def _of_upstreams(path: str, key: GatewayKey, settings: Settings) -> Iterator[Fault]:
+    for index, name in enumerate(key.upstreams):
+        if name not in settings.upstreams:
+            yield (
+                f"{path}.upstreams[{index}]",
+                "upstreams",
+                f"there is no upstream of that name{near(name, settings.upstreams)}",
+            )
