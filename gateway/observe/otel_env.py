@@ -132,4 +132,9 @@ def resource(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     told |= dict(_pairs(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")))
     if environ.get("OTEL_SERVICE_NAME"):
         told["service.name"] = environ["OTEL_SERVICE_NAME"]
-    return tuple(told.items())
+    return tuple((_utf8(key), _utf8(value)) for key, value in told.items())
+
+
+def _utf8(text: str) -> str:
+    """Without the half characters that stand for what is no UTF-8 in the environment: nothing could be written with them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
