@@ -6,6 +6,7 @@ the config sets goes before a variable; a variable for one signal goes before th
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,13 +53,13 @@ def receiver(
     if protocol == GRPC:
         url = endpoint or own or shared or "http://localhost:4317"
     else:
-        url = _with_path(endpoint, signal) if endpoint else own or _joined(shared or "http://localhost:4318", signal)
-    told = dict(_pairs(found("HEADERS"))) | dict(headers)
+        url = _with_path(endpoint, signal) if endpoint else own or _joined(_with_scheme(shared or "localhost:4318"), signal)
+    told = {name.lower(): value for name, value in (*_pairs(found("HEADERS")), *headers.items())}
     return Receiver(
         url,
         protocol,
         _milliseconds(found("TIMEOUT"), 10.0),
-        (found("COMPRESSION") or ("gzip" if url.startswith("https") else "")) == "gzip",
+        (found("COMPRESSION") or ("gzip" if url.lower().startswith("https:") else "")) == "gzip",
         found("CERTIFICATE"),
         tuple(told.items()),
     )
@@ -73,8 +74,12 @@ def _found(signal: str, environ: Mapping[str, str]) -> Callable[[str], str]:
     return look
 
 
+def _with_scheme(endpoint: str) -> str:
+    return endpoint if "://" in endpoint else f"http://{endpoint}"
+
+
 def _with_path(endpoint: str, signal: str) -> str:
-    url = endpoint if "://" in endpoint else f"http://{endpoint}"
+    url = _with_scheme(endpoint)
     _, _, rest = url.partition("://")
     return url if "/" in rest.rstrip("/") else _joined(url, signal)
 
@@ -127,8 +132,9 @@ def export_interval(configured_s: float, environ: Mapping[str, str]) -> float:
 
 
 def resource(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """What tells this process from others (semantic conventions, service.*)."""
-    told = {"service.name": "tollgate", "service.version": __version__, "service.instance.id": socket.gethostname()}
+    """What tells this process from others (semantic conventions, service.*), of the same host too: their sums are not one."""
+    instance = f"{socket.gethostname()}-{os.getpid()}"
+    told = {"service.name": "tollgate", "service.version": __version__, "service.instance.id": instance}
     told |= dict(_pairs(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")))
     if environ.get("OTEL_SERVICE_NAME"):
         told["service.name"] = environ["OTEL_SERVICE_NAME"]

@@ -110,7 +110,7 @@ class Grpc:
         """See Transport."""
         if self._call is None:
             self._open()
-        metadata = tuple((name.lower(), value) for name, value in self._receiver.headers.items())
+        metadata = tuple(self._receiver.headers.items())
         try:
             await self._call(body, timeout=self._receiver.timeout_s, metadata=metadata)
         except self._grpc.aio.AioRpcError as error:
@@ -121,9 +121,9 @@ class Grpc:
 
     def _open(self) -> None:
         scheme, _, rest = self._receiver.endpoint.rpartition("://")
-        target = rest.rstrip("/")
+        target = rest.partition("/")[0]  # gRPC has paths of its own
         options = {"compression": self._grpc.Compression.Gzip} if self._receiver.gzip else {}
-        if scheme == "https":
+        if scheme.lower() == "https":
             roots = None
             if self._receiver.ca_file:
                 with open(self._receiver.ca_file, "rb") as file:  # noqa: PTH123
