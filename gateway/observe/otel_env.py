@@ -53,7 +53,11 @@ def receiver(
     if protocol == GRPC:
         url = endpoint or own or shared or "http://localhost:4317"
     else:
-        url = _with_path(endpoint, signal) if endpoint else own or _joined(_with_scheme(shared or "localhost:4318"), signal)
+        url = (
+            _with_path(endpoint, signal)
+            if endpoint
+            else own or _joined(with_scheme(shared or "localhost:4318"), signal)
+        )
     told = {name.lower(): value for name, value in (*_pairs(found("HEADERS")), *headers.items())}
     return Receiver(
         url,
@@ -74,12 +78,13 @@ def _found(signal: str, environ: Mapping[str, str]) -> Callable[[str], str]:
     return look
 
 
-def _with_scheme(endpoint: str) -> str:
+def with_scheme(endpoint: str) -> str:
+    """HOST:PORT is an address, too."""
     return endpoint if "://" in endpoint else f"http://{endpoint}"
 
 
 def _with_path(endpoint: str, signal: str) -> str:
-    url = _with_scheme(endpoint)
+    url = with_scheme(endpoint)
     _, _, rest = url.partition("://")
     return url if "/" in rest.rstrip("/") else _joined(url, signal)
 

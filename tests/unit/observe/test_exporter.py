@@ -179,7 +179,13 @@ async def test_grpc_is_spoken_to_what_the_address_says(monkeypatch):
     for endpoint in ("HTTPS://c:4317", "https://c", "http://c:4317/v1/traces", "c:4317", "http://[::1]:4317/"):
         transport = Grpc(receiver("traces", endpoint, "grpc", {}, {}), "traces")
         await transport.send(b"x")
-    assert opened == [("tls", "c:4317"), ("tls", "c"), ("plain", "c:4317"), ("plain", "c:4317"), ("plain", "[::1]:4317")]
+    assert opened == [
+        ("tls", "c:4317"),
+        ("tls", "c"),
+        ("plain", "c:4317"),
+        ("plain", "c:4317"),
+        ("plain", "[::1]:4317"),
+    ]
 
 
 class Mute:
@@ -247,4 +253,6 @@ def test_the_resource_tells_this_process_apart():
     """Percent-encoding as in W3C Baggage."""
     found = dict(resource({"OTEL_RESOURCE_ATTRIBUTES": "a=b%20c,service.name=x", "OTEL_SERVICE_NAME": "y"}))
     assert (found["a"], found["service.name"]) == ("b c", "y")
-    assert found["service.instance.id"].endswith(f"-{os.getpid()}"), "two on one host would be one, and their sums mixed"
+    assert found["service.instance.id"].endswith(f"-{os.getpid()}"), (
+        "two on one host would be one, and their sums mixed"
+    )
