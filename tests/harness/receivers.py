@@ -10,9 +10,11 @@ from typing import Any, Self
 
 import grpc.aio
 from aiohttp import web
-from google.protobuf.message import Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 
 class Receiver:
@@ -114,9 +116,10 @@ def spans_in(request: Any) -> list[dict[str, Any]]:
 
 
 class GrpcReceiver:
-    """The same over gRPC."""
+    """The same over gRPC; behind TLS with a ``(key, certificate)``."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[bytes, bytes] | None = None) -> None:
+        self._certificate = certificate
         self.spans: list[dict[str, Any]] = []
         self.metadata: list[dict[str, str]] = []
         self.code: grpc.StatusCode | None = None
@@ -127,12 +130,15 @@ class GrpcReceiver:
         handler = grpc.unary_unary_rpc_method_handler(
             self._take,
             request_deserializer=ExportTraceServiceRequest.FromString,
-            response_serializer=Message.SerializeToString,
+            response_serializer=ExportTraceServiceResponse.SerializeToString,
         )
         service = "opentelemetry.proto.collector.trace.v1.TraceService"
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
-        port = self._server.add_insecure_port("127.0.0.1:0")
-        self.url = f"http://127.0.0.1:{port}"
+        if self._certificate is not None:
+            credentials = grpc.ssl_server_credentials([self._certificate])
+            self.url = f"https://localhost:{self._server.add_secure_port('localhost:0', credentials)}"
+        else:
+            self.url = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
         return self
 
@@ -142,10 +148,6 @@ class GrpcReceiver:
         await self._server.stop(0)
 
     async def _take(self, request: Any, context: Any) -> Any:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
-            ExportTraceServiceResponse,
-        )
-
         if self.code is not None:
             code, self.code = self.code, None
             await context.abort(code, "not now")
