@@ -43,6 +43,11 @@ class Meters:
         """What is to be told of calls."""
         return [each for each in (self._gen_ai, self._statsd) if each is not None]
 
+    @property
+    def exporters(self) -> list[Exporter]:
+        """What sends them."""
+        return [self._push.exporter] if self._push is not None else []
+
     def start(self, refresh: Callable[[], Awaitable[None]]) -> None:
         """Begin. ``refresh`` reads what gauges show."""
         if self._push is not None:

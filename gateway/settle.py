@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,8 @@ BATCH_CALLS = 256
 RETRY_SECONDS = 1.0
 AT_A_TIME = 8
 """Calls that are worked off before the loop is let go: some 0.4 ms."""
+TOLD_AT_A_TIME = 64
+"""Records that all sinks are told of before the loop is let go: 0.9 ms with every sink there is."""
 GATHER_S = 0.01
 """Calls that end within so much time are booked together, unless somebody waits for their room: alone one costs 63 us, of many 18."""
 MAX_UNPRICED = 1000
@@ -186,7 +188,7 @@ class Settler:
         try:
             answers = await self._book(settlements)
         finally:
-            self._take_all(Batch(records, [settlement.record for settlement in settlements], said))
+            await self._tell(records, settlements, said)
         for finished, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
@@ -195,6 +197,17 @@ class Settler:
                 self._works += [(finished, record, work) for work in finished.watch.works]
         await self._settle_works()
         self.on_settled(time.perf_counter() - began)
+
+    async def _tell(
+        self, records: Sequence[Record], settlements: Sequence[Settlement], said: Mapping[str, Said]
+    ) -> None:
+        """All sinks, a part of the batch at a time: calls that run come first."""
+        texts = [settlement.record for settlement in settlements]
+        for start in range(0, len(records), TOLD_AT_A_TIME):
+            if start:
+                await asyncio.sleep(0)
+            part = slice(start, start + TOLD_AT_A_TIME)
+            self._take_all(Batch(records[part], texts[part], said))
 
     async def _settle_works(self) -> None:
         """Book what answers told of; while the store cannot be asked whether it knows of it, later."""

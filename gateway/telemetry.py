@@ -81,11 +81,13 @@ class Telemetry:
         self._alerts.start()
 
     async def stop(self) -> None:
-        """Send what is still to be sent, for a few seconds at most."""
+        """Send what is still to be sent, for a few seconds at most. Raises nothing."""
         closing = [self.targets.stop(), self._alerts.stop(), *(each.close(LAST_WORDS_S) for each in self._tracers)]
         if self._meters is not None:
             closing.append(self._meters.close(LAST_WORDS_S))
-        await asyncio.gather(*closing)
+        for fault in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(fault, Exception):  # the store has still to be closed
+                log.error("telemetry did not end well: %s", type(fault).__name__)
 
     def _is_traced(self) -> Callable[[Record], bool]:
         """Which calls may stand for others in metrics: where there are traces, those whose trace is kept."""
@@ -106,7 +108,10 @@ class Telemetry:
 
     def failing(self) -> list[str]:
         """What does not get rid of what it is told, by name."""
-        return sorted(self._fan_out.failing | {each.name for each in self._tracers if each.exporter.fault})
+        exporters = [each.exporter for each in self._tracers]
+        if self._meters is not None:
+            exporters += self._meters.exporters
+        return sorted(self._fan_out.failing | {each.signal for each in exporters if each.fault})
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""

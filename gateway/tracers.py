@@ -29,13 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.tracers")
 
-PRESETS = {
-    "otlp": "",
-    "jaeger": "http://localhost:4318",
-    "tempo": "http://localhost:4318",
-    "honeycomb": "https://api.honeycomb.io",
-}
-"""Where those listen that speak OTLP themselves."""
+LOCAL = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
+"""Where Jaeger and Tempo listen, which speak OTLP themselves."""
+PRESETS = {"otlp": "", "honeycomb": "https://api.honeycomb.io"}
 ZIPKIN = "http://localhost:9411"
 OUTPUT_UNITS = ("output", "reasoning", "audio_out", "image_out")
 Count = Callable[[str, str, int], None]
@@ -78,11 +74,11 @@ def _receiver(tracing: Tracing, environ: Mapping[str, str]) -> tuple[Transport, 
         return console.Screen(), console
     headers = {name: value.reveal() for name, value in tracing.headers.items()}
     if tracing.exporter == "zipkin":
-        url = (tracing.endpoint or ZIPKIN).rstrip("/")
+        url = otel_env.with_scheme(tracing.endpoint or ZIPKIN).rstrip("/")
         url = url if url.endswith(zipkin.PATH) else url + zipkin.PATH
         found = Receiver(url, "http/json", 10.0, False, "", tuple(headers.items()))
         return Post(found, "application/json"), zipkin
-    endpoint = tracing.endpoint or PRESETS[tracing.exporter]
+    endpoint = tracing.endpoint or PRESETS.get(tracing.exporter, LOCAL[tracing.protocol])
     to = otel_env.receiver("traces", endpoint, tracing.protocol, headers, environ)
     try:
         return transport_to(to, "traces"), otlp

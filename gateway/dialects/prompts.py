@@ -64,10 +64,11 @@ def definitions(value: Any) -> Iterator[str]:
     items = value if type(value) is list else [value]
     for item in items:
         if item is not None:
-            yield _json(item)
+            yield json_text(item)
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """The value as JSON, or its texts where it is nested too deep to be written."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # nested deeper than orjson writes (254 levels)

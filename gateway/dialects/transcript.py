@@ -7,7 +7,7 @@ sent. Pictures, sound and files are left out: only that there was one is told. S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,15 +22,21 @@ SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction")
 TURNS = ("messages", "input", "contents", "prompt", "content")
 """Where a request keeps what is said to the model before all, and the turns of the conversation."""
 CUT = "…"
+FRAME = 32
+"""Characters that a message, or a part of one, is taken to have around its texts."""
+MARGIN = 4096
+"""Characters beyond what is shown that are searched too: longer than a key or a name, which must not be shown by half."""
 Redact = Callable[[str], str]
 
 
 def asked(body: bytes, redact: Redact, most_chars: int) -> str:
-    """The request's messages as JSON. The newest are kept whole as long as there is room; what is cut ends with an ellipsis."""
+    """The request's messages as JSON. The newest are kept whole as long as there is room; what is cut ends with an ellipsis,
+    and what is older is left out. Texts are searched no further than they can be shown.
+    """
     root, fault = parse(body)
     if fault:
         return "[]"
-    return _written(list(_messages(root)), redact, most_chars)
+    return _written(map(_message, reversed(list(_turns(root)))), redact, most_chars)
 
 
 def answered(reading: Reading, redact: Redact, most_chars: int) -> str:
@@ -43,17 +49,18 @@ def answered(reading: Reading, redact: Redact, most_chars: int) -> str:
     return _written([message], redact, most_chars)
 
 
-def _messages(root: Json) -> Iterator[Json]:
+def _turns(root: Json) -> Iterator[Json]:
+    """All that was said to the model, the oldest first, as the request has it."""
     for key in SYSTEM:
         if text := "\n".join(_in_order(root.get(key))):
-            yield {"role": "system", "parts": [{"type": "text", "content": text}]}
+            yield {"role": "system", "content": text}
     for key in TURNS:
         turns = root.get(key)
         for turn in turns if type(turns) is list else [turns]:
             if type(turn) is str:
-                yield {"role": "user", "parts": [{"type": "text", "content": turn}]}
+                yield {"content": turn}
             elif type(turn) is dict:
-                yield _message(turn)
+                yield turn
 
 
 def _message(turn: Json) -> Json:
@@ -96,7 +103,7 @@ def _part(part: Json) -> Json:
 def _tool_call(call: Json) -> Json:
     function = as_object(call.get("function")) or call
     arguments = function.get("arguments", function.get("input", function.get("args")))
-    text = arguments if type(arguments) is str else orjson.dumps(arguments).decode()
+    text = arguments if type(arguments) is str else prompts.json_text(arguments)
     identity = name(call.get("id") or call.get("call_id"))
     return {"type": "tool_call", "id": identity, "name": name(function.get("name")), "arguments": text}
 
@@ -106,17 +113,37 @@ def _in_order(value: Any) -> list[str]:
     return list(prompts.texts(value))[::-1]
 
 
-def _written(messages: list[Json], redact: Redact, most_chars: int) -> str:
+def _written(newest_first: Iterable[Json], redact: Redact, most_chars: int) -> str:
     """The newest first, until there is no room; then the rest as far as it goes."""
     left = most_chars
-    for message in reversed(messages):
+    messages: list[Json] = []
+    for message in newest_first:
+        left -= FRAME + len(message["role"])
+        if left <= 0 and messages:
+            break
+        kept: list[Json] = []
         for part in message["parts"]:
-            for key in ("content", "response", "arguments"):
-                if type(part.get(key)) is str:
-                    part[key] = _bounded(redact(part[key]), left)
-                    left = max(0, left - len(part[key]))
-    return orjson.dumps(messages).decode() if messages else "[]"
+            if left <= 0 and kept:
+                break
+            left = _fit(part, redact, left)
+            kept.append(part)
+        messages.append(message | {"parts": kept})
+    return orjson.dumps(messages[::-1]).decode()
 
 
-def _bounded(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most] + CUT
+def _fit(part: Json, redact: Redact, room: int) -> int:
+    """Makes a part as long as there is room for it; gives the room that is left."""
+    room -= FRAME + len(part.get("id", "")) + len(part.get("name", ""))
+    for key in ("content", "response", "arguments"):
+        if type(part.get(key)) is str:
+            part[key] = _bounded(part[key], redact, max(0, room))
+            room -= len(part[key])
+    return room
+
+
+def _bounded(text: str, redact: Redact, most: int) -> str:
+    if len(text) > most + MARGIN:
+        text = redact(text[: most + MARGIN])[:-MARGIN] + CUT if most else CUT
+    else:
+        text = redact(text)
+    return text if len(text) <= most else text[:most].removesuffix(CUT) + CUT

@@ -1,7 +1,8 @@
 """Telemetry on its way to a receiver: a bounded queue, one request at a time, tried again, and dropped before it is in the way.
 
 A receiver that is away, slow or full costs a counter and at most so many bytes of memory. Time-outs, 429, 502, 503 and 504 are
-tried again with growing pauses (OTLP specification 1.9, "Failures"; ``Retry-After`` is honoured); anything else is dropped.
+tried again with growing pauses (OTLP specification 1.9, "Failures"), or after what ``Retry-After`` asks for, half a minute at
+most; anything else is dropped.
 """
 
 from __future__ import annotations
@@ -105,7 +106,11 @@ class Exporter:
                 continue
             body, items = self._waiting.popleft()
             self._bytes -= len(body)
-            self._count(self.signal, await self._deliver(body), items)
+            outcome = "failed"  # unless it is heard of before the end
+            try:
+                outcome = await self._deliver(body)
+            finally:
+                self._count(self.signal, outcome, items)
 
     async def _deliver(self, body: bytes) -> str:
         for attempt in range(TRIES):
@@ -115,7 +120,7 @@ class Exporter:
                 self._note(str(away))
                 if self._closing or attempt == TRIES - 1:
                     break
-                await self._pause(away.pause_s or min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempt))
+                await self._pause(away.pause_s or FIRST_PAUSE_S * 2**attempt / 2)
             except Refused as refused:
                 self._note(str(refused))
                 break
@@ -130,8 +135,8 @@ class Exporter:
         return "failed"
 
     async def _pause(self, seconds: float) -> None:
-        """Not all replicas at once; not at all once somebody waits for the end."""
-        left = min(seconds, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        """So long or up to twice that: not all replicas at once. Not at all once somebody waits for the end."""
+        left = min(LONGEST_PAUSE_S, seconds * random.uniform(1.0, 2.0))  # noqa: S311 - no secret
         self._wake.clear()
         while left > 0 and not self._closing:
             await asyncio.sleep(min(left, 0.2))

@@ -18,7 +18,7 @@ from gateway.call import Record
 from gateway.observe.exporter import Away, Refused
 from gateway.observe.otel_env import Receiver
 from gateway.observe.spans import Span
-from gateway.observe.transports import Post, judge
+from gateway.observe.transports import PLAIN, Post, judge, read_some
 
 EXPERIMENTS = "/api/2.0/mlflow/experiments"
 TIMEOUT_S = 30.0
@@ -56,30 +56,40 @@ class Mlflow:
 
     async def _experiment_id(self) -> str:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        headers = PLAIN | self._headers
         try:
-            async with aiohttp.ClientSession(headers=self._headers, timeout=timeout, trust_env=True) as session:
+            async with aiohttp.ClientSession(
+                headers=headers, timeout=timeout, trust_env=True, auto_decompress=False
+            ) as session:
                 found = await self._look_up(session)
                 return found or await self._make(session)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (
+            aiohttp.ClientError,
+            TimeoutError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ) as error:  # or no JSON of its
             raise Away(type(error).__name__) from None
 
     async def _look_up(self, session: aiohttp.ClientSession) -> str:
         wanted = {"experiment_name": self._experiment}
-        async with session.get(f"{self._uri}{EXPERIMENTS}/get-by-name", params=wanted) as answer:
-            body = await answer.read()
+        url = f"{self._uri}{EXPERIMENTS}/get-by-name"
+        async with session.get(url, params=wanted, allow_redirects=False) as answer:
             if answer.status == 404:
                 return ""
             judge(answer.status, "")
-            return str(orjson.loads(body)["experiment"]["experiment_id"])
+            return str(orjson.loads(await read_some(answer))["experiment"]["experiment_id"])
 
     async def _make(self, session: aiohttp.ClientSession) -> str:
         """Another replica may have made it in the same moment: then the next try finds it."""
-        async with session.post(f"{self._uri}{EXPERIMENTS}/create", json={"name": self._experiment}) as answer:
-            body = await answer.read()
+        url = f"{self._uri}{EXPERIMENTS}/create"
+        async with session.post(url, json={"name": self._experiment}, allow_redirects=False) as answer:
             if answer.status == 400:
                 raise Away("the experiment was not made")
             judge(answer.status, "")
-            return str(orjson.loads(body)["experiment_id"])
+            return str(orjson.loads(await read_some(answer))["experiment_id"])
 
 
 def finisher(split: SplitCost) -> Callable[[list[Span], Record], None]:

@@ -47,11 +47,11 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("kind", "outcome"),
     ),
     "tollgate_telemetry_exported_total": (
-        "Spans or metrics that were sent to a receiver, by how it went: exported or failed.",
+        "Calls (as spans) or points (of metrics) that were sent to a receiver, by how it went: exported or failed.",
         ("signal", "outcome"),
     ),
     "tollgate_telemetry_dropped_total": (
-        "Spans or metrics that found no room to wait for their receiver.",
+        "Calls (as spans) or points (of metrics) that found no room to wait for their receiver.",
         ("signal",),
     ),
     "llm_upstream_attempts_total": (

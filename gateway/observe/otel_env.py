@@ -6,6 +6,7 @@ the config sets goes before a variable; a variable for one signal goes before th
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,13 +53,17 @@ def receiver(
     if protocol == GRPC:
         url = endpoint or own or shared or "http://localhost:4317"
     else:
-        url = _with_path(endpoint, signal) if endpoint else own or _joined(shared or "http://localhost:4318", signal)
-    told = dict(_pairs(found("HEADERS"))) | dict(headers)
+        url = (
+            _with_path(endpoint, signal)
+            if endpoint
+            else own or _joined(with_scheme(shared or "localhost:4318"), signal)
+        )
+    told = {name.lower(): value for name, value in (*_pairs(found("HEADERS")), *headers.items())}
     return Receiver(
         url,
         protocol,
         _milliseconds(found("TIMEOUT"), 10.0),
-        (found("COMPRESSION") or ("gzip" if url.startswith("https") else "")) == "gzip",
+        (found("COMPRESSION") or ("gzip" if url.lower().startswith("https:") else "")) == "gzip",
         found("CERTIFICATE"),
         tuple(told.items()),
     )
@@ -73,8 +78,13 @@ def _found(signal: str, environ: Mapping[str, str]) -> Callable[[str], str]:
     return look
 
 
+def with_scheme(endpoint: str) -> str:
+    """HOST:PORT is an address, too."""
+    return endpoint if "://" in endpoint else f"http://{endpoint}"
+
+
 def _with_path(endpoint: str, signal: str) -> str:
-    url = endpoint if "://" in endpoint else f"http://{endpoint}"
+    url = with_scheme(endpoint)
     _, _, rest = url.partition("://")
     return url if "/" in rest.rstrip("/") else _joined(url, signal)
 
@@ -127,9 +137,15 @@ def export_interval(configured_s: float, environ: Mapping[str, str]) -> float:
 
 
 def resource(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """What tells this process from others (semantic conventions, service.*)."""
-    told = {"service.name": "tollgate", "service.version": __version__, "service.instance.id": socket.gethostname()}
+    """What tells this process from others (semantic conventions, service.*), of the same host too: their sums are not one."""
+    instance = f"{socket.gethostname()}-{os.getpid()}"
+    told = {"service.name": "tollgate", "service.version": __version__, "service.instance.id": instance}
     told |= dict(_pairs(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")))
     if environ.get("OTEL_SERVICE_NAME"):
         told["service.name"] = environ["OTEL_SERVICE_NAME"]
-    return tuple(told.items())
+    return tuple((_utf8(key), _utf8(value)) for key, value in told.items())
+
+
+def _utf8(text: str) -> str:
+    """Without the half characters that stand for what is no UTF-8 in the environment: nothing could be written with them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -20,6 +20,8 @@ log = logging.getLogger("gateway.observe.push")
 POINTS_A_REQUEST = 2000
 """A megabyte; a gRPC server takes four by default."""
 WAIT_S = 0.05
+REFRESH_S = 5.0
+"""So long gauges may take to be read; counts do not wait for a store that hangs."""
 
 Named = tuple[str, str, Family[Any]]
 Instruments = Callable[[], Iterable[Named]]
@@ -64,11 +66,12 @@ class Push:
 
     async def _tell(self) -> None:
         """One round. Calls go on between two slices; what the receiver has no room for in time is told in the next round."""
-        await self.refresh()
+        await self._refresh()
         until = time.monotonic() + self._interval_s
         written: list[bytes] = []
         points = 0
-        for piece, count in metrics(self._instruments(), self._start_ns, time.time_ns()):
+        now_ns = max(time.time_ns(), self._start_ns + 1)  # clocks are set back
+        for piece, count in metrics(self._instruments(), self._start_ns, now_ns):
             await asyncio.sleep(0)
             written.append(piece)
             points += count
@@ -78,6 +81,13 @@ class Push:
                 written, points = [], 0
         if written:
             self.exporter.submit(metrics_request(self._resource, written), points)
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(REFRESH_S):
+                await self.refresh()
+        except Exception as error:
+            log.warning("the gauges that are pushed are not fresh: %s", type(error).__name__)
 
     async def _room(self, until: float) -> None:
         """Until the receiver has taken something, no longer than ``until``: after that the oldest goes."""

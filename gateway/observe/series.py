@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 OTHER = "other"
 """What stands for every value that a bound leaves no room for."""
 EXEMPLAR_SECONDS = 1.0
-"""A bucket's exemplar stands for so long before the next call may take its place."""
+"""A bucket's exemplar stands for so long before the next call may take its place; clocks are set back, too."""
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -42,7 +42,7 @@ class Number:
         self.value += amount
         if trace_id:
             known = self.exemplar
-            if (known is None or now - known.at >= EXEMPLAR_SECONDS) and _TRACE_ID.fullmatch(trace_id):
+            if (known is None or abs(now - known.at) >= EXEMPLAR_SECONDS) and _TRACE_ID.fullmatch(trace_id):
                 self.exemplar = Exemplar(trace_id, amount, now)
 
 
@@ -68,7 +68,7 @@ class Histogram:
         if trace_id:
             exemplars = self.exemplars
             known = exemplars.get(place) if exemplars is not None else None
-            if (known is None or now - known.at >= EXEMPLAR_SECONDS) and _TRACE_ID.fullmatch(trace_id):
+            if (known is None or abs(now - known.at) >= EXEMPLAR_SECONDS) and _TRACE_ID.fullmatch(trace_id):
                 if exemplars is None:
                     exemplars = self.exemplars = {}
                 exemplars[place] = Exemplar(trace_id, value, now)

@@ -1,7 +1,7 @@
 """Calls told to a StatsD server, in the words of DogStatsD: UDP, several lines a packet, tags.
 
 https://docs.datadoghq.com/developers/dogstatsd/datagram_shell. The socket is connected and never waits: a server that is not
-there costs one failed system call a batch, which is counted.
+there costs failed system calls, and the batch is counted.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class Statsd:
         while True:
             try:
                 await self._connect()
-            except OSError as error:
-                log.warning("no way to the StatsD server: %s", error.strerror or type(error).__name__)
+            except (OSError, UnicodeError) as error:  # the latter: a name that none can be
+                why = getattr(error, "strerror", "") or type(error).__name__
+                log.warning("no way to the StatsD server: %s", why)
             await asyncio.sleep(LOOK_UP_SECONDS)
 
     def close(self) -> None:
@@ -60,8 +61,16 @@ class Statsd:
         """Tell a batch. OSError when not all of it went out."""
         if self._socket is None:
             raise ConnectionError("the StatsD server's address is not known yet")
+        fault: OSError | None = None
         for packet in _packets(self._lines(batch.records)):
-            self._socket.send(packet)
+            try:
+                self._socket.send(packet)
+            except (
+                OSError
+            ) as error:  # may be about the packet before (udp(7), "Error handling"): the next may get there
+                fault = error
+        if fault is not None:
+            raise fault
 
     async def _connect(self) -> None:
         found = await asyncio.get_running_loop().getaddrinfo(*self._place, type=socket.SOCK_DGRAM)

@@ -24,6 +24,8 @@ from gateway.value import value
 EVERY_S = 1.0
 MAX_PENDING = 8192
 CALLS_A_REQUEST = 512
+REQUEST_BYTES = 1 << 20
+"""About where a request ends that holds long texts: gRPC servers take 4 MiB by default."""
 AT_A_TIME = 8
 """Calls that are written before the loop is let go: 0.3 ms."""
 RANDOM_BITS = 56
@@ -100,6 +102,7 @@ class Traces:
         self._pending: deque[tuple[Record, int, Said | None]] = deque()
         self._written: list[bytes] = []
         self._calls = 0
+        self._bytes = 0
         self._writing: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -156,17 +159,22 @@ class Traces:
                 spans = spans_of(record, booked_ns, self._style, said)
                 if self._finish is not None:
                     self._finish(spans, record)
-                self._written += map(self._form.span, spans)
-                self._calls += 1
+                written = list(map(self._form.span, spans))
             except Exception:  # a record from a stranger's hand: one call less is shown
                 self.exporter.drop(1)
-        if self._calls >= CALLS_A_REQUEST:
+                continue
+            self._written += written
+            self._calls += 1
+            self._bytes += sum(map(len, written))
+            if self._bytes >= REQUEST_BYTES:
+                break
+        if self._calls >= CALLS_A_REQUEST or self._bytes >= REQUEST_BYTES:
             self._send()
         more = self._pending and not self._closing.is_set()
         self._writing = self._loop.call_soon(self._write_some) if more and self._loop is not None else None
 
     def _send(self) -> None:
         written, self._written = self._written, []
-        calls, self._calls = self._calls, 0
+        calls, self._calls, self._bytes = self._calls, 0, 0
         if written:
             self.exporter.submit(self._form.traces_request(self._resource, written), calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import ssl
 from typing import Any
@@ -13,11 +14,15 @@ from gateway.observe.exporter import Away, Refused, Transport
 from gateway.observe.otel_env import GRPC, Receiver
 
 GZIP_ABOVE = 1024
+MOST_ANSWER_BYTES = 64 << 10
+ANSWER_S = 2.0
+"""What is read of an answer's body, and for how long: its status has said all."""
 TRANSIENT = frozenset((408, 429, 502, 503, 504))
 METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
+PLAIN = {"Accept-Encoding": "identity"}
 TRANSIENT_CODES = frozenset(("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"))
 """OTLP specification 1.9, "OTLP/gRPC response": these are tried again."""
 
@@ -33,14 +38,17 @@ class Post:
     async def send(self, body: bytes) -> None:
         """See Transport."""
         session = self._session or self._open()
-        headers = {"Content-Type": self._content_type, **self._receiver.headers}
+        headers = {"Content-Type": self._content_type, **PLAIN, **self._receiver.headers}
         if self._receiver.gzip and len(body) > GZIP_ABOVE:
             body = await asyncio.to_thread(gzip.compress, body, 1)
             headers["Content-Encoding"] = "gzip"
         try:
-            async with session.post(self._receiver.endpoint, data=body, headers=headers) as answer:
-                await answer.read()
+            # A redirect would turn the POST into a GET that takes nothing, and give our headers to another host.
+            async with session.post(
+                self._receiver.endpoint, data=body, headers=headers, allow_redirects=False
+            ) as answer:
                 judge(answer.status, answer.headers.get("Retry-After", ""))
+                await read_some(answer)  # so that the connection can be used again
         except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
             raise Away(type(error).__name__) from None
         except aiohttp.InvalidURL:
@@ -52,6 +60,7 @@ class Post:
             timeout=aiohttp.ClientTimeout(total=self._receiver.timeout_s),
             connector=aiohttp.TCPConnector(ssl=tls, limit=2),
             trust_env=True,
+            auto_decompress=False,
         )
         return self._session
 
@@ -61,12 +70,25 @@ class Post:
             await self._session.close()
 
 
+async def read_some(answer: aiohttp.ClientResponse) -> bytes:
+    """The first 64 KiB of a body, or what comes of them in two seconds, not unpacked: it may be endless. Raises nothing."""
+    found = b""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with asyncio.timeout(ANSWER_S):
+            while len(found) < MOST_ANSWER_BYTES and (
+                more := await answer.content.read(MOST_ANSWER_BYTES - len(found))
+            ):
+                found += more
+    return found
+
+
 def judge(status: int, retry_after: str) -> None:
     """Nothing for a request that was taken; raises Away or Refused for another."""
     if status < 300:
         return
     if status in TRANSIENT:
-        raise Away(f"status {status}", float(retry_after) if retry_after.isdigit() else 0.0)
+        seconds = retry_after if retry_after.isascii() and retry_after.isdigit() else "0"
+        raise Away(f"status {status}", float(seconds))
     raise Refused(f"status {status}")
 
 
@@ -88,7 +110,7 @@ class Grpc:
         """See Transport."""
         if self._call is None:
             self._open()
-        metadata = tuple((name.lower(), value) for name, value in self._receiver.headers.items())
+        metadata = tuple(self._receiver.headers.items())
         try:
             await self._call(body, timeout=self._receiver.timeout_s, metadata=metadata)
         except self._grpc.aio.AioRpcError as error:
@@ -99,9 +121,9 @@ class Grpc:
 
     def _open(self) -> None:
         scheme, _, rest = self._receiver.endpoint.rpartition("://")
-        target = rest.rstrip("/")
+        target = rest.partition("/")[0]  # gRPC has paths of its own
         options = {"compression": self._grpc.Compression.Gzip} if self._receiver.gzip else {}
-        if scheme == "https":
+        if scheme.lower() == "https":
             roots = None
             if self._receiver.ca_file:
                 with open(self._receiver.ca_file, "rb") as file:  # noqa: PTH123

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from gateway.app import running
+from gateway.app import Gateway, running
 from gateway.loading import load
 from gateway.simulator import Simulator
 from tests.harness.books import CHAT, MESSAGES, MINI, TOLD, look, post, record_after
@@ -199,8 +200,38 @@ async def test_spans_over_grpc_with_headers_and_a_second_try(tmp_path, provider)
         async with in_process(tmp_path, config) as gateway:
             await ask(gateway.front_port, post(CHAT, MINI))
             await Receiver.until(None, lambda: len(receiver.spans) == 4)  # type: ignore[arg-type]
+            await exported(gateway)
         assert receiver.metadata[0]["x-team-key"] == "secret-word"
         assert by_name(receiver.spans)["chat"]["attributes"]["gen_ai.request.model"] == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_spans_over_grpc_behind_tls(tmp_path, provider, monkeypatch, authority, ca_file, trusted):
+    """To a receiver that somebody vouches for, and to no other, gzip and all."""
+    certificate = authority.issue_cert("localhost")
+    pair = certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes()
+    if trusted:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", ca_file)
+    async with GrpcReceiver(pair) as receiver:
+        config = traced(tmp_path, provider, receiver.url, protocol="grpc", headers={"X-Key": "secret-word"})
+        async with in_process(tmp_path, config) as gateway:
+            await ask(gateway.front_port, post(CHAT, MINI))
+            if trusted:
+                await exported(gateway)
+            else:
+                async with asyncio.timeout(15):
+                    while gateway._telemetry.failing() != ["traces"]:
+                        await asyncio.sleep(0.02)
+    assert [each["x-key"] for each in receiver.metadata] == (["secret-word"] if trusted else [])
+
+
+async def exported(gateway: Gateway) -> None:
+    """Until the receiver's word for it has come."""
+    async with asyncio.timeout(10):
+        while b'tollgate_telemetry_exported_total{outcome="exported",signal="traces"}' not in await look(
+            gateway, "/metrics"
+        ):
+            await asyncio.sleep(0.02)
 
 
 async def test_spans_for_zipkin(tmp_path, provider, receiver):

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import grpc.aio
 from aiohttp import web
-from google.protobuf.message import Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -123,9 +122,10 @@ def spans_in(request: Any) -> list[dict[str, Any]]:
 
 
 class GrpcReceiver:
-    """The same over gRPC."""
+    """The same over gRPC; behind TLS with a ``(key, certificate)``."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[bytes, bytes] | None = None) -> None:
+        self._certificate = certificate
         self.spans: list[dict[str, Any]] = []
         self.metrics: list[Any] = []
         """Those of the latest push."""
@@ -135,17 +135,21 @@ class GrpcReceiver:
 
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server()
-        for service, shape in (
-            ("trace.v1.Trace", ExportTraceServiceRequest),
-            ("metrics.v1.Metrics", ExportMetricsServiceRequest),
-        ):
+        services = (
+            ("trace.v1.Trace", ExportTraceServiceRequest, ExportTraceServiceResponse),
+            ("metrics.v1.Metrics", ExportMetricsServiceRequest, ExportMetricsServiceResponse),
+        )
+        for service, asked, answered in services:
             handler = grpc.unary_unary_rpc_method_handler(
-                self._take, request_deserializer=shape.FromString, response_serializer=Message.SerializeToString
+                self._take, request_deserializer=asked.FromString, response_serializer=answered.SerializeToString
             )
             name = f"opentelemetry.proto.collector.{service}Service"
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": handler}),))
-        port = self._server.add_insecure_port("127.0.0.1:0")
-        self.url = f"http://127.0.0.1:{port}"
+        if self._certificate is not None:
+            credentials = grpc.ssl_server_credentials([self._certificate])
+            self.url = f"https://localhost:{self._server.add_secure_port('localhost:0', credentials)}"
+        else:
+            self.url = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
         return self
 

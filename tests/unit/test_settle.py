@@ -77,6 +77,27 @@ async def test_an_ill_store_is_asked_again_until_it_has_everything(caplog: pytes
     await store.close()
 
 
+async def test_a_long_batch_is_told_in_parts_with_running_calls_between() -> None:
+    """256 records take all sinks together 3.5 ms; in order, each once, and before anything else happens to them."""
+    store, told, steps = Moody(), [], [0]
+    await store.open()
+
+    async def run() -> None:
+        while True:
+            steps[0] += 1
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(run())
+    settler = Settler(store, lambda batch: told.append((steps[0], [each.call_id for each in batch.records])))
+    calls = [f"c{number}" for number in range(BATCH_CALLS)]
+    await settler.settle([finished(call_id) for call_id in calls])
+    running.cancel()
+    assert [call_id for _, told_ids in told for call_id in told_ids] == calls
+    assert max(len(told_ids) for _, told_ids in told) <= 64
+    assert len({step for step, _ in told}) == len(told)
+    await store.close()
+
+
 async def test_what_is_still_owed_at_the_end_is_told_with_its_amount(caplog: pytest.LogCaptureFixture) -> None:
     """The log is then the only book."""
     store = Moody()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 
@@ -10,10 +11,11 @@ import pytest
 from gateway.accounts import Account, Claim, Notice
 from gateway.kinds import Secret
 from gateway.observe.events import Event
-from gateway.settings import Alerts, Settings, Webhook
+from gateway.settings import Alerts, Metrics, Observability, Otlp, Settings, Tracing, Webhook
 from gateway.telemetry import Telemetry
 from pricing.book import Book
 from tests.harness.receiver import Receiver
+from tests.harness.receivers import Receiver as Traced
 from tests.unit.observe.test_metrics import RECORD
 
 CLAIM = Claim(Account("team:a", "day:2026-11-21"), 5, limit_nanousd=10**9, budget="teams", window="day")
@@ -87,6 +89,41 @@ async def test_notices_go_to_the_webhooks_of_the_config() -> None:
     assert [each.json["payload"]["severity"] for each in received] == ["warning", "critical"]
     assert len(receiver.received) == 2
     assert b'tollgate_webhook_deliveries_total{kind="pagerduty",outcome="delivered"} 2.0' in telemetry.metrics.render()
+
+
+async def test_one_part_that_cannot_end_does_not_keep_the_others_from_it(monkeypatch, caplog) -> None:
+    """The store is closed after this: it must come back, whatever breaks, and say what did."""
+    async with Traced() as receiver:
+        tracing = Tracing(enabled=True, endpoint=receiver.url)
+        metrics = Metrics(otlp=Otlp(enabled=True, endpoint=receiver.url))
+        telemetry = Telemetry(Settings(observability=Observability(tracing=tracing, metrics=metrics)), book)
+        telemetry.start(nothing_to_read)
+        monkeypatch.setattr(logging.getLogger("gateway"), "propagate", True)  # which the start has set
+        monkeypatch.setattr(telemetry._tracers[0].exporter._transport, "close", broken)
+        await telemetry.stop()
+    assert receiver.metrics, "the last figures were not pushed"
+    assert ("ERROR", "telemetry did not end well: RuntimeError") in lines(caplog)
+
+
+async def test_health_tells_of_metrics_that_do_not_go_out() -> None:
+    """As of spans."""
+    async with Traced() as receiver:
+        receiver.answer = lambda: 400
+        metrics = Metrics(otlp=Otlp(enabled=True, endpoint=receiver.url, interval=0.05))
+        telemetry = Telemetry(Settings(observability=Observability(metrics=metrics)), book)
+        telemetry.start(nothing_to_read)
+        async with asyncio.timeout(10):
+            while telemetry.failing() != ["metrics"]:
+                await asyncio.sleep(0.01)
+        receiver.answer = lambda: 200
+        async with asyncio.timeout(10):
+            while telemetry.failing():
+                await asyncio.sleep(0.01)
+        await telemetry.stop()
+
+
+async def broken() -> None:
+    raise RuntimeError("secret words")
 
 
 async def nothing_to_read() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dialects import Reading
-from gateway.dialects.transcript import answered, asked
+from gateway.dialects.transcript import FRAME, MARGIN, answered, asked
 
 CALL = {"id": "c1", "function": {"name": "weather", "arguments": '{"city":"Ulm"}'}}
 CASES = {
@@ -112,10 +113,65 @@ def test_any_request_gives_messages_within_the_bound(body, most):
 
 def test_the_newest_is_kept_and_the_oldest_cut():
     """It is what somebody looks for."""
-    body = {"messages": [{"role": "user", "content": "old " * 10}, {"role": "user", "content": "new"}]}
-    assert read(asked(json.dumps(body).encode(), same, 10)) == [
+    body = {"messages": [{"role": "user", "content": each} for each in ("oldest", "old " * 50, "new")]}
+    assert read(asked(json.dumps(body).encode(), same, 3 + 7 + 2 * len("user") + 4 * FRAME)) == [
         ("user", [("text", "old old…")]), ("user", [("text", "new")]),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": "x"}] * 20_000},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 20_000}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}] * 20_000}]},
+        {"messages": [{"role": "r" * 256, "content": []}] * 20_000},
+        {"messages": [{"tool_calls": [{"id": "i" * 256, "function": {"name": "n" * 256}}] * 20_000}]},
+        {"input": [""] * 20_000},
+    ],
+    ids=["messages", "texts", "pictures", "roles", "tool calls", "inputs"],
+)
+def test_many_small_parts_are_no_way_round_the_bound(body):
+    """What stands around the texts counts as well: a megabyte of one-letter messages was eight of spans."""
+    assert len(asked(json.dumps(body).encode(), same, 4096)) < 2 * 4096
+
+
+def test_what_is_not_shown_is_not_searched():
+    """A search holds the whole process up (the interpreter's lock), so that it ends with what can be shown."""
+    seen: list[int] = []
+
+    def redact(text: str) -> str:
+        seen.append(len(text))
+        return text
+
+    body = {"messages": [{"role": "user", "content": "x" * 10_000_000}] * 3}
+    asked(json.dumps(body).encode(), redact, 1000)
+    answered(Reading(text=["x" * 1_000_000]), redact, 1000)
+    assert sum(seen) < 2 * (1000 + MARGIN)
+
+
+@pytest.mark.parametrize("before", [0, 3, 400])
+@pytest.mark.parametrize("place", [0, 50, 95, 99, 100, 105])
+def test_a_secret_on_the_border_is_not_shown_by_half(place, before):
+    """Whatever was masked before it."""
+
+    def redact(text: str) -> str:
+        return re.sub(r"key-[a-z]{20}!", "***", text)
+
+    long = "key-abcdefghijklmnopqrst! " * before + "." * place + "key-abcdefghijklmnopqrst!" + "." * 10_000
+    for most in (*range(100, 240), *range(2000, 2030)):
+        found = asked(json.dumps({"input": long}).encode(), redact, most)
+        assert "abc" not in found
+        assert len(read(found)[0][1][0][1]) <= most
+
+
+def test_arguments_nested_too_deep_to_be_written_are_told_by_their_texts():
+    """A parser takes 1024 levels, its writer 254."""
+    arguments = "deep"
+    for _ in range(300):
+        arguments = [arguments]
+    body = {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": arguments}]}]}
+    assert read(asked(json.dumps(body).encode(), same, 1000)) == [("assistant", [("tool_call", "deep")])]
 
 
 def test_everything_goes_through_the_redaction():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
+import grpc.aio
 import pytest
 
 from gateway.observe import exporter as under_test
 from gateway.observe.exporter import MAX_KEPT_BYTES, TRIES, Away, Exporter, Refused
 from gateway.observe.otel_env import Receiver, receiver, resource, sample_rate
-from gateway.observe.transports import Post
+from gateway.observe.transports import Grpc, Post
 from tests.harness.receivers import Receiver as Server
 
 
@@ -117,7 +120,23 @@ async def test_the_end_does_not_wait_for_a_receiver_that_hangs(counts):
     export.submit(b"1", 1)
     export.submit(b"2", 2)
     await export.close(0.05)
-    assert counts["dropped"] == 2
+    assert counts == {"failed": 1, "dropped": 2}  # the one that was on its way, and the one that was not
+
+
+@pytest.mark.parametrize("asked_s", [0.3, 0.05])
+async def test_the_pause_that_a_receiver_asks_for_is_kept(counts, asked_s, monkeypatch):
+    """Not cut by what keeps replicas apart (OTLP specification, "OTLP/HTTP Throttling")."""
+    monkeypatch.setattr(under_test.random, "uniform", lambda least, most: least)
+    transport = Scripted(Away("status 429", asked_s))
+    export = exporter(transport, counts)
+    export.start()
+    began = asyncio.get_running_loop().time()
+    export.submit(b"1", 10)
+    async with asyncio.timeout(5):
+        while not transport.taken:
+            await asyncio.sleep(0.001)
+    assert asyncio.get_running_loop().time() - began >= asked_s
+    await export.close(1)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +171,33 @@ async def test_nobody_there_is_away_and_nonsense_is_refused():
     await post.close()
 
 
+async def test_grpc_is_spoken_to_what_the_address_says(monkeypatch):
+    """Schemes know no case (RFC 3986 3.1): keys must not go out in the clear for it. A path means nothing to gRPC."""
+    opened: list[tuple[str, str]] = []
+    monkeypatch.setattr(grpc.aio, "secure_channel", lambda target, *_, **more: opened.append(("tls", target)) or Mute())
+    monkeypatch.setattr(grpc.aio, "insecure_channel", lambda target, **more: opened.append(("plain", target)) or Mute())
+    for endpoint in ("HTTPS://c:4317", "https://c", "http://c:4317/v1/traces", "c:4317", "http://[::1]:4317/"):
+        transport = Grpc(receiver("traces", endpoint, "grpc", {}, {}), "traces")
+        await transport.send(b"x")
+    assert opened == [
+        ("tls", "c:4317"),
+        ("tls", "c"),
+        ("plain", "c:4317"),
+        ("plain", "c:4317"),
+        ("plain", "[::1]:4317"),
+    ]
+
+
+class Mute:
+    """A channel to nobody."""
+
+    def unary_unary(self, method: str) -> Callable[..., Awaitable[bytes]]:
+        async def call(body: bytes, **more: object) -> bytes:
+            return b""
+
+        return call
+
+
 def test_headers_never_show():
     """They hold keys."""
     found = receiver("traces", "", "http/protobuf", {"authorization": "Bearer canary"}, {})
@@ -164,6 +210,7 @@ def test_headers_never_show():
     [
         ("", "http/protobuf", {}, ("http://localhost:4318/v1/traces", "http/protobuf")),
         ("", "grpc", {}, ("http://localhost:4317", "grpc")),
+        ("", "http/protobuf", {"OTEL_EXPORTER_OTLP_ENDPOINT": "e:1"}, ("http://e:1/v1/traces", "http/protobuf")),
         ("http://c:4318", "http/protobuf", {}, ("http://c:4318/v1/traces", "http/protobuf")),
         ("http://c:4318/", "http/protobuf", {}, ("http://c:4318/v1/traces", "http/protobuf")),
         ("c:4318", "http/protobuf", {}, ("http://c:4318/v1/traces", "http/protobuf")),
@@ -195,8 +242,17 @@ def test_the_share_that_is_traced(configured, environ, expected):
     assert sample_rate(configured, environ) == expected
 
 
+def test_a_field_of_the_config_goes_before_a_variables_whatever_its_case():
+    """RFC 9110 5.1: the receiver would get both, and might take the wrong one."""
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20old,x-a=1"}
+    found = receiver("traces", "", "http/protobuf", {"authorization": "Bearer new"}, environ)
+    assert found.headers == {"authorization": "Bearer new", "x-a": "1"}
+
+
 def test_the_resource_tells_this_process_apart():
     """Percent-encoding as in W3C Baggage."""
     found = dict(resource({"OTEL_RESOURCE_ATTRIBUTES": "a=b%20c,service.name=x", "OTEL_SERVICE_NAME": "y"}))
     assert (found["a"], found["service.name"]) == ("b c", "y")
-    assert found["service.instance.id"]
+    assert found["service.instance.id"].endswith(f"-{os.getpid()}"), (
+        "two on one host would be one, and their sums mixed"
+    )

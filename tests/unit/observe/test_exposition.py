@@ -120,6 +120,18 @@ def test_an_exemplar_makes_room_after_a_second(monkeypatch: pytest.MonkeyPatch) 
         assert exemplars(metrics)["llm_requests_total"] == [(expected, 1.0)]
 
 
+def test_a_clock_that_is_set_back_does_not_keep_an_exemplar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as long as it was ahead, nothing newer would be shown."""
+    now = [5000.0]
+    monkeypatch.setattr("gateway.observe.metrics.time.time", lambda: now[0])
+    metrics = taken(replace(RECORD, trace_id=TRACE))
+    now[0] = 1000.0
+    metrics.take(finished([replace(RECORD, trace_id=ANOTHER)]))
+    found = exemplars(metrics)
+    assert found["llm_requests_total"] == [(ANOTHER, 1.0)]
+    assert found["llm_request_duration_seconds_bucket"] == [(ANOTHER, 0.7)]
+
+
 @pytest.mark.parametrize("trace_id", ["", "x" * 32, TRACE[:-1], TRACE.upper(), 'a"} 1\n' + TRACE])
 def test_what_is_no_trace_id_leads_nowhere(trace_id: str) -> None:
     """It is not shown at all."""

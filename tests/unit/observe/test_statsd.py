@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 from collections import Counter
@@ -172,3 +173,31 @@ async def test_corrections_and_work_of_others_are_no_calls(server: socket.socket
         work: Record = replace(RECORD, told_by="c0")
         sink.take(finished([work, replace(RECORD, corrects="c0", cost_nanousd=-5)]))
     assert {name for name, *_ in lines(server)} == {"llm_tokens_total", "llm_cost_usd_total"}
+
+
+async def test_a_name_that_cannot_be_one_is_said_and_looked_up_again(monkeypatch, caplog) -> None:
+    """A label of a host name has at most 63 characters; what Python says of it is no OSError."""
+    monkeypatch.setattr("gateway.observe.statsd.LOOK_UP_SECONDS", 0.01)
+    monkeypatch.setattr(logging.getLogger("gateway"), "propagate", True)
+    sink = Statsd("x" * 70, 8125, Labels(ALL, 10, 10))
+    looking = asyncio.create_task(sink.stay_connected())
+    async with asyncio.timeout(10):
+        while len(caplog.records) < 2:
+            await asyncio.sleep(0.01)
+    assert not looking.done()
+    looking.cancel()
+
+
+async def test_one_packet_that_is_not_taken_does_not_hold_back_the_next(server: socket.socket) -> None:
+    """The system tells of a server that was away with the packet after; by then it may be back."""
+    many = [replace(RECORD, team=f"team-{number}") for number in range(40)]
+    port = server.getsockname()[1]
+    async with connected(port) as sink:
+        server.close()
+        sink._socket.send(b"lost")  # type: ignore[union-attr]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
+            back.bind(("127.0.0.1", port))
+            back.setblocking(False)
+            with pytest.raises(ConnectionRefusedError):
+                sink.take(finished(many))
+            assert len(packets(back)) > 2
