@@ -14,8 +14,8 @@ from gateway.observe.repeats import Repeats
 STATES = ("firing", "resolved", "told")
 
 
-def event(state: str, key: str = "k") -> Event:
-    return Event("store", key, state, "warning", "text")
+def event(state: str, key: str = "k", severity: str = "warning") -> Event:
+    return Event("store", key, state, severity, "text")
 
 
 def test_the_same_state_is_news_again_after_the_time() -> None:
@@ -35,6 +35,26 @@ def test_an_end_is_told_once_and_only_after_its_beginning() -> None:
     ]  # fmt: skip
 
 
+def test_what_grows_worse_is_news_at_once() -> None:
+    """And then no more often than before; what calms down is none."""
+    heard = Repeats(60)
+    severities = ["info", "warning", "critical", "critical", "warning", "critical"]
+    assert [heard.is_news(event("firing", severity=each), now) for now, each in enumerate(severities)] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_a_beginning_that_was_heard_gets_its_end_though_worse_was_not_heard() -> None:
+    """And the worse is news again."""
+    heard = Repeats(60)
+    assert heard.is_news(event("firing"), 0)
+    assert heard.is_news(event("firing", severity="critical"), 1)
+    heard.forget(event("firing", severity="critical"), 1)
+    assert heard.is_news(event("firing", severity="critical"), 2)
+    heard.forget(event("firing", severity="critical"), 2)
+    assert heard.is_news(event("resolved"), 3)
+
+
 def test_what_has_no_end_gets_none() -> None:
     """``told`` is not a beginning."""
     heard = Repeats(60)
@@ -46,12 +66,12 @@ def test_what_was_not_heard_is_news_again() -> None:
     """Unless something newer of its key was told since."""
     heard = Repeats(60)
     assert heard.is_news(event("firing"), 0)
-    assert heard.forget(event("firing"), 0)
+    heard.forget(event("firing"), 0)
     assert not heard.is_news(event("resolved"), 1)
     assert heard.is_news(event("firing"), 2)
     assert heard.is_news(event("resolved"), 3)
     assert heard.is_news(event("firing"), 4)
-    assert not heard.forget(event("firing"), 2)
+    heard.forget(event("firing"), 2)
     assert heard.is_news(event("resolved"), 5)
 
 
