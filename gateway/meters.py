@@ -43,6 +43,11 @@ class Meters:
         """What is to be told of calls."""
         return [each for each in (self._gen_ai, self._statsd) if each is not None]
 
+    @property
+    def failing(self) -> list[str]:
+        """What is pushed and does not go out, by name."""
+        return ["metrics over OTLP"] if self._push is not None and self._push.exporter.fault else []
+
     def start(self, refresh: Callable[[], Awaitable[None]]) -> None:
         """Begin. ``refresh`` reads what gauges show."""
         if self._push is not None:

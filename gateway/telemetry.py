@@ -106,7 +106,9 @@ class Telemetry:
 
     def failing(self) -> list[str]:
         """What does not get rid of what it is told, by name."""
-        return sorted(self._fan_out.failing | {each.name for each in self._tracers if each.exporter.fault})
+        exported = [each.name for each in self._tracers if each.exporter.fault]
+        pushed = self._meters.failing if self._meters is not None else []
+        return sorted({*self._fan_out.failing, *exported, *pushed, *self._alerts.failing()})
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""

@@ -102,6 +102,11 @@ class Delivery:
         self._waiting.append(_Waiting(told))
         self._wake.set()
 
+    def catch_up(self, event: Event) -> None:
+        """Take something that lasts, unless it was heard already."""
+        if event.key not in self._heard:
+            self.take(event)
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self, session: aiohttp.ClientSession) -> None:
@@ -134,7 +139,7 @@ class Delivery:
             try:
                 outcome = "moot" if self._is_moot(following.told) else await self._try(session, following)
             except Exception as error:  # without its words and its stack: either might hold the address
-                log.error("a bug while telling %s: %s", self._name, type(error).__name__)
+                log.error("a bug while telling %s: %s", self.name, type(error).__name__)
                 outcome = "failed"
             if outcome:  # until then it waits: what is cancelled counts as dropped
                 self._waiting.remove(following)
@@ -178,10 +183,10 @@ class Delivery:
         waiting.attempts += 1
         self._quiet_until = now + min(wait_s, GIVE_UP_S)
         if fate is Fate.FAILED or self._is_closing or waiting.due > told.noticed + GIVE_UP_S:
-            log.error("%s was not told of %s: %s", self._name, told.event.key, why)
+            log.error("%s was not told of %s: %s", self.name, told.event.key, why)
             return "failed"
         if was_well:
-            log.warning("%s cannot be told of %s: %s; it is tried again", self._name, told.event.key, why)
+            log.warning("%s cannot be told of %s: %s; it is tried again", self.name, told.event.key, why)
         return ""
 
     async def _attempt(self, session: aiohttp.ClientSession, told: Told) -> tuple[Fate, str, float]:
@@ -210,7 +215,8 @@ class Delivery:
         return Fate.FAILED, f"it answered {status}", 0.0
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """What it is called in the log: its place in the config, never its address."""
         return f"webhook {self.number} ({self.webhook.kind})"
 
 

@@ -305,6 +305,56 @@ async def test_a_reload_keeps_what_was_told_and_what_waits() -> None:
     assert [each.json["data"]["key"] for each in gone.received] == ["store/1", "store/2"]
 
 
+async def test_a_new_webhook_hears_what_lasts() -> None:
+    """Whoever corrects an address while the store is down is to hear of it; who was told is not told twice."""
+    async with (
+        Receiver() as kept,
+        Receiver(404) as wrong,
+        Receiver() as right,
+        serving(webhook(kept), webhook(wrong)) as (alerts, counted),
+    ):
+        for each in (event(1), event(2), event(2, "resolved"), event(3, "told"), event(4, kind="budget")):
+            alerts.tell(each)
+        await until(lambda: counted.total() == 10)
+        alerts.apply([webhook(kept), webhook(right, on=frozenset({"store"}))])
+        await right.until(1)
+        alerts.tell(event(1, "resolved"))
+        await kept.until(6)
+        await right.until(2)
+    assert [each.json["data"]["key"] for each in right.received] == ["store/1", "store/1"]
+    assert len(kept.received) == 6
+
+
+async def test_what_lasts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go first."""
+    monkeypatch.setattr(alerts_module, "MAX_LASTING", 2)
+    async with Receiver() as receiver, serving() as (alerts, counted):
+        for number in (1, 2, 3):
+            alerts.tell(event(number))
+        alerts.apply([webhook(receiver)])
+        await until(lambda: counted.total() == 2)
+    assert [each.json["data"]["key"] for each in receiver.received] == ["store/2", "store/3"]
+
+
+async def test_a_webhook_that_fails_has_a_name() -> None:
+    """Until it takes something again."""
+    async with (
+        Receiver(404) as receiver,
+        Receiver() as sound,
+        serving(webhook(sound, "slack"), webhook(receiver)) as (
+            alerts,
+            counted,
+        ),
+    ):
+        assert alerts.failing() == []
+        alerts.tell(event(1))
+        await until(lambda: counted.total() == 2)
+        assert alerts.failing() == ["webhook 2 (generic)"]
+        alerts.tell(event(2))
+        await until(lambda: counted.total() == 4)
+        assert alerts.failing() == []
+
+
 async def test_two_services_of_one_address_stay_apart_over_a_reload() -> None:
     """PagerDuty's address is the same for everybody; the routing key is what differs."""
     async with Receiver() as receiver:
