@@ -12,7 +12,8 @@ from gateway.observe.events import Event
 from gateway.value import value
 
 MAX_KEYS = 10_000
-"""Keys are made of names that callers choose; the oldest are forgotten first."""
+"""Keys are made of names that callers choose; the oldest are forgotten first. What goes on is kept:
+its end would be told to nobody."""
 SEVERITIES = ("info", "warning", "critical")
 
 
@@ -45,8 +46,12 @@ class Repeats:
         self._told[event.key] = _Last(event.state, _rank(event), now, is_same)
         self._told.move_to_end(event.key)
         if len(self._told) > MAX_KEYS:
-            self._told.popitem(last=False)
+            self._forget_oldest()
         return True
+
+    def _forget_oldest(self) -> None:
+        ended = (key for key, last in self._told.items() if last.state != "firing")
+        del self._told[next(ended, next(iter(self._told)))]
 
     def forget(self, event: Event, at: float) -> None:
         """What was news ``at`` was not heard after all. It is news again, and its end is none unless its beginning was heard before."""

@@ -91,6 +91,19 @@ def test_keys_that_callers_invent_are_bounded() -> None:
     assert not heard.is_news(event("told", str(repeats.MAX_KEYS - 1)), 1)
 
 
+def test_what_callers_do_does_not_make_an_end_unknown() -> None:
+    """A target may fire for days while every user's budget is told of; unless all that is known goes on."""
+    heard = Repeats(1e9)
+    assert heard.is_news(event("firing", "target"), 0)
+    for number in range(repeats.MAX_KEYS + 5):
+        heard.is_news(event("told", str(number)), 0)
+    assert len(heard._told) == repeats.MAX_KEYS
+    assert heard.is_news(event("resolved", "target"), 1)
+    for number in range(repeats.MAX_KEYS + 5):
+        heard.is_news(event("firing", str(number)), 2)
+    assert len(heard._told) == repeats.MAX_KEYS
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(STATES), st.sampled_from("ab"), st.integers(0, 50)), max_size=60),
     st.integers(1, 80),
