@@ -146,13 +146,13 @@ class Delivery:
                 self._end(following.told, outcome)
 
     def _next(self) -> _Waiting | None:
-        """Those that were never tried come first, so that what a receiver cannot take holds up nothing else; of one key the
-        oldest, for an end follows its beginning.
+        """Those that were never tried come first, so that what a receiver cannot take holds up nothing else, not even when
+        all are tried again; of one key the oldest, for an end follows its beginning.
         """
         firsts: dict[str, _Waiting] = {}
         for each in self._waiting:
             firsts.setdefault(each.told.event.key, each)
-        return min(firsts.values(), key=lambda each: each.due, default=None)
+        return min(firsts.values(), key=lambda each: (each.due, each.attempts), default=None)
 
     def _is_moot(self, told: Told) -> bool:
         """Whether it is the end of something that nobody heard of."""
@@ -177,6 +177,8 @@ class Delivery:
         fate, why, wait_s = await self._attempt(session, told)
         was_well, self.fault = not self.fault, why
         if fate is Fate.DELIVERED:
+            for each in [] if was_well else self._waiting:
+                each.due = 0.0
             return "delivered"
         now = time.monotonic()
         waiting.due = now + max(wait_s, retry_delay(waiting.attempts, random.random()))  # noqa: S311 - it only spreads retries

@@ -211,6 +211,18 @@ async def test_an_event_that_a_receiver_cannot_take_does_not_hold_up_the_others(
     assert sum("cannot be told" in each for each in caplog.messages) == 1
 
 
+async def test_a_receiver_that_is_well_again_is_told_at_once_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that took an event takes others: nothing waits for its own next time. What failed most often comes last."""
+    monkeypatch.setattr(delivery, "FIRST_RETRY_S", 60)
+    async with Receiver(500, 500) as receiver, serving(webhook(receiver)) as (alerts, counted):
+        alerts.tell(event(1))
+        alerts.tell(event(2))
+        await receiver.until(2)
+        alerts.tell(event(3))
+        await until(lambda: counted.total() == 3)
+    assert [each.json["data"]["key"] for each in receiver.received[2:]] == ["store/3", "store/1", "store/2"]
+
+
 async def test_a_receiver_that_wants_to_be_left_alone_is_left_alone_by_all() -> None:
     """Retry-After speaks of the receiver and not of one event."""
     async with Receiver((429, {"Retry-After": "1"})) as receiver, serving(webhook(receiver)) as (alerts, counted):
