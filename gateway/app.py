@@ -21,7 +21,7 @@ from gateway.compile import MEGABYTE, compile_snapshot, vocabulary
 from gateway.dialects.table import dialect_for
 from gateway.errors import Failure, Kind, Whose
 from gateway.handle import Handle, refusal_answer
-from gateway.health import Check, Health
+from gateway.health import Check, Health, Reading
 from gateway.inspector import Inspected, Inspector
 from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
@@ -82,10 +82,10 @@ class Gateway:
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._process = Process()
         self._metrics.watch(self._inspector.gauges)
-        self._store_watch = StoreWatch(self._inspector.check_store, self._unbooked, self._telemetry.tell)
+        self._store_watch = StoreWatch(self._unbooked, self._telemetry.tell)
         self._metrics.watch(self._process.readings)
         self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
-        self._health = Health(self._checks())
+        self._health = Health(self._checks(), heard=self._hear)
         access = self._telemetry.access
         self._admin = AdminServer(
             settings.admin.host,
@@ -127,7 +127,6 @@ class Gateway:
         await self._store.open()
         await self._keep_book(self.snapshot.book)
         self._settler.start()
-        self._store_watch.start()
         await self._health.start()
         await self._admin.start()
         await self._front.listen(self.settings.front.host, self.settings.front.port)
@@ -146,7 +145,6 @@ class Gateway:
         await self._settler.close()
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
-        await self._store_watch.stop()
         await self._telemetry.stop()
         await self._admin.stop()
         await self._health.stop()
@@ -211,6 +209,10 @@ class Gateway:
             checks.exporters(self._telemetry.failing),
             checks.config(lambda: self._reloader.failed_at if self._reloader is not None else ""),
         ]
+
+    def _hear(self, check: str, reading: Reading) -> None:
+        if check == "store":
+            self._store_watch.take(up=reading.status != "failed")
 
     def _running(self) -> set[str]:
         """The correlation ids of calls that are on their way."""

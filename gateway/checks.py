@@ -54,15 +54,16 @@ def upstreams(states: Callable[[], Mapping[str, str]], *, required: bool) -> Che
 
 def disk(folder: Path, least_mb: int) -> Check:
     """Room for the store's file or the journal. ``least_mb`` 0: any will do."""
+    bound = f"health.disk_free_mb ({least_mb})"
 
     def measure() -> Reading:
         place = next(each for each in (folder, *folder.parents) if each.exists())
         found = os.statvfs(place)
         free_mb = found.f_bavail * found.f_frsize // MIB
         if free_mb < least_mb:
-            return Reading("failed", free_mb, "MiB", "less room than health.disk_free_mb")
+            return Reading("failed", free_mb, "MiB", f"{free_mb} MiB free, less than {bound}")
         if free_mb * NEAR < least_mb:
-            return Reading("warn", free_mb, "MiB", "hardly more room than health.disk_free_mb")
+            return Reading("warn", free_mb, "MiB", f"{free_mb} MiB free, hardly more than {bound}")
         return Reading("ok", free_mb, "MiB")
 
     return Check("disk", "system", InThread(measure))
@@ -70,13 +71,14 @@ def disk(folder: Path, least_mb: int) -> Check:
 
 def memory(most_mb: int) -> Check:
     """Resident memory of this process. ``most_mb`` 0: any will do."""
+    bound = f"health.memory_mb ({most_mb})"
 
     async def measure() -> Reading:
         used_mb = resident_bytes() // MIB
         if most_mb and used_mb > most_mb:
-            return Reading("failed", used_mb, "MiB", "more than health.memory_mb")
+            return Reading("failed", used_mb, "MiB", f"{used_mb} MiB, more than {bound}")
         if most_mb and used_mb > most_mb * NEAR:
-            return Reading("warn", used_mb, "MiB", "close to health.memory_mb")
+            return Reading("warn", used_mb, "MiB", f"{used_mb} MiB, close to {bound}")
         return Reading("ok", used_mb, "MiB")
 
     return Check("memory", "system", measure)

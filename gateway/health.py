@@ -102,7 +102,10 @@ class Health:
         every_s: float = EVERY_S,
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
+        heard: Callable[[str, Reading], None] | None = None,
     ) -> None:
+        """``heard`` gets the name of a check and what it found, each time."""
+        self._heard = heard
         self._checks = {check.name: check for check in checks}
         self._every_s = every_s
         self._timeout_s = timeout_s
@@ -148,7 +151,15 @@ class Health:
                 reading.status,
                 f", {reading.says}" * bool(reading.says),
             )
+        self._pass_on(name, reading)
         return reading
+
+    def _pass_on(self, name: str, reading: Reading) -> None:
+        try:
+            if self._heard is not None:
+                self._heard(name, reading)
+        except Exception:
+            log.exception("a bug while what check %s found was heard", name)
 
     def told(self) -> dict[str, dict[str, Any]]:
         """What is known of each check, by name; one that was not heard of for too long has failed."""

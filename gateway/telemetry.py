@@ -111,7 +111,9 @@ class Telemetry:
         exporters = [each.exporter for each in self._tracers]
         if self._meters is not None:
             exporters += self._meters.exporters
-        return sorted(self._fan_out.failing | {each.signal for each in exporters if each.fault})
+        return sorted(
+            {*self._fan_out.failing, *(each.signal for each in exporters if each.fault), *self._alerts.failing()}
+        )
 
     def take(self, batch: Batch) -> None:
         """Finished calls. Raises nothing."""

@@ -150,9 +150,10 @@ class Api:
     async def status(self, request: web.Request) -> web.Response:
         """The state of the gateway at a glance."""
         sources = self._sources
+        failed = any(check["status"] == "failed" for check in sources.checks().values())
         return answer(
             {
-                "status": "draining" if sources.is_draining() else "ok",
+                "status": "draining" if sources.is_draining() else "failed" if failed else "ok",
                 "version": __version__,
                 "uptime_s": round(time.monotonic() - self._started, 1),
                 **sources.status(),

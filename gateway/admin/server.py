@@ -24,6 +24,8 @@ log = logging.getLogger("gateway.admin")
 
 OPEN = ("/health/live", "/health/ready", "/health/ready/{check}")
 """Probes ask without a token."""
+NO_TOKEN = "a bearer token is needed: Authorization: Bearer, then admin.token"  # noqa: S105 - a sentence
+WRONG_TOKEN = "the bearer token is not admin.token"  # noqa: S105
 PAGE = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
@@ -91,7 +93,7 @@ class AdminServer:
         if is_loopback(self._host) and not self._is_known(request):
             return problem(421, "this listener answers to localhost only")
         if _template(request) not in OPEN and request.path not in PAGE and not self._may(request):
-            refused = problem(401, "a bearer token is needed")
+            refused = problem(401, WRONG_TOKEN if _token_of(request) else NO_TOKEN)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
         try:
@@ -110,8 +112,7 @@ class AdminServer:
     def _may(self, request: web.Request) -> bool:
         if not self._token:
             return True
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
+        return hmac.compare_digest(_token_of(request), self._token)
 
     def _is_known(self, request: web.Request) -> bool:
         name = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
@@ -124,6 +125,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _token_of(request: web.Request) -> bytes:
+    """The bearer token that was sent; empty where there is none."""
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    return given.strip().encode("utf-8", "replace") if kind.lower() == "bearer" else b""
 
 
 def _template(request: web.Request) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import aiohttp
@@ -15,6 +16,8 @@ from gateway.observe.events import Event
 log = logging.getLogger("gateway.alerts")
 
 STOP_S = 5.0
+MAX_LASTING = 1000
+"""Of what began and has not ended: stores, upstreams and targets, which the config names."""
 
 
 class Alerts:
@@ -26,15 +29,28 @@ class Alerts:
         self._deliveries: list[Delivery] = []
         self._retired: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
+        self._lasting: OrderedDict[str, Event] = OrderedDict()
         self.apply(webhooks)
 
     def tell(self, event: Event) -> None:
         """Hand an event to everybody who wants it. Raises nothing, waits for nothing."""
-        for delivery in self._deliveries:
+        for take in (self._remember, *(delivery.take for delivery in self._deliveries)):
             try:
-                delivery.take(event)
+                take(event)
             except Exception:
                 log.exception("a bug while an event was taken")
+
+    def _remember(self, event: Event) -> None:
+        if event.state == "firing":
+            self._lasting[event.key] = event
+            if len(self._lasting) > MAX_LASTING:
+                self._lasting.popitem(last=False)
+        elif event.state == "resolved":
+            self._lasting.pop(event.key, None)
+
+    def failing(self) -> list[str]:
+        """The webhooks whose newest attempt failed, by place and kind."""
+        return [each.name for each in self._deliveries if each.fault]
 
     def start(self) -> None:
         """Begin to deliver: needs a running loop."""
@@ -46,7 +62,7 @@ class Alerts:
             delivery.start(self._session)
 
     def apply(self, webhooks: Sequence[Webhook]) -> None:
-        """Take over what a reload changed. A webhook that goes on remembers what it told."""
+        """Take over what a reload changed. A webhook that goes on remembers what it told; a new one is told what lasts."""
         left = list(self._deliveries)
         known = _known(left, webhooks)
         self._deliveries = []
@@ -59,6 +75,9 @@ class Alerts:
         for delivery in left:
             delivery.close()
             self._retire(delivery)
+        for event in self._lasting.values():
+            for delivery in self._deliveries:
+                delivery.catch_up(event)
 
     def _retire(self, delivery: Delivery) -> None:
         """Let it finish in the background."""

@@ -23,6 +23,7 @@ LEAST_CALLS = 10
 PLACES = 9
 """As many as an objective can have: 6 misses of 100 are six times 1 - 0.99, and not a little less."""
 SEVERITIES = ("warning", "critical")
+CALMED_DOWN = "no longer burns its error budget too fast"
 
 
 @value
@@ -140,20 +141,19 @@ class Alarms:
         found = next((pair for pair in PAIRS if _holds(pair, target, sums)), None)
         before = self._firing.get(target.name)
         if found is None:
-            return self.end(target.name, sums[HOUR].compliance) if before is not None else None
+            return self.end(target.name, CALMED_DOWN, sums[HOUR].compliance) if before is not None else None
         if before is not None and SEVERITIES.index(found.severity) <= SEVERITIES.index(before):
             return None
         self._firing[target.name] = found.severity
         return _firing(found, target, sums[found.long_s])
 
-    def end(self, name: str, compliance: float | None = None) -> Event | None:
-        """An alarm is over, or its target is no longer there. None where there is none."""
+    def end(self, name: str, why: str, compliance: float | None = None) -> Event | None:
+        """An alarm is over; ``why`` says what is true of the target now. None where there is no alarm."""
         severity = self._firing.pop(name, None)
         if severity is None:
             return None
-        text = f"target {name} no longer burns its error budget too fast"
         facts = (("target", name), *((("compliance", _decimal(compliance)),) if compliance is not None else ()))
-        return Event("target", f"target/{name}", "resolved", severity, text, facts)
+        return Event("target", f"target/{name}", "resolved", severity, f"target {name} {why}", facts)
 
     @property
     def names(self) -> Sequence[str]:

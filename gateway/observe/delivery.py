@@ -7,11 +7,11 @@ hangs costs one connection and one timer. The address is a secret: no message na
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -31,7 +31,7 @@ MAX_WAITING = 1000
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 300.0
 GIVE_UP_S = 3600.0
-"""After so long nobody is helped by hearing of it: what is still true is told again by whoever noticed it."""
+"""After so long nobody is helped by hearing of it."""
 TRY_AGAIN = frozenset((408, 425, 429))
 """And 5xx. Everything else says that the same request will fare no better."""
 
@@ -56,20 +56,33 @@ class Fate(Enum):
     FAILED = "failed"
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An event that is to be told; ``due`` is when it is to be tried next, by a clock that only goes forward."""
+
+    told: Told
+    attempts: int = 0
+    due: float = 0.0
+
+
 class Delivery:
     """Tells one receiver. ``count`` is told the kind and delivered, failed or dropped; ``number`` is its place in the config."""
 
     def __init__(self, number: int, webhook: Webhook, source: str, count: Callable[[str, str], None]) -> None:
         self.number = number
         self.webhook = webhook
+        self.fault = ""
+        """Why the newest attempt failed, in words without the address; "" after one that did not."""
         self._source = source
         self._count = count
         self._repeats = Repeats(webhook.repeat_s)
-        self._waiting: deque[Told] = deque()
-        self._unheard: set[str] = set()
-        """Keys whose beginning failed while their end waits already: then neither is told."""
+        self._waiting: list[_Waiting] = []
+        self._quiet_until = 0.0
+        """Until then the receiver asks to be left alone."""
+        self._heard: set[str] = set()
+        """Keys whose beginning was delivered and whose end was not: only these have an end to tell."""
         self._wake = asyncio.Event()
-        self._closing = asyncio.Event()
+        self._is_closing = False
         self._task: asyncio.Task[None] | None = None
 
     def change(self, number: int, webhook: Webhook) -> None:
@@ -84,10 +97,15 @@ class Delivery:
             return
         told = Told(event, f"msg_{secrets.token_hex(16)}", time.time(), now, self._source)
         if len(self._waiting) >= MAX_WAITING:
-            self._lose(told, "dropped")
+            self._end(told, "dropped")
             return
-        self._waiting.append(told)
+        self._waiting.append(_Waiting(told))
         self._wake.set()
+
+    def catch_up(self, event: Event) -> None:
+        """Take something that lasts, unless it was heard already."""
+        if event.key not in self._heard:
+            self.take(event)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -97,7 +115,7 @@ class Delivery:
 
     def close(self) -> None:
         """From now on each event that waits gets one attempt, and no more."""
-        self._closing.set()
+        self._is_closing = True
         self._wake.set()
 
     async def finish(self, within_s: float) -> None:
@@ -107,61 +125,71 @@ class Delivery:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         while self._waiting:
-            self._lose(self._waiting.popleft(), "dropped")
+            self._end(self._waiting.pop(0).told, "dropped")
 
     async def _run(self, session: aiohttp.ClientSession) -> None:
-        while True:
-            if not self._waiting:
-                if self._closing.is_set():
-                    return
+        while self._waiting or not self._is_closing:
+            following = self._next()
+            delay_s = max(following.due, self._quiet_until) - time.monotonic() if following is not None else None
+            if following is None or (delay_s is not None and delay_s > 0 and not self._is_closing):
                 self._wake.clear()
-                await self._wake.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), delay_s)
                 continue
-            told = self._waiting[0]  # it stays there until its fate is known: what is cancelled counts as dropped
             try:
-                outcome = "" if self._is_moot(told) else await self._deliver(session, told)
+                outcome = "moot" if self._is_moot(following.told) else await self._try(session, following)
             except Exception as error:  # without its words and its stack: either might hold the address
-                log.error("a bug while telling %s: %s", self._name, type(error).__name__)
+                log.error("a bug while telling %s: %s", self.name, type(error).__name__)
                 outcome = "failed"
-            self._waiting.popleft()
-            if outcome == "delivered":
-                self._count(self.webhook.kind, outcome)
-            elif outcome:
-                self._lose(told, outcome)
+            if outcome:  # until then it waits: what is cancelled counts as dropped
+                self._waiting.remove(following)
+                self._end(following.told, outcome)
+
+    def _next(self) -> _Waiting | None:
+        """Those that were never tried come first, so that what a receiver cannot take holds up nothing else, not even when
+        all are tried again; of one key the oldest, for an end follows its beginning.
+        """
+        firsts: dict[str, _Waiting] = {}
+        for each in self._waiting:
+            firsts.setdefault(each.told.event.key, each)
+        return min(firsts.values(), key=lambda each: (each.due, each.attempts), default=None)
 
     def _is_moot(self, told: Told) -> bool:
         """Whether it is the end of something that nobody heard of."""
-        key = told.event.key
-        if key not in self._unheard:
-            return False
-        self._unheard.discard(key)
-        return told.event.state == "resolved"
+        return told.event.state == "resolved" and told.event.key not in self._heard
 
-    def _lose(self, told: Told, outcome: str) -> None:
-        self._count(self.webhook.kind, outcome)
-        if not self._repeats.forget(told.event, told.noticed) and told.event.state == "firing":
-            self._unheard.add(told.event.key)
+    def _end(self, told: Told, outcome: str) -> None:
+        """``outcome``: delivered, failed, dropped, or moot, which is not counted."""
+        if outcome != "moot":
+            self._count(self.webhook.kind, outcome)
+        if outcome in ("failed", "dropped"):
+            self._repeats.forget(told.event, told.noticed)
+        if told.event.state == "resolved":
+            self._heard.discard(told.event.key)
+        elif told.event.state == "firing" and outcome == "delivered":
+            self._heard.add(told.event.key)
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, session: aiohttp.ClientSession, told: Told) -> str:
-        """Attempt after attempt; returns delivered or failed."""
-        attempt = 0
-        while True:
-            fate, why, wait_s = await self._attempt(session, told)
-            if fate is Fate.DELIVERED:
-                return "delivered"
-            delay_s = max(wait_s, retry_delay(attempt, random.random()))  # noqa: S311 - it only spreads retries
-            if fate is Fate.FAILED or self._closing.is_set() or time.monotonic() + delay_s > told.noticed + GIVE_UP_S:
-                log.error("%s was not told of %s: %s", self._name, told.event.key, why)
-                return "failed"
-            if not attempt:
-                log.warning("%s cannot be told of %s: %s; it is tried again", self._name, told.event.key, why)
-            attempt += 1
-            try:
-                await asyncio.wait_for(self._closing.wait(), delay_s)
-            except TimeoutError:
-                continue
+    async def _try(self, session: aiohttp.ClientSession, waiting: _Waiting) -> str:
+        """One attempt; returns delivered or failed, "" while there is hope."""
+        told = waiting.told
+        fate, why, wait_s = await self._attempt(session, told)
+        was_well, self.fault = not self.fault, why
+        if fate is Fate.DELIVERED:
+            for each in [] if was_well else self._waiting:
+                each.due = 0.0
+            return "delivered"
+        now = time.monotonic()
+        waiting.due = now + max(wait_s, retry_delay(waiting.attempts, random.random()))  # noqa: S311 - it only spreads retries
+        waiting.attempts += 1
+        self._quiet_until = now + min(wait_s, GIVE_UP_S)
+        if fate is Fate.FAILED or self._is_closing or waiting.due > told.noticed + GIVE_UP_S:
+            log.error("%s was not told of %s: %s", self.name, told.event.key, why)
+            return "failed"
+        if was_well:
+            log.warning("%s cannot be told of %s: %s; it is tried again", self.name, told.event.key, why)
+        return ""
 
     async def _attempt(self, session: aiohttp.ClientSession, told: Told) -> tuple[Fate, str, float]:
         """What came of it, why in words without the address, and how long the receiver asks to be left alone (seconds)."""
@@ -189,7 +217,8 @@ class Delivery:
         return Fate.FAILED, f"it answered {status}", 0.0
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """What it is called in the log: its place in the config, never its address."""
         return f"webhook {self.number} ({self.webhook.kind})"
 
 

@@ -126,7 +126,7 @@ class Objectives:
         if not self.sink.follows:
             self._requests.forget()
         for name in self._alarms.names:
-            event = self._alarms.end(name) if name not in names else None
+            event = self._alarms.end(name, "is not in the config any more") if name not in names else None
             if event is not None:
                 self._tell(event)
 

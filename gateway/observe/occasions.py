@@ -14,12 +14,15 @@ MAX_NAME_CHARS = 80
 def of_notice(notice: Notice) -> Event:
     """A threshold of a budget (``notify_at``) that was crossed. It has no end: the next window is another account."""
     limit, spent = format_usd(notice.limit_nanousd), format_usd(notice.spent_nanousd)
+    came = f"has come to {notice.percent} % of ${limit}: {notice.account} has spent ${spent}"
+    if notice.spent_nanousd * 100 < notice.limit_nanousd * notice.percent:  # 100 is told at the first refusal as well
+        came = f"has no room for a call: {notice.account} has spent ${spent} of ${limit}"
     return Event(
         kind="budget",
         key=f"budget/{notice.budget}/{notice.account}/{notice.percent}",
         state="told",
         severity="critical" if notice.percent >= 100 else "warning",
-        text=f"budget {notice.budget} has come to {notice.percent} % of ${limit}: {notice.account} has spent ${spent}",
+        text=f"budget {notice.budget} {came}",
         facts=(
             ("budget", notice.budget),
             ("account", str(notice.account)),

@@ -6,7 +6,7 @@ The tests of a module share one event loop, one upstream and, unless they need a
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest_asyncio
 import trustme
 
 from tests.harness.gateways import GatewayProcess, config_for, in_process
+from tests.harness.redis_servers import Server, redis_binary
 from tests.harness.scripted import ScriptedUpstream
 
 Serve = Callable[..., Awaitable[Any]]
@@ -100,3 +101,14 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
     client_side = ssl.create_default_context()
     authority.configure_trust(client_side)
     return client_side
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A Redis of a test's own; skipped by name where none is installed."""
+    binary = redis_binary()
+    if binary is None:
+        pytest.skip("there is no Redis server on this machine")
+    running = Server(binary)
+    yield running
+    running.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from tests.front_door.conftest import Serve
 from tests.harness.books import CHAT, MINI, look, post
 from tests.harness.messages import response
 from tests.harness.raw_client import ask
-from tests.harness.receiver import Received, Receiver
-from tests.harness.redis_servers import Server, redis_binary
+from tests.harness.redis_servers import Server
 from tests.harness.scripted import ScriptedUpstream
+from tests.harness.webhooks import Received, Receiver
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -157,16 +156,6 @@ async def test_addresses_and_secrets_are_shown_nowhere(
         assert "hush-hush" not in text
         assert "aHVzaCBodXNo" not in text
     assert "webhook 1 (generic) was not told of pricing/openai/odd: it answered 400" in captured.err
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    running = Server(binary)
-    yield running
-    running.close()
 
 
 async def test_a_store_that_goes_away_and_comes_back_is_told(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from tests.front_door.conftest import Serve
 from tests.harness.books import CHAT, MINI, budgets_of, look, post
 from tests.harness.messages import request, response
 from tests.harness.raw_client import Answer, ask
-from tests.harness.redis_servers import Server, free_port, redis_binary
+from tests.harness.redis_servers import Server, free_port
 from tests.harness.scripted import ScriptedUpstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,16 +28,6 @@ PAID = response(
     body=json.dumps({"model": "gpt-4o-mini", "choices": [], "usage": USAGE}).encode(),
 )
 LIMITED = [{"scope": "team:limited", "limit_usd": 1, "window": "month"}]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    running = Server(binary)
-    yield running
-    running.close()
 
 
 def block(server: Server, folder: Path, **more: Any) -> dict[str, Any]:

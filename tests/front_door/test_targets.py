@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gateway.simulator import Simulator
 from tests.harness.books import CHAT, MINI, look, post
 from tests.harness.gateways import GatewayProcess, config_for, in_process, record_of
 from tests.harness.raw_client import Answer, ask
-from tests.harness.redis_servers import Server, redis_binary
+from tests.harness.redis_servers import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,16 +33,6 @@ SLOW = "delay=0.4"
 async def provider() -> AsyncIterator[Simulator]:
     async with Simulator() as simulator:
         yield simulator
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    running = Server(binary)
-    yield running
-    running.close()
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from tests.harness.books import CHAT, MINI, post
 from tests.harness.gateways import GatewayProcess, config_for, free_port
 from tests.harness.messages import response
 from tests.harness.raw_client import ask
-from tests.harness.receiver import Received, Receiver
 from tests.harness.scripted import ScriptedUpstream
+from tests.harness.webhooks import Received, Receiver
 
 pytestmark = pytest.mark.real
 

@@ -232,3 +232,21 @@ def test_the_disk_is_that_of_the_file_or_the_journal(url: str, folder: str | Non
     place = checks.folder_of(url, "j")
     assert place.is_absolute()
     assert folder is None or place == Path(folder).absolute()
+
+
+async def test_whoever_wants_to_hear_each_finding_does(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of a probe or a scrape as well; a listener that stumbles ends no round."""
+    part, heard = Scripted(), list[tuple[str, str]]()
+
+    def listen(name: str, reading: Reading) -> None:
+        heard.append((name, reading.status))
+        raise ValueError
+
+    health = part.health(every_s=3600, heard=listen)
+    await health.start()
+    part.reading = Reading("failed", says="no room")
+    assert (await health.look("part")).status == "failed"
+    part.hangs = asyncio.Event()
+    await health.look("part")
+    assert heard == [("part", "ok"), ("part", "failed"), ("part", "failed")]
+    await health.stop()

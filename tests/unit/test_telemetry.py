@@ -14,8 +14,8 @@ from gateway.observe.events import Event
 from gateway.settings import Alerts, Metrics, Observability, Otlp, Settings, Tracing, Webhook
 from gateway.telemetry import Telemetry
 from pricing.book import Book
-from tests.harness.receiver import Receiver
 from tests.harness.receivers import Receiver as Traced
+from tests.harness.webhooks import Receiver
 from tests.unit.observe.test_metrics import RECORD
 
 CLAIM = Claim(Account("team:a", "day:2026-11-21"), 5, limit_nanousd=10**9, budget="teams", window="day")

@@ -45,6 +45,18 @@ async def test_without_the_token_nothing_is_told(locked: Any, path: str, fields:
     assert json.loads(answer.body.content)["error"]["status"] == 401
 
 
+async def test_a_wrong_token_is_told_from_none(locked: Any) -> None:
+    """Whoever sent one need not look for why it did not arrive."""
+    said = {
+        name: json.loads((await get(locked, "/metrics", *fields)).body.content)["error"]["message"]
+        for name, fields in WRONG.items()
+    }
+    assert said["longer"] == said["shorter"] == said["not ASCII"] == "the bearer token is not admin.token"
+    assert (
+        said["none"] == said["of another kind"] == "a bearer token is needed: Authorization: Bearer, then admin.token"
+    )
+
+
 @pytest.mark.parametrize("path", ASKED)
 @pytest.mark.parametrize("field", [BEARER, ("authorization", f"bearer {TOKEN}")])
 async def test_with_the_token_every_path_answers(locked: Any, path: str, field: tuple[str, str]) -> None:

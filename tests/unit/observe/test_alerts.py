@@ -22,7 +22,7 @@ from gateway.observe import delivery
 from gateway.observe.alerts import Alerts
 from gateway.observe.delivery import Webhook, retry_after_s, retry_delay
 from gateway.observe.events import KINDS, Event
-from tests.harness.receiver import Receiver
+from tests.harness.webhooks import Receiver
 
 Count = Counter[tuple[str, str]]
 
@@ -170,16 +170,69 @@ async def test_an_event_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) 
     assert [each.json["data"]["state"] for each in receiver.received[-2:]] == ["firing", "resolved"]
 
 
-async def test_the_end_of_what_could_not_be_told_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_end_of_what_could_not_be_told_is_not_told() -> None:
     """Also where it waited behind its beginning already; what follows is told."""
     async with Receiver(500, 400) as receiver, serving(webhook(receiver)) as (alerts, counted):
         for state in ("firing", "resolved", "firing", "resolved"):
             alerts.tell(event(1, state))
+        await until(lambda: counted.total() == 3)
+    assert [each.json["data"]["state"] for each in receiver.received[2:]] == ["firing", "resolved"]
+    assert counted == {("generic", "failed"): 1, ("generic", "delivered"): 2}
+
+
+async def test_the_end_of_what_grew_worse_unheard_is_told() -> None:
+    """Its beginning was heard: an incident must not stay open because the word of its growing worse was refused."""
+    async with Receiver(200, 400) as receiver, serving(webhook(receiver)) as (alerts, counted):
+        alerts.tell(replace(event(1), severity="warning"))
+        await until(lambda: counted.total() == 1)
+        alerts.tell(event(1))
+        alerts.tell(event(1, "resolved"))
+        await until(lambda: counted.total() == 3)
+    heard = [(each.json["data"]["state"], each.json["data"]["severity"]) for each in receiver.received]
+    assert heard == [("firing", "warning"), ("firing", "critical"), ("resolved", "critical")]
+
+
+async def test_an_event_that_a_receiver_cannot_take_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What happens meanwhile is told at once; an end waits for its beginning all the same, and the log says once that it fails."""
+    monkeypatch.setattr(delivery, "FIRST_RETRY_S", 0.5)
+    async with Receiver(500, 500) as receiver, serving(webhook(receiver)) as (alerts, counted):
+        alerts.tell(event(1))
         alerts.tell(event(2))
+        await receiver.until(2)
+        alerts.tell(event(1, "resolved"))
+        alerts.tell(event(3))
         await until(lambda: counted.total() == 4)
-    heard = [(each.json["data"]["key"], each.json["data"]["state"]) for each in receiver.received[2:]]
-    assert heard == [("store/1", "firing"), ("store/1", "resolved"), ("store/2", "firing")]
-    assert counted == {("generic", "failed"): 1, ("generic", "delivered"): 3}
+    order = [(each.json["data"]["key"], each.json["data"]["state"]) for each in receiver.received]
+    assert order[:3] == [("store/1", "firing"), ("store/2", "firing"), ("store/3", "firing")]
+    assert sorted(order[3:]) == [("store/1", "firing"), ("store/1", "resolved"), ("store/2", "firing")]
+    assert order.index(("store/1", "resolved")) > order.index(("store/1", "firing"), 3)
+    assert sum("cannot be told" in each for each in caplog.messages) == 1
+
+
+async def test_a_receiver_that_is_well_again_is_told_at_once_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that took an event takes others: nothing waits for its own next time. What failed most often comes last."""
+    monkeypatch.setattr(delivery, "FIRST_RETRY_S", 60)
+    async with Receiver(500, 500) as receiver, serving(webhook(receiver)) as (alerts, counted):
+        alerts.tell(event(1))
+        alerts.tell(event(2))
+        await receiver.until(2)
+        alerts.tell(event(3))
+        await until(lambda: counted.total() == 3)
+    assert [each.json["data"]["key"] for each in receiver.received[2:]] == ["store/3", "store/1", "store/2"]
+
+
+async def test_a_receiver_that_wants_to_be_left_alone_is_left_alone_by_all() -> None:
+    """Retry-After speaks of the receiver and not of one event."""
+    async with Receiver((429, {"Retry-After": "1"})) as receiver, serving(webhook(receiver)) as (alerts, counted):
+        began = time.monotonic()
+        alerts.tell(event(1))
+        await receiver.until(1)
+        alerts.tell(event(2))
+        await receiver.until(2)
+        assert time.monotonic() - began >= 1
+        await until(lambda: counted.total() == 2)
 
 
 async def test_the_same_event_is_told_once() -> None:
@@ -262,6 +315,56 @@ async def test_a_reload_keeps_what_was_told_and_what_waits() -> None:
     assert [each.json["data"]["key"] for each in kept.received] == ["store/1", "store/2", "store/3"]
     assert kept.received[-1].is_signed_with(b"other")
     assert [each.json["data"]["key"] for each in gone.received] == ["store/1", "store/2"]
+
+
+async def test_a_new_webhook_hears_what_lasts() -> None:
+    """Whoever corrects an address while the store is down is to hear of it; who was told is not told twice."""
+    async with (
+        Receiver() as kept,
+        Receiver(404) as wrong,
+        Receiver() as right,
+        serving(webhook(kept), webhook(wrong)) as (alerts, counted),
+    ):
+        for each in (event(1), event(2), event(2, "resolved"), event(3, "told"), event(4, kind="budget")):
+            alerts.tell(each)
+        await until(lambda: counted.total() == 10)
+        alerts.apply([webhook(kept), webhook(right, on=frozenset({"store"}))])
+        await right.until(1)
+        alerts.tell(event(1, "resolved"))
+        await kept.until(6)
+        await right.until(2)
+    assert [each.json["data"]["key"] for each in right.received] == ["store/1", "store/1"]
+    assert len(kept.received) == 6
+
+
+async def test_what_lasts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go first."""
+    monkeypatch.setattr(alerts_module, "MAX_LASTING", 2)
+    async with Receiver() as receiver, serving() as (alerts, counted):
+        for number in (1, 2, 3):
+            alerts.tell(event(number))
+        alerts.apply([webhook(receiver)])
+        await until(lambda: counted.total() == 2)
+    assert [each.json["data"]["key"] for each in receiver.received] == ["store/2", "store/3"]
+
+
+async def test_a_webhook_that_fails_has_a_name() -> None:
+    """Until it takes something again."""
+    async with (
+        Receiver(404) as receiver,
+        Receiver() as sound,
+        serving(webhook(sound, "slack"), webhook(receiver)) as (
+            alerts,
+            counted,
+        ),
+    ):
+        assert alerts.failing() == []
+        alerts.tell(event(1))
+        await until(lambda: counted.total() == 2)
+        assert alerts.failing() == ["webhook 2 (generic)"]
+        alerts.tell(event(2))
+        await until(lambda: counted.total() == 4)
+        assert alerts.failing() == []
 
 
 async def test_two_services_of_one_address_stay_apart_over_a_reload() -> None:

@@ -170,10 +170,10 @@ def test_a_target_that_is_gone_is_no_alarm_any_more() -> None:
     alarms = Alarms()
     alarms.look(STRICT, sums(dict.fromkeys(LENGTHS, 0.5)))
     assert alarms.names == ("strict",)
-    ended = alarms.end("strict")
+    ended = alarms.end("strict", "is gone")
     assert ended is not None
     assert (ended.state, ended.key, ended.facts) == ("resolved", "target/strict", (("target", "strict"),))
-    assert alarms.end("strict") is None
+    assert alarms.end("strict", "is gone") is None
 
 
 def test_another_target_is_another_alarm() -> None:

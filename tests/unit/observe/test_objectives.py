@@ -216,6 +216,7 @@ async def test_a_reload_keeps_what_belongs_to_a_name(store: SqliteStore) -> None
     assert [event.state for event in process.events] == ["firing"]
     process.objectives.apply([SLOW])
     assert [(event.key, event.state) for event in process.events[1:]] == [("target/fast", "resolved")]
+    assert process.events[-1].text == "target fast is not in the config any more", "nobody says that it is met again"
     assert await process.window() == (12, 0)
     process.objectives.apply([SLOW, replace(FAST, latency_ms=500.0)])
     process.take(LATE)

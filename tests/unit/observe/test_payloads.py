@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.observe import payloads
 from gateway.observe.events import Event
 from gateway.observe.payloads import Told
-from tests.harness.receiver import Received
+from tests.harness.webhooks import Received
 
 EVENT = Event(
     "budget", "budget/a/team:a/day:2026-11-21/80", "told", "warning", "budget a has come to 80 %", (("percent", "80"),)

@@ -14,8 +14,8 @@ from gateway.observe.repeats import Repeats
 STATES = ("firing", "resolved", "told")
 
 
-def event(state: str, key: str = "k") -> Event:
-    return Event("store", key, state, "warning", "text")
+def event(state: str, key: str = "k", severity: str = "warning") -> Event:
+    return Event("store", key, state, severity, "text")
 
 
 def test_the_same_state_is_news_again_after_the_time() -> None:
@@ -35,6 +35,26 @@ def test_an_end_is_told_once_and_only_after_its_beginning() -> None:
     ]  # fmt: skip
 
 
+def test_what_grows_worse_is_news_at_once() -> None:
+    """And then no more often than before; what calms down is none."""
+    heard = Repeats(60)
+    severities = ["info", "warning", "critical", "critical", "warning", "critical"]
+    assert [heard.is_news(event("firing", severity=each), now) for now, each in enumerate(severities)] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_a_beginning_that_was_heard_gets_its_end_though_worse_was_not_heard() -> None:
+    """And the worse is news again."""
+    heard = Repeats(60)
+    assert heard.is_news(event("firing"), 0)
+    assert heard.is_news(event("firing", severity="critical"), 1)
+    heard.forget(event("firing", severity="critical"), 1)
+    assert heard.is_news(event("firing", severity="critical"), 2)
+    heard.forget(event("firing", severity="critical"), 2)
+    assert heard.is_news(event("resolved"), 3)
+
+
 def test_what_has_no_end_gets_none() -> None:
     """``told`` is not a beginning."""
     heard = Repeats(60)
@@ -46,12 +66,12 @@ def test_what_was_not_heard_is_news_again() -> None:
     """Unless something newer of its key was told since."""
     heard = Repeats(60)
     assert heard.is_news(event("firing"), 0)
-    assert heard.forget(event("firing"), 0)
+    heard.forget(event("firing"), 0)
     assert not heard.is_news(event("resolved"), 1)
     assert heard.is_news(event("firing"), 2)
     assert heard.is_news(event("resolved"), 3)
     assert heard.is_news(event("firing"), 4)
-    assert not heard.forget(event("firing"), 2)
+    heard.forget(event("firing"), 2)
     assert heard.is_news(event("resolved"), 5)
 
 
@@ -69,6 +89,19 @@ def test_keys_that_callers_invent_are_bounded() -> None:
     assert "1" not in heard._told
     assert heard.is_news(event("told", "first"), 1)
     assert not heard.is_news(event("told", str(repeats.MAX_KEYS - 1)), 1)
+
+
+def test_what_callers_do_does_not_make_an_end_unknown() -> None:
+    """A target may fire for days while every user's budget is told of; unless all that is known goes on."""
+    heard = Repeats(1e9)
+    assert heard.is_news(event("firing", "target"), 0)
+    for number in range(repeats.MAX_KEYS + 5):
+        heard.is_news(event("told", str(number)), 0)
+    assert len(heard._told) == repeats.MAX_KEYS
+    assert heard.is_news(event("resolved", "target"), 1)
+    for number in range(repeats.MAX_KEYS + 5):
+        heard.is_news(event("firing", str(number)), 2)
+    assert len(heard._told) == repeats.MAX_KEYS
 
 
 @given(
