@@ -300,6 +300,11 @@ RARE: dict[str, Any] = {
 _NOTHING_RARE = b"," + orjson.dumps(RARE)[1:]
 
 
+def own_trace_id(call_id: str) -> str:
+    """The trace id (32 hex digits) of a call whose caller has none: its own id without dashes."""
+    return call_id.replace("-", "")
+
+
 def span_id(call_id: str, part: int = ROOT) -> str:
     """The id (16 hex digits) of one of a call's spans: its own random digits, so that whoever knows the call knows them."""
     return f"{int(call_id[19:23] + call_id[24:], 16) ^ part:016x}"

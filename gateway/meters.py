@@ -7,7 +7,6 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-from gateway.errors import Failure, Kind, Whose
 from gateway.kinds import split_address
 from gateway.observe import Sink, otel_env
 from gateway.observe.exporter import Exporter
@@ -78,11 +77,6 @@ class Meters:
         otlp = observability.metrics.otlp
         headers = {name: value.reveal() for name, value in otlp.headers.items()}
         to = otel_env.receiver("metrics", otlp.endpoint, otlp.protocol, headers, environ)
-        try:
-            exporter = Exporter("metrics", transport_to(to, "metrics"), self._metrics.count_export)
-        except ImportError:
-            raise Failure(
-                Kind.INTERNAL, Whose.OURS, "Metrics over gRPC need its package: pip install 'llm-tollgate[grpc]'."
-            ) from None
+        exporter = Exporter("metrics", transport_to(to, "metrics"), self._metrics.count_export)
         interval_s = otel_env.export_interval(otlp.interval, environ)
         return Push(exporter, otel_env.resource(environ), interval_s, self._instruments)

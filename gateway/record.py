@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gateway.call import Call, Metered, Record
+from gateway.call import Call, Metered, Record, own_trace_id
 from pricing.money import Cost
 from pricing.usage import Usage
 
@@ -25,7 +25,7 @@ def record_of(call: Call) -> Record:
     return Record(
         call_id=call.call_id,
         correlation_id=caller.correlation_id if caller else call.call_id,
-        trace_id=(caller.trace_id if caller else "") or call.call_id.replace("-", ""),
+        trace_id=(caller.trace_id if caller else "") or own_trace_id(call.call_id),
         started_at=timestamp(call.started_at),
         team=caller.team if caller else "",
         user=caller.user if caller else "",

@@ -30,11 +30,12 @@ from pricing.money import Cost
 from pricing.usage import Usage
 
 if TYPE_CHECKING:
-    from gateway.accounts import Claim
+    from gateway.accounts import Account, Claim
     from gateway.dialects import Work
     from gateway.store import Store
     from gateway.watch import Watch
 
+Capture = Callable[["Watch", Record], Callable[[], Said] | None]
 log = logging.getLogger("gateway.settle")
 
 QUEUE_CALLS = 10_000
@@ -74,8 +75,8 @@ class Settler:
         """Gets the seconds that the store took for a batch."""
         self.on_settled: Callable[[float], None] = _say_no_time
         """Gets the seconds that all of a batch took, from its first call to the last that it told of."""
-        self.capture: Callable[[Watch, Record], Said | None] | None = None
-        """Gives what was said in a call, where somebody wants to know; may take milliseconds."""
+        self.capture: Capture | None = None
+        """For a call of which somebody wants to know what was said: how to tell it, which may take milliseconds."""
         self._store = store
         self._take_all = take_all
         self._queue: deque[Finished] = deque()
@@ -182,9 +183,14 @@ class Settler:
             records.append(record)
             if record.unpriced:
                 self._say_unpriced(record)
-            settlements.append(_settlement(finished.call, record, self._spend_by))
+            claims = booked(finished.call)
+            settlements.append(
+                self._settlement(
+                    record, [claim.account for claim in claims], [claim for claim in claims if claim.is_watched]
+                )
+            )
             if self.capture is not None:
-                await self._capture(finished.watch, record, said)
+                await self._capture(self.capture, finished.watch, record, said)
         try:
             answers = await self._book(settlements)
         finally:
@@ -239,19 +245,23 @@ class Settler:
             facts = Facts(model=work.model, provider=record.provider, upstream=record.upstream)
             claims = snapshot.ledger.claims(call.caller, call.started_at, 0, 0, facts)
             record = replace(record, accounts=tuple(str(claim.account) for claim in claims))
-        accounts = tuple(account_of(each) for each in record.accounts)
-        settlement = Settlement(
-            record.call_id,
-            record.cost_nanousd,
-            record.outcome,
-            accounts,
-            as_json(record),
-            record.started_at,
-            spend=spend_of(record, self._spend_by),
-        )
+        settlement = self._settlement(record, [account_of(each) for each in record.accounts])
         (answer,) = await self._book([settlement])
         if isinstance(answer, Receipt) and not answer.again:
             self._take_all(Batch([record], [settlement.record]))
+
+    def _settlement(self, record: Record, accounts: Sequence[Account], limits: Sequence[Claim] = ()) -> Settlement:
+        """What the store is to book of a record."""
+        return Settlement(
+            call_id=record.call_id,
+            cost_nanousd=record.cost_nanousd,
+            outcome=record.outcome,
+            accounts=tuple(accounts),
+            record=as_json(record),
+            started_at=record.started_at,
+            limits=tuple(limits),
+            spend=spend_of(record, self._spend_by),
+        )
 
     def _is_compared(self, finished: Finished) -> bool:
         """One in so many of the calls that their provider metered."""
@@ -265,15 +275,15 @@ class Settler:
         self._uncompared = 0
         return True
 
-    async def _capture(self, watch: Watch, record: Record, said: dict[str, Said]) -> None:
-        """In a thread: it is text, and may be long."""
+    @staticmethod
+    async def _capture(capture: Capture, watch: Watch, record: Record, said: dict[str, Said]) -> None:
+        """In a thread, where somebody wants it: it is text, and may be long."""
         try:
-            found = await asyncio.to_thread(self.capture, watch, record) if self.capture is not None else None
+            tell = capture(watch, record)
+            if tell is not None:
+                said[record.call_id] = await asyncio.to_thread(tell)
         except Exception as error:
             log.error("could not tell what was said in call %s: %s", record.call_id, type(error).__name__)
-            return
-        if found is not None:
-            said[record.call_id] = found
 
     @staticmethod
     async def _compare(finished: Finished) -> None:
@@ -367,16 +377,3 @@ def _is_billable(call: Call, watch: Watch) -> bool:
     if given_up:
         return watch.answered or not ending.first_byte_ns
     return watch.answered and call.refusal is None
-
-
-def _settlement(call: Call, record: Record, spend_by: Sequence[str]) -> Settlement:
-    return Settlement(
-        call_id=call.call_id,
-        cost_nanousd=record.cost_nanousd,
-        outcome=record.outcome,
-        accounts=tuple(claim.account for claim in booked(call)),
-        record=as_json(record),
-        started_at=record.started_at,
-        limits=tuple([claim for claim in booked(call) if claim.is_watched]),
-        spend=spend_of(record, spend_by),
-    )

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, BinaryIO
 
 from gateway.accounts import Claim, Notice
-from gateway.call import Record, Said
+from gateway.call import Record
 from gateway.meters import Meters
 from gateway.observe import Batch, FanOut, Sink, logs, occasions
 from gateway.observe.access import AccessLog
@@ -23,15 +23,14 @@ from gateway.observe.repeats import Repeats
 from gateway.observe.targets import FIELDS, Target
 from gateway.observe.tracing import Traces
 from gateway.settings import Observability, Settings
+from gateway.settle import Capture
 from gateway.tracers import capturer, tracers
 from gateway.webhooks import compiled
 
 if TYPE_CHECKING:
-    from gateway.watch import Watch
     from pricing.book import Book
 
 LAST_WORDS_S = 5.0
-Capture = Callable[["Watch", Record], Said | None]
 log = logging.getLogger("gateway.telemetry")
 
 LOG_AGAIN_S = 3600.0

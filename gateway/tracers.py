@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from gateway.call import Record, Said
 from gateway.dialects import transcript
-from gateway.errors import Failure, Kind, Whose
 from gateway.metering.charge import charge_again
 from gateway.observe import console, otel_env, otlp, zipkin
 from gateway.observe.exporter import Exporter, Transport
@@ -21,19 +19,18 @@ from gateway.observe.spans import Style
 from gateway.observe.tracing import Form, Sampler, Traces
 from gateway.observe.transports import Post, transport_to
 from gateway.settings import Content, Observability, Tracing
+from gateway.settle import Capture
+from pricing.price import OUTPUT_UNITS
 from pricing.usage import Usage
 
 if TYPE_CHECKING:
     from gateway.watch import Watch
     from pricing.book import Book
 
-log = logging.getLogger("gateway.tracers")
-
 LOCAL = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 """Where Jaeger and Tempo listen, which speak OTLP themselves."""
 PRESETS = {"otlp": "", "honeycomb": "https://api.honeycomb.io"}
 ZIPKIN = "http://localhost:9411"
-OUTPUT_UNITS = ("output", "reasoning", "audio_out", "image_out")
 Count = Callable[[str, str, int], None]
 
 
@@ -80,12 +77,7 @@ def _receiver(tracing: Tracing, environ: Mapping[str, str]) -> tuple[Transport, 
         return Post(found, "application/json"), zipkin
     endpoint = tracing.endpoint or PRESETS.get(tracing.exporter, LOCAL[tracing.protocol])
     to = otel_env.receiver("traces", endpoint, tracing.protocol, headers, environ)
-    try:
-        return transport_to(to, "traces"), otlp
-    except ImportError:
-        raise Failure(
-            Kind.INTERNAL, Whose.OURS, "Traces over gRPC need its package: pip install 'llm-tollgate[grpc]'."
-        ) from None
+    return transport_to(to, "traces"), otlp
 
 
 def split_cost(book: Book, record: Record) -> tuple[int, int]:
@@ -102,7 +94,7 @@ CHARGED_BY = (
 )  # fmt: skip
 
 
-def capturer(content: Content, wants: Callable[[Record], bool]) -> Callable[[Watch, Record], Said | None]:
+def capturer(content: Content, wants: Callable[[Record], bool]) -> Capture:
     """What was said in calls that somebody ``wants`` to know it of: redacted, and no longer than the config allows."""
     patterns = [re.compile(pattern) for pattern in content.redact]
     most = content.max_kb * 1024
@@ -113,11 +105,11 @@ def capturer(content: Content, wants: Callable[[Record], bool]) -> Callable[[Wat
             text = pattern.sub(MASK, text)
         return text
 
-    def capture(watch: Watch, record: Record) -> Said | None:
+    def capture(watch: Watch, record: Record) -> Callable[[], Said] | None:
         request = watch.call.request
         if request is None or not wants(record):
             return None
-        asked = transcript.asked(request.body or b"", redact, most)
-        return Said(asked, transcript.answered(watch.reading, redact, most))
+        body = request.body or b""
+        return lambda: Said(transcript.asked(body, redact, most), transcript.answered(watch.reading, redact, most))
 
     return capture

@@ -17,8 +17,8 @@ from gateway.observe.labels import Labels, Values
 from gateway.observe.names import COUNTERS, GAUGES, HISTOGRAMS, OF_A_CALL, READ, WRITTEN
 from gateway.observe.recent import outcome_of
 from gateway.observe.series import Family, Histogram, Number, counter, gauge, histogram
+from pricing.money import NANO
 
-NANO = 10**9
 KINDS_OF_A_CALL = 5
 """Series of one name that a combination may have: there are five kinds of tokens, and no more statuses as a rule."""
 MAX_REMEMBERED_STATUSES = 8

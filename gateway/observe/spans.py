@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from gateway.call import ADMIT, METER, ROOT, UPSTREAM, Record, Said, span_id
+from gateway.call import ADMIT, METER, ROOT, UPSTREAM, Record, Said, own_trace_id, span_id
 from gateway.observe.names import READ, WRITTEN
 from gateway.observe.protobuf import Attributes, Value
 from gateway.value import value
@@ -88,7 +88,7 @@ def spans_of(record: Record, booked_ns: int, style: Style, said: Said | None = N
     started_ns = unix_ns(record.started_at)
     ended_ns = started_ns + int(record.latency_ms * 1e6)
     remote = (record.trace_id, record.parent_span_id)
-    trace_id = record.call_id.replace("-", "") if style.own_root else record.trace_id
+    trace_id = own_trace_id(record.call_id) if style.own_root else record.trace_id
     parent_id = "" if style.own_root else record.parent_span_id
     root_id = span_id(record.call_id, ROOT)
     operation = OPERATIONS.get(record.operation, record.operation) or "request"

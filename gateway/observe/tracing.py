@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gateway.call import UPSTREAM, Caller, Record, Said, span_id
+from gateway.call import UPSTREAM, Caller, Record, Said, own_trace_id, span_id
 from gateway.observe import Batch
 from gateway.observe.exporter import Exporter
 from gateway.observe.protobuf import Attributes
@@ -60,7 +60,7 @@ def traceparent_of(rate: float) -> Callable[[Caller, str], bytes]:
     """Writes ``traceparent`` (W3C Trace Context 3.2) for the upstream: its spans hang below the call's ``upstream``."""
 
     def write(caller: Caller, call_id: str) -> bytes:
-        trace_id = caller.trace_id or call_id.replace("-", "")
+        trace_id = caller.trace_id or own_trace_id(call_id)
         flags = f"0{caller.sampled}" if caller.sampled else "01" if is_in_share(trace_id, rate) else "00"
         return f"00-{trace_id}-{span_id(call_id, UPSTREAM)}-{flags}".encode()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from gateway.errors import Failure, Kind, Whose
 from gateway.observe.exporter import Away, Refused, Transport
 from gateway.observe.otel_env import GRPC, Receiver
 
@@ -141,5 +142,14 @@ class Grpc:
 
 
 def transport_to(receiver: Receiver, signal: str) -> Transport:
-    """The transport that the receiver's protocol asks for."""
-    return Grpc(receiver, signal) if receiver.protocol == GRPC else Post(receiver)
+    """The transport that the receiver's protocol asks for. Raises Failure for gRPC without its package."""
+    if receiver.protocol != GRPC:
+        return Post(receiver)
+    try:
+        return Grpc(receiver, signal)
+    except ImportError:
+        raise Failure(
+            Kind.INTERNAL,
+            Whose.OURS,
+            f"{signal.capitalize()} over gRPC need its package: pip install 'llm-tollgate[grpc]'.",
+        ) from None
