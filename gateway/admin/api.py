@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.admin.accept import OPEN_METRICS, PLAIN, asks_open_metrics
+from gateway.admin.routes import OPEN, VIEWER, Route
 from pricing.money import format_usd
 
 MAX_LIST = 500
@@ -94,22 +95,24 @@ class Api:
         self._sources = sources
         self._started = time.monotonic()
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         """What is served where."""
         return [
-            web.get("/health/live", self.live),
-            web.get("/health/ready", self.ready),
-            web.get("/health/ready/{check}", self.check),
-            web.get("/metrics", self.metrics),
-            web.get("/system/llm-status", self.status),
-            web.get("/api/v1/calls", self.calls),
-            web.get("/api/v1/calls/{call_id}", self.call),
-            web.get("/api/v1/requests/{correlation_id}", self.request),
-            web.get("/api/v1/budgets", self.budgets),
-            web.get("/api/v1/spend", self.spend),
-            web.get("/api/v1/upstreams", self.upstreams),
-            web.get("/api/v1/targets", self.targets),
-            web.get("/api/v1/config", self.config),
+            Route("GET", "/health/live", OPEN, self.live, "Whether the process answers."),
+            Route("GET", "/health/ready", OPEN, self.ready, "Whether calls can be served, check by check."),
+            Route("GET", "/health/ready/{check}", OPEN, self.check, "One check by itself."),
+            Route(
+                "GET", "/metrics", VIEWER, self.metrics, "Prometheus' exposition, or OpenMetrics.", media="text/plain"
+            ),
+            Route("GET", "/system/llm-status", VIEWER, self.status, "The state of the gateway at a glance."),
+            Route("GET", "/api/v1/calls", VIEWER, self.calls, "Finished calls, newest first."),
+            Route("GET", "/api/v1/calls/{call_id}", VIEWER, self.call, "One call."),
+            Route("GET", "/api/v1/requests/{correlation_id}", VIEWER, self.request, "The calls of one correlation id."),
+            Route("GET", "/api/v1/budgets", VIEWER, self.budgets, "Every budget with what is spent and held of it."),
+            Route("GET", "/api/v1/spend", VIEWER, self.spend, "What was spent, by period and dimensions."),
+            Route("GET", "/api/v1/upstreams", VIEWER, self.upstreams, "Every upstream with its connections."),
+            Route("GET", "/api/v1/targets", VIEWER, self.targets, "Every target and how well it was met."),
+            Route("GET", "/api/v1/config", VIEWER, self.config, "The config in force, secrets masked."),
         ]
 
     async def live(self, request: web.Request) -> web.Response:

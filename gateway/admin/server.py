@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import resources
 
@@ -18,12 +18,11 @@ from aiohttp import web
 
 from gateway.admin.api import Api, Sources, problem
 from gateway.admin.connection import Runner
+from gateway.admin.routes import OPEN, VIEWER, Handler, Route
 from gateway.errors import MEANINGS, Failure
 
 log = logging.getLogger("gateway.admin")
 
-OPEN = ("/health/live", "/health/ready", "/health/ready/{check}")
-"""Probes ask without a token."""
 NO_TOKEN = "a bearer token is needed: Authorization: Bearer, then admin.token"  # noqa: S105 - a sentence
 WRONG_TOKEN = "the bearer token is not admin.token"  # noqa: S105
 PAGE = {
@@ -41,7 +40,6 @@ HEADERS = {
 }
 Tell = Callable[[Mapping[str, str | int | float]], None]
 """Gets time, method, path, status, duration_ms, client and user_agent of a request."""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AdminServer:
@@ -57,8 +55,9 @@ class AdminServer:
         self._tell = tell
         self._runner: web.AppRunner | None = None
         self._app = web.Application(middlewares=[self._guard])
-        self._app.add_routes(Api(sources).routes())
-        self._app.add_routes([web.get(path, _page(*file)) for path, file in PAGE.items()])
+        pages = [Route("GET", path, OPEN, _page(*file), "The live page.") for path, file in PAGE.items()]
+        self._routes = {(each.method, each.path): each for each in [*Api(sources).routes(), *pages]}
+        self._app.add_routes(map(_served, self._routes.values()))
 
     @property
     def port(self) -> int:
@@ -92,7 +91,7 @@ class AdminServer:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if is_loopback(self._host) and not self._is_known(request):
             return problem(421, "this listener answers to localhost only")
-        if _template(request) not in OPEN and request.path not in PAGE and not self._may(request):
+        if self._role(request) != OPEN and not self._may(request):
             refused = problem(401, WRONG_TOKEN if _token_of(request) else NO_TOKEN)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
@@ -108,6 +107,12 @@ class AdminServer:
         except Exception:
             log.exception("a bug in the admin API")
             return problem(500, "the gateway failed while answering")
+
+    def _role(self, request: web.Request) -> str:
+        """Who may use the route; what is not there says so to viewers only."""
+        method = "GET" if request.method == "HEAD" else request.method
+        route = self._routes.get((method, _template(request)))
+        return route.role if route is not None else VIEWER
 
     def _may(self, request: web.Request) -> bool:
         if not self._token:
@@ -150,6 +155,13 @@ def _access(request: web.Request, status: int, duration_s: float) -> Mapping[str
         "client": request.remote or "",
         "user_agent": request.headers.get("User-Agent", ""),
     }
+
+
+def _served(route: Route) -> web.RouteDef:
+    """HEAD is answered wherever GET is (RFC 9110 9.3.2)."""
+    if route.method == "GET":
+        return web.get(route.path, route.handler)
+    return web.route(route.method, route.path, route.handler)
 
 
 def _page(name: str, kind: str) -> Handler:

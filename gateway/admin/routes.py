@@ -1,0 +1,62 @@
+"""What the admin listener serves, declared: each route with who may use it and what goes in and out.
+
+One table serves the routing, the check of roles and the OpenAPI document, so that none of them can say something else than the
+others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+OPEN, VIEWER, OPERATOR = "open", "viewer", "operator"
+"""Who may use a route: anybody, who may look, who may change things. An operator is a viewer too."""
+ROLES = (OPEN, VIEWER, OPERATOR)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Schema = Mapping[str, Any]
+"""JSON Schema as OpenAPI 3.1 has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whoever asks: the name of the token, never the token. ``role`` is viewer or operator."""
+
+    name: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of the query."""
+
+    name: str
+    says: str
+    schema: Schema = field(default_factory=lambda: {"type": "string"})
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """``path`` has its variable parts in braces. ``body`` is what a change takes; ``answers`` what comes back, by status."""
+
+    method: str
+    path: str
+    role: str
+    handler: Handler
+    says: str
+    query: tuple[Parameter, ...] = ()
+    body: Schema | None = None
+    answers: Mapping[int, Schema] = field(default_factory=dict)
+    media: str = "application/json"
+
+
+WHO = web.RequestKey("who", Who)
+
+
+def who(request: web.Request) -> Who:
+    """Whoever asks; the guard has looked at the token before."""
+    return request[WHO]
