@@ -314,7 +314,7 @@ def error(path: str, status: int) -> bytes:
     if path.startswith("/v1/messages"):
         kind = {429: "rate_limit_error", 529: "overloaded_error", 400: "invalid_request_error"}.get(status, "api_error")
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_sim"})
-    if path.startswith("/v1beta/"):
+    if path.lower().endswith("generatecontent"):
         kind = {400: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}.get(status, "INTERNAL")
         return orjson.dumps({"error": {"code": status, "message": message, "status": kind}})
     kind = {429: "rate_limit_exceeded", 400: "invalid_request_error"}.get(status, "server_error")

@@ -92,7 +92,9 @@ class Simulator:
         app = web.Application(client_max_size=200 * 1024 * 1024)
         for path in simulated.SHAPES:
             app.router.add_post(path, self._answer)
-        app.router.add_post("/v1beta/models/{model}:{verb:generateContent|streamGenerateContent}", self._generate)
+        app.router.add_post(
+            "/{version:v1|v1beta}/models/{model}:{verb:generateContent|streamGenerateContent}", self._generate
+        )
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_post("/v1/messages/count_tokens", self._count)
         app.router.add_get("/v1/models", self._models)

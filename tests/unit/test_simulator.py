@@ -298,9 +298,10 @@ async def test_pace_and_delay_are_kept(provider: Simulator) -> None:
     assert clock() - began >= 0.1 + 7 * 0.02
 
 
-async def test_gemini_is_asked_by_the_path_and_counts_as_gemini_does(provider: Simulator) -> None:
+@pytest.mark.parametrize("version", ["v1", "v1beta"])
+async def test_gemini_is_asked_by_the_path_and_counts_as_gemini_does(provider: Simulator, version: str) -> None:
     """Thoughts beside the candidates' tokens; a stream tells usage in each chunk, and the last one is the whole's."""
-    path = "/v1beta/models/gemini-2.5-flash"
+    path = f"/{version}/models/gemini-2.5-flash"
     asked = {"contents": [{"role": "user", "parts": [{"text": "one two three"}]}]}
     body, billed = await told(provider, f"{path}:generateContent", "words=9;cached=2;reasoning=4", **asked)
     usage = body["usageMetadata"]
