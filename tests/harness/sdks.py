@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from tests.harness.gateways import ROOT
@@ -30,9 +32,11 @@ NPM = {
     "ai": "6.0.326",
     "@ai-sdk/openai": "3.0.141",
 }
-LONGEST_S = 300
+LONGEST_S = 120
+"""Of one command."""
 
 
+@cache
 def python() -> Path | str:
     """The interpreter that has the Python SDKs, or why there is none."""
     place = FOLDER / "python"
@@ -40,6 +44,7 @@ def python() -> Path | str:
     return _kept(place, wanted, _install_python) or place / "bin" / "python"
 
 
+@cache
 def node() -> Path | str:
     """The folder of ``node_modules`` that has the npm SDKs, or why there is none."""
     for program in ("node", "npm"):
@@ -50,15 +55,15 @@ def node() -> Path | str:
     return _kept(place, wanted, _install_node) or place / "node_modules"
 
 
-def _kept(place: Path, wanted: list[str], install: object) -> str:
-    """Install unless the very same is there; the sentence why not, or "". A failure is not tried again for each test."""
+def _kept(place: Path, wanted: list[str], install: Callable[[Path, list[str]], None]) -> str:
+    """Install unless the very same is there; the sentence why not, or ""."""
     stamp = place / "installed.json"
     if stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return ""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     try:
-        install(place, wanted)  # type: ignore[operator]
+        install(place, wanted)
     except (OSError, subprocess.SubprocessError) as error:
         return f"{', '.join(wanted)} cannot be installed here: {error}"
     stamp.write_text(json.dumps(wanted))

@@ -20,7 +20,7 @@ from tests.harness import sdks
 from tests.harness.gateways import ROOT, config_for, in_process, record_of, records
 from tests.harness.pages import Block, blocks
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]  # the first one may have to install what it runs
 
 PAGE = "docs/sdks.md"
 ALL = blocks(PAGE)
