@@ -125,7 +125,8 @@ def test_what_is_run_and_what_is_not(record_property: pytest.RecordProperty) -> 
     assert found["unknown"] == 0
     assert found["shell"] >= 20
     assert found["config"] >= 15
-    assert found["excused"] <= 15, [str(each) for page in PAGES for each in blocks(page) if each.excuse]
+    run = sum(number for what, number in found.items() if what not in {"excused", "shown"})
+    assert found["excused"] * 3 <= run, [str(each) for page in PAGES for each in blocks(page) if each.excuse]
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)
