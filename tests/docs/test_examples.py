@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ ELSEWHERE = {
 }
 """Pages that a test of their own plays, because what they show has to be filled in."""
 SHELL = re.compile(
-    r"(?:\.venv/bin/|scripts/)?\w*(?:tollgate|curl|export|pip|python|promtool|apt-get|docker|kubectl|cat|scripts/\w+)\b"
+    r"(?:(?:\.venv/bin/)?(?:tollgate|pip|python)|scripts/\w+|curl|export|promtool|apt-get|docker|kubectl|cat)\b"
 )
 """How an untagged block begins that is to be typed; any other one is shown."""
 GIVEN = {
@@ -47,7 +49,7 @@ GIVEN = {
     },
 }  # fmt: skip
 """Files that a page takes to be there: an export of a day without calls."""
-SHOWN = {"text", "promql", "http", "diff", "js", "ts"}
+SHOWN = {"text", "promql", "http", "diff"}
 PAGES = [page for page in pages() if page not in ELSEWHERE and blocks(page)]
 
 
@@ -62,6 +64,13 @@ def kind(block: Block) -> str:
     return names.get(form, "shown" if form in SHOWN else "unknown")
 
 
+def typed(block: Block) -> str:
+    """What is to be typed: of a console, the lines behind the prompt."""
+    if block.form != "console":
+        return block.text
+    return "".join(f"{line[2:]}\n" for line in block.text.splitlines() if line.startswith("$ "))
+
+
 async def play(block: Block, on: Stage, folder: Path) -> None:
     """Run or check it; AssertionError, Problems or ValueError when it is not right."""
     what = kind(block)
@@ -74,7 +83,7 @@ async def play(block: Block, on: Stage, folder: Path) -> None:
         (folder / "priced.yaml").write_text(yaml.safe_dump({"pricing": {"overrides": str(prices)}}))
         load(folder / "priced.yaml", {})
     elif what == "shell":
-        printed = await on.shell(block)
+        printed = await on.shell(replace(block, text=typed(block)))
     elif what == "program":
         printed = await on.program(block)
     elif what == "json":
@@ -105,6 +114,8 @@ async def server_for(found: list[Block]) -> AsyncIterator[dict[str, int]]:
 async def test_every_example_of_a_page_is_right(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a reader would do it: one block after the other, in one folder."""
     found = blocks(page)
+    if shutil.which("curl") is None and any("curl " in block.text for block in found):
+        pytest.skip("curl is not installed")
     async with server_for(found) as ports, stage(tmp_path, ports) as on:
         monkeypatch.chdir(on.folder)  # where a config's relative paths begin
         for name, content in GIVEN.get(page, {}).items():
@@ -142,6 +153,7 @@ WRONG = [
     "```python\nimport nothing_of_the_kind\n```\n",
     "```json\n{'a': 1}\n```\n",
     "```toml\na = 1\n```\n",
+    "```console\n$ tollgate price gpt-4o --input 1\nanything\n$ tollgate prize\n```\n",
     "<!-- shows: $0.00015 -->\n```bash\ntollgate price gpt-4o-mini --input 0\n```\n",
     "<!-- exits: 1 -->\n```bash\ntollgate price gpt-4o-mini --input 1000\n```\n",
 ]
