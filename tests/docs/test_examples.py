@@ -32,7 +32,9 @@ ELSEWHERE = {
 SHELL = re.compile(
     r"(?:(?:\.venv/bin/)?(?:tollgate|pip|python)|scripts/\w+|curl|export|promtool|apt-get|docker|kubectl|cat)\b"
 )
-"""How an untagged block begins that is to be typed; any other one is shown."""
+"""How each line of an untagged block begins that is to be typed; any other one is shown."""
+MADE = "docs/reference/"
+"""Pages that are made from the code, and compared with it by a test of their own."""
 GIVEN = {
     "docs/guide.md": {
         name: {
@@ -50,14 +52,14 @@ GIVEN = {
 }  # fmt: skip
 """Files that a page takes to be there: an export of a day without calls."""
 SHOWN = {"text", "promql", "http", "diff"}
-PAGES = [page for page in pages() if page not in ELSEWHERE and blocks(page)]
+PAGES = [page for page in pages() if page not in ELSEWHERE and not page.startswith(MADE) and blocks(page)]
 
 
 def kind(block: Block) -> str:
     """What is done with a block."""
     if block.excuse:
         return "excused"
-    form = block.form or ("bash" if SHELL.match(block.text) else "text")
+    form = block.form or ("bash" if all(map(SHELL.match, block.text.splitlines())) else "text")
     if form == "yaml":
         return "config" if is_config(block.text) else "prices" if "rows" in yaml.safe_load(block.text) else "unknown"
     names = {"bash": "shell", "sh": "shell", "console": "shell", "python": "program", "json": "json"}
