@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 from gateway.admission.bounds import bound
 from gateway.admission.identity import identify
+from gateway.admission.models import forbid_further, named_twice
 from gateway.admission.scopes import Facts
 from gateway.call import Call, Caller, Ending, Headers, Request
+from gateway.dialects.account import is_of_one_account
 from gateway.dialects.stream_usage import with_usage
 from gateway.dialects.table import dialect_for, upgraded
 from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
@@ -27,16 +29,19 @@ from gateway.settle import Finished, Settler
 from gateway.store.words import refusal as no_room
 from gateway.watch import Watch, identity_headers
 from gateway.wire.attempts import Sent, send
-from gateway.wire.routes import without_key
+from gateway.wire.routes import times_in_query, without_key
 from gateway.wire.websocket import relay_upgrade
 
 if TYPE_CHECKING:
     from gateway.accounts import Claim, Hold
     from gateway.admission.keys import Key
+    from gateway.call import Ask
     from gateway.dialects import Dialect
     from gateway.snapshot import Snapshot
     from gateway.store import Store
     from gateway.wire.arrival import Arrival
+    from gateway.wire.credentials import SetAside
+    from gateway.wire.forwarded import Proxies
     from gateway.wire.routes import Place
 
 log = logging.getLogger("gateway.handle")
@@ -45,6 +50,10 @@ ASK_AGAIN_S = 0.05
 """While a call waits for room: other processes book as well, and nobody tells."""
 MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
 """Methods that can make a provider do billable work, as a WebSocket can; a list of models is not held against a budget."""
+MODEL_IN_QUERY = frozenset(("model", "deployment"))
+"""Parameters by which a WebSocket names its model."""
+LARGE_BODY_BYTES = 128 * 1024
+"""A body so large may take a millisecond to be looked through."""
 FREE = frozenset(("count_tokens", "moderations"))
 """Operations (``dialects.table.FREE``) that no provider bills: an exhausted budget does not stand in their way."""
 REASONS = {status: phrase.encode() for status, phrase in (
@@ -91,6 +100,8 @@ class Handle:
         self.active: dict[str, Call] = {}
         self.on_unheld: Callable[[], None] = _say_nothing
         """Called for each of those."""
+        self.on_set_aside: Callable[[str, SetAside], None] = _say_nothing
+        """Called with the upstream's name when an answer sets one of its keys aside."""
 
     async def __call__(self, arrival: Arrival) -> None:
         """Answer one request; returns when its answer is out and the Call is in ``settle``'s hands."""
@@ -136,7 +147,7 @@ class Handle:
         key = watch.snapshot.keys.find(arrival.headers, in_query) if watch.snapshot.keys is not None else None
         if isinstance(key, Refusal):
             return key
-        caller = _caller(arrival, call, key)
+        caller = _caller(arrival, call, key, watch.snapshot.proxies)
         if isinstance(caller, Refusal):
             call.caller = key.caller(call.call_id) if key is not None else None
             return caller
@@ -146,7 +157,7 @@ class Handle:
         call.ask = dialect.ask(body or b"")
         call.request = _request(arrival, place, call, body, watch.snapshot, received_ns)
         may_spend = (arrival.method in MAY_SPEND or arrival.upgrade) and call.ask.operation not in FREE
-        refusal = key.forbid(call.ask, call.request.upstream, may_spend=may_spend) if key is not None else None
+        refusal = await _forbid(arrival, call.ask, call.request, key, may_spend=may_spend) if key is not None else None
         if refusal is not None:
             return refusal
         claims = self._claims(call, watch, caller) if may_spend else ()
@@ -245,6 +256,8 @@ class Handle:
             if extension is not None:
                 await extension.close()  # nothing may be set aside any more for a call that is being settled
         call.ending = _ending(arrival, call, sent)
+        if sent.set_aside is not None:
+            self.on_set_aside(request.upstream, sent.set_aside)
         if extension is not None and sent.failure is not None and sent.failure is extension.failure:
             call.refusal = extension.refusal
         elif sent.failure is not None and not arrival.reply.started:
@@ -279,12 +292,28 @@ def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: f
     return MEANINGS[refusal.kind].status, headers, body
 
 
-def _caller(arrival: Arrival, call: Call, key: Key | None) -> Caller | Refusal:
+def _caller(arrival: Arrival, call: Call, key: Key | None, proxies: Proxies) -> Caller | Refusal:
     if key is not None:
-        refusal = key.refuse(call.started_at, arrival.address if key.networks else "")
+        address = proxies.caller(arrival.address, arrival.headers) if key.networks else ""
+        refusal = key.refuse(call.started_at, address)
         if refusal is not None:
             return refusal
     return identify(arrival.headers, call.call_id, key)
+
+
+async def _forbid(arrival: Arrival, ask: Ask, request: Request, key: Key, *, may_spend: bool) -> Refusal | None:
+    """Why what is asked may not be had with the key. Models that stand beside the one that is asked for are looked for only
+    where the key limits them; in a thread where that takes long.
+    """
+    refusal = key.forbid(ask, request.upstream, may_spend=may_spend)
+    if refusal is not None or key.models is None or not may_spend:
+        return refusal
+    if arrival.upgrade and times_in_query(request.target, MODEL_IN_QUERY) > 1:
+        return named_twice(key)
+    body = request.body or b""
+    if len(body) <= LARGE_BODY_BYTES:
+        return forbid_further(key, body, request.headers)
+    return await asyncio.to_thread(forbid_further, key, body, request.headers)
 
 
 def _request(
@@ -307,6 +336,7 @@ def _request(
         priced_as=snapshot.models[upstream].get(ask.model, "") if upstream in snapshot.models else "",
         sent_body=with_usage(ask, body) if asks and body is not None else None,
         traceparent=snapshot.traceparent(caller, call.call_id) if snapshot.traceparent is not None else b"",
+        of_one_account=snapshot.pools[upstream].keys is not None and is_of_one_account(ask, body),
         received_ns=received_ns,
     )
 
@@ -319,7 +349,7 @@ def _mark(call: Call, claims: tuple[Claim, ...]) -> int | None:
     return call.bound.likely_nanousd
 
 
-def _say_nothing() -> None:
+def _say_nothing(*_: object) -> None:
     """Nobody listens."""
 
 
@@ -354,6 +384,7 @@ def _ending(arrival: Arrival, call: Call, sent: Sent) -> Ending:
         ended_ns=time.monotonic_ns(),
         request_bytes=sent.request_bytes,
         response_bytes=relay.response_bytes if relay is not None else 0,
+        provider_key=sent.provider_key,
     )
 
 
