@@ -52,8 +52,8 @@ MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
 """Methods that can make a provider do billable work, as a WebSocket can; a list of models is not held against a budget."""
 MODEL_IN_QUERY = frozenset(("model", "deployment"))
 """Parameters by which a WebSocket names its model."""
-LARGE_BODY_BYTES = 128 * 1024
-"""A body so large may take a millisecond to be looked through."""
+LARGE_BODY_BYTES = 64 * 1024
+"""A body so large may take half a millisecond to be looked through."""
 FREE = frozenset(("count_tokens", "moderations"))
 """Operations (``dialects.table.FREE``) that no provider bills: an exhausted budget does not stand in their way."""
 REASONS = {status: phrase.encode() for status, phrase in (

@@ -3,7 +3,7 @@
 Files, batches, stored responses, caches and the like are kept by the account (OpenAI: project, Anthropic: workspace) whose key made
 them, and only its keys find them again. So only what is known to stand alone may be spread: an operation that is not in the
 list, and a body that names something kept or asks for it to be kept, belong to one account. Asked only where an upstream has
-several keys: 0.3 us for a body of two kilobytes, and 20 for one of a megabyte.
+several keys: 1 us for a chat of two kilobytes, 0.5 ns for each byte more.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ ALONE = frozenset(
     )
 )  # fmt: skip
 NAMED = {
-    "chat": (b'"audio_',),  # the id of an earlier answer that was spoken
     "responses": (b'"file_id"', b"encrypted_content"),  # reasoning that only its organization can read again
     "messages": (b'"file_id"', b'"container"'),
     "images": (b'"file_id"',),
 }
 """What a body may hold beside that which makes its input open (``Ask.open_input``)."""
-TUNED = "ft:"
-"""How OpenAI's names of models begin that an account has tuned for itself."""
-_STORED, _NOT_STORED = re.compile(rb'"store"\s*:\s*true'), re.compile(rb'"store"\s*:\s*false')
+TUNED, SPOKEN = "ft:", "audio"
+"""How OpenAI's names of models begin that an account has tuned for itself; what stands in those whose answers are spoken: later
+messages name these by an id.
+"""
+_FLAG = re.compile(rb"\s*:\s*(true|false)")
 
 
 def is_of_one_account(ask: Ask, body: bytes | None) -> bool:
@@ -38,8 +39,22 @@ def is_of_one_account(ask: Ask, body: bytes | None) -> bool:
         return True
     if body is None:  # passed on unread
         return ask.operation != "moderations"
-    if ask.operation == "responses" and _NOT_STORED.search(body) is None:  # OpenAI keeps them unless told not to
+    if ask.operation == "responses" and not _says_store(body, b"false"):  # OpenAI keeps them unless told not to
         return True
-    if ask.operation == "chat" and _STORED.search(body) is not None:
+    if ask.operation == "chat" and (SPOKEN in ask.model or _says_store(body, b"true")):
         return True
-    return any(word in body for word in NAMED.get(ask.operation, ()))
+    for word in NAMED.get(ask.operation, ()):  # noqa: SIM110 - any() takes twice as long for so few
+        if word in body:
+            return True
+    return False
+
+
+def _says_store(body: bytes, flag: bytes) -> bool:
+    """Whether a member ``store`` has that value: a search for so long a word is several times as fast as the expression's own."""
+    at = body.find(b'"store"')
+    while at >= 0:
+        match = _FLAG.match(body, at + 7)
+        if match is not None and match[1] == flag:
+            return True
+        at = body.find(b'"store"', at + 7)
+    return False

@@ -3,7 +3,7 @@ r"""Names of models in a body beside the one that its dialect reads: what a prov
 A body that names its model twice is served the last one by most providers and the first by some; ``"mod\u0065l"`` is the same
 member, and for servers that fold case ``"Model"`` is, too. Some providers fall back to other models, or run tools that have models
 of their own. Asked only for callers whose key limits models. Laws: what cannot be read is a fault; a body in which ``"model"``
-stands once and nothing else that matters is told from its bytes (1 us for two kilobytes), and only others are parsed.
+stands once and nothing else that matters is told from its bytes (6 us for two kilobytes), and only others are parsed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ BESIDE = frozenset(("tools", "plugins"))
 """Members that can hold models of their own: OpenAI's image tool, Anthropic's advisor, OpenRouter's plugins."""
 SCHEMAS = frozenset(("parameters", "input_schema", "function", "functiondeclarations", "function_declarations"))
 """What the caller's own tools look like: a member that is called model there is an argument."""
-WORDS = (b'models"', b'"fallback', b'"preset"')
-_FOLDED = re.compile(rb"\\u00[4-7]|\\u017[fF]|\\u212[aA]|\xc5\xbf|\xe2\x84\xaa")
-"""An ASCII letter that is escaped, and the two other characters that fold to one: the long s and the Kelvin sign."""
+FOLDING = ("\u017f".encode(), "\u212a".encode())
+"""The two characters beyond ASCII that fold to a letter of it: the long s and the Kelvin sign."""
+_ESCAPED = re.compile(rb"\\u00[4-7]")
+"""A letter that is escaped."""
 TWICE = "it names its model more than once"
 
 
 def is_plain(body: bytes) -> bool:
     """Whether no model but one can be named in a JSON body."""
     lower = body.lower()
-    return lower.count(b'model"') <= 1 and not any(word in lower for word in WORDS) and _FOLDED.search(body) is None
+    if lower.count(b'model"') > 1 or b'models"' in lower or b'"fallback' in lower or b'"preset"' in lower:
+        return False
+    if b"\\u017" in body or b"\\u212" in body or (b"\\u00" in body and _ESCAPED.search(body) is not None):
+        return False
+    return body.isascii() or not any(sign in body for sign in FOLDING)
 
 
 def further(body: bytes) -> tuple[list[str], str]:

@@ -59,7 +59,7 @@ async def send(arrival: Arrival, request: Request, pool: Pool, watcher: Watcher,
             sent = Sent(relay, attempts, relay.failure, sent_bytes)
             if pool.keys is not None and turn is not None:
                 sent.provider_key = turn.key.name
-                sent.set_aside = pool.keys.answered(turn, relay.status, relay.headers)
+                sent.set_aside = pool.keys.answered(turn, relay.status, relay.headers, leading=request.of_one_account)
             return sent
         kept = None
 

@@ -55,7 +55,7 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
     sent = Sent(relay, 1, relay.failure)
     if pool.keys is not None and turn is not None:
         sent.provider_key = turn.key.name
-        sent.set_aside = pool.keys.answered(turn, relay.status, relay.headers)
+        sent.set_aside = pool.keys.answered(turn, relay.status, relay.headers, leading=request.of_one_account)
     if relay.upgraded is None:
         return sent
     tunnel = _Joined(arrival, connection, relay, watcher)

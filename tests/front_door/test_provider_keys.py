@@ -238,6 +238,7 @@ KEPT: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a chat that is stored": (CHAT, MINI | {"store": True}),
     "a chat with a model of the account's own": (CHAT, MINI | {"model": "ft:gpt-4o:us::1"}),
+    "a chat whose answers are spoken": (CHAT, MINI | {"model": "gpt-4o-audio-preview"}),
     "a message with an image that was uploaded": (MESSAGES, HAIKU | {"messages": [IMAGE]}),
     "a message within a container": (MESSAGES, HAIKU | {"container": "c"}),
     "a batch": ("/v1/batches", {"input_file_id": "file-1"}),
@@ -293,6 +294,15 @@ async def test_what_is_asked_for_by_its_id_is_asked_for_with_the_first_key(
     for _ in range(3):
         assert (await ask(gateway.front_port, request(method, path))).status == 401
     assert [shown(each) for each in upstream.seen] == ["sk-a"] * 3
+    assert (await states(gateway))["a"] == ("rejected" if path.startswith("/v1/") else "ready")
+
+
+async def test_a_limit_of_batches_is_none_of_chats(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """What must go with the first key, and is refused there, takes it no turn away; three refusals in a row do."""
+    upstream.answer = [LIMITED]
+    gateway, _ = await keyed(serve, ALIKE)
+    await calls(gateway, 4, *KEPT["a batch"])
+    assert set((await states(gateway)).values()) == {"ready"}
 
 
 async def test_an_upload_that_is_passed_on_unread_goes_with_the_first_key(

@@ -146,6 +146,17 @@ def test_a_key_that_is_revoked_while_it_is_limited_is_rejected() -> None:
     assert ring.told()[0][2:] == ("rejected", REJECTED_S)
 
 
+def test_calls_that_must_go_with_the_first_key_say_less_of_it() -> None:
+    """It may have no right to list models, or have come to the limit of its batches: chats are another matter."""
+    ring = ring_of(1, 1)
+    leading = ring.take(leading=True)
+    assert ring.answered(leading, 429, ((b"retry-after", b"60"),), leading=True) is None
+    assert [ring.answered(leading, 401, (), leading=True) for _ in range(2)] == [None, None]
+    assert states(ring) == ["ready", "ready"]
+    assert ring.answered(leading, 401, (), leading=True) is not None
+    assert states(ring) == ["rejected", "ready"]
+
+
 def test_where_all_are_set_aside_the_one_whose_time_is_up_first_is_used() -> None:
     """There is always a key."""
     clock = Clock()
