@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from gateway.admission.bounds import bound
 from gateway.admission.identity import identify
-from gateway.admission.models import forbid_further, named_twice
 from gateway.admission.scopes import Facts
 from gateway.call import Call, Caller, Ending, Headers, Request
 from gateway.dialects.account import is_of_one_account
@@ -25,17 +24,17 @@ from gateway.dialects.stream_usage import with_usage
 from gateway.dialects.table import dialect_for, upgraded
 from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
 from gateway.extension import extension_of
+from gateway.permission import forbid
 from gateway.settle import Finished, Settler
 from gateway.store.words import refusal as no_room
 from gateway.watch import Watch, identity_headers
 from gateway.wire.attempts import Sent, send
-from gateway.wire.routes import times_in_query, without_key
+from gateway.wire.routes import without_key
 from gateway.wire.websocket import relay_upgrade
 
 if TYPE_CHECKING:
     from gateway.accounts import Claim, Hold
     from gateway.admission.keys import Key
-    from gateway.call import Ask
     from gateway.dialects import Dialect
     from gateway.snapshot import Snapshot
     from gateway.store import Store
@@ -50,10 +49,6 @@ ASK_AGAIN_S = 0.05
 """While a call waits for room: other processes book as well, and nobody tells."""
 MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
 """Methods that can make a provider do billable work, as a WebSocket can; a list of models is not held against a budget."""
-MODEL_IN_QUERY = frozenset(("model", "deployment"))
-"""Parameters by which a WebSocket names its model."""
-LARGE_BODY_BYTES = 64 * 1024
-"""A body so large may take half a millisecond to be looked through."""
 FREE = frozenset(("count_tokens", "moderations"))
 """Operations (``dialects.table.FREE``) that no provider bills: an exhausted budget does not stand in their way."""
 REASONS = {status: phrase.encode() for status, phrase in (
@@ -157,7 +152,9 @@ class Handle:
         call.ask = dialect.ask(body or b"")
         call.request = _request(arrival, place, call, body, watch.snapshot, received_ns)
         may_spend = (arrival.method in MAY_SPEND or arrival.upgrade) and call.ask.operation not in FREE
-        refusal = await _forbid(arrival, call.ask, call.request, key, may_spend=may_spend) if key is not None else None
+        refusal = None
+        if key is not None:
+            refusal = await forbid(key, call.ask, call.request, may_spend=may_spend, upgrade=arrival.upgrade)
         if refusal is not None:
             return refusal
         claims = self._claims(call, watch, caller) if may_spend else ()
@@ -299,21 +296,6 @@ def _caller(arrival: Arrival, call: Call, key: Key | None, proxies: Proxies) -> 
         if refusal is not None:
             return refusal
     return identify(arrival.headers, call.call_id, key)
-
-
-async def _forbid(arrival: Arrival, ask: Ask, request: Request, key: Key, *, may_spend: bool) -> Refusal | None:
-    """Why what is asked may not be had with the key. Models that stand beside the one that is asked for are looked for only
-    where the key limits them; in a thread where that takes long.
-    """
-    refusal = key.forbid(ask, request.upstream, may_spend=may_spend)
-    if refusal is not None or key.models is None or not may_spend:
-        return refusal
-    if arrival.upgrade and times_in_query(request.target, MODEL_IN_QUERY) > 1:
-        return named_twice(key)
-    body = request.body or b""
-    if len(body) <= LARGE_BODY_BYTES:
-        return forbid_further(key, body, request.headers)
-    return await asyncio.to_thread(forbid_further, key, body, request.headers)
 
 
 def _request(
