@@ -72,6 +72,7 @@ class Gateway:
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
         )
         self.handle.on_unheld = self._metrics.count_unheld
+        self.handle.on_set_aside = self._telemetry.tell_set_aside
         self._front = Front(
             self.handle,
             complain,
