@@ -24,7 +24,9 @@ PERIODS = ("day", "week", "month")
 USUAL_PERIODS = 7
 MAX_DAYS = 3660
 """Ten years, the longest that sums can be kept."""
-NAMES = ("calls", "failed", "refused", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nanousd")
+NAMES = (
+    "calls", "failed", "refused", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nanousd", "estimated", "unpriced",
+)  # fmt: skip
 """The counts as a report calls them, in the order of ``SPEND_COUNTS``."""
 COST = SPEND_COUNTS.index("cost_nanousd")
 _DATE = re.compile(r"(19[7-9][0-9]|[2-8][0-9]{3})-[0-9]{2}-[0-9]{2}", re.ASCII)

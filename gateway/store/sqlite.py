@@ -21,9 +21,11 @@ from typing import Any, TypeVar
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.store import Settlement, Spend, queries, sums
+from gateway.store import Settlement, Spend, Which, queries, sums
 from gateway.store.answers import closed, tell_nobody
+from gateway.store.apart import Apart
 from gateway.store.books import Count, Extend, Heard, Operation, Release, Reserve, Settle
+from gateway.store.digest import Digest, Parts
 from gateway.store.faults import as_failure, patiently
 from gateway.store.rollups import Rollups
 from gateway.store.tables import connect, keep_book, move_log, prepare
@@ -88,6 +90,9 @@ class SqliteStore:
         self._reading: ThreadPoolExecutor | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pages = Apart("store-pages", lambda: connect(self._file, durability, write=False))
+        self._parts = Apart("store-digest", lambda: Parts(self._file))
+        self._digesting = asyncio.Lock()
         self._making_way = False
         self._written = False
         self._checkpoint: asyncio.TimerHandle | None = None
@@ -125,6 +130,7 @@ class SqliteStore:
             self._checkpoint.cancel()
         self._writer = self._reading = self._reader = None
         writer.stop()
+        await asyncio.gather(self._pages.close(), self._parts.close())
         await asyncio.to_thread(writer.join)
         await asyncio.to_thread(reading.shutdown)
         reader.close()
@@ -251,6 +257,19 @@ class SqliteStore:
     async def spend(self, since: str, until: str) -> list[Spend]:
         """Sums of hours or days."""
         return await self._look(lambda connection: sums.spend(connection, since, until))
+
+    async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
+        """Sums by one dimension."""
+        units = dict.fromkeys([*before, *now], 0)
+        async with self._digesting:
+            await self._parts.ask(Parts.touched)
+            for unit in await self._parts.ask(lambda parts: parts.wanted(by, units)):
+                await self._parts.ask(lambda parts, unit=unit: parts.read(by, unit))  # type: ignore[misc]
+            return await self._parts.ask(lambda parts: parts.digest(by, now, before))
+
+    async def accounts(self, which: Which) -> list[Balance]:
+        """A page of the accounts of a window."""
+        return await self._pages.ask(lambda connection: queries.accounts(connection, which))
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """One record by call id."""

@@ -18,7 +18,7 @@ import pytest
 
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.errors import Failure, Kind, Refusal
-from gateway.store import Settlement, Store
+from gateway.store import FIRST_COUNTS, Settlement, Store
 from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
 from gateway.store.redis_link import Link
@@ -567,10 +567,10 @@ async def _is_found(store: Store, call_id: str) -> bool:
 async def sums(
     store: Store, since: str = "2026-11-20", until: str = "2026-11-21"
 ) -> dict[tuple[str, str], tuple[int, ...]]:
-    """(hour, dims) -> counts; a charge that was taken back may leave a row of zeros. Each combination stands once."""
+    """(hour, dims) -> the first counts; a charge that was taken back may leave a row of zeros. Each combination stands once."""
     found = await store.spend(since, until)
     assert len({(each.hour, each.dims) for each in found}) == len(found)
-    return {(each.hour, each.dims): each.counts for each in found if any(each.counts)}
+    return {(each.hour, each.dims): each.counts[:FIRST_COUNTS] for each in found if any(each.counts)}
 
 
 def spent(call_id: str, team: str, hour: str, *counts: int) -> Settlement:
