@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +140,7 @@ class Figures:
     """(limit, cursor, search, sort); Failure for a cursor that is none."""
     is_full: Callable[[], bool]
     """Whether no more listeners are taken."""
-    listen: Callable[[], AsyncIterator[bytes]]
+    listen: Callable[[], AsyncGenerator[bytes]]
 
 
 class Overview:
@@ -259,7 +260,24 @@ class Overview:
             refused.headers["Retry-After"] = "10"
             return refused
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return web.Response(body=self._figures.listen(), headers=headers)
+        return web.Response(headers=headers) if request.method == "HEAD" else _Stream(self._figures.listen(), headers)
+
+
+class _Stream(web.StreamResponse):
+    """An answer that goes on. It is written after the listener's own headers were added, and whoever listens is known to have left
+    at once, which a body that is an iterator would not tell.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(headers=headers)
+        self._events = events
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """What aiohttp asks for after the head."""
+        async with contextlib.aclosing(self._events) as events:
+            async for each in events:
+                await self.write(each)
+        await super().write_eof(data)
 
 
 def _unknown(request: web.Request, *known: str) -> str:

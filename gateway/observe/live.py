@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import orjson
@@ -93,7 +93,7 @@ class Live:
             self._told += 1
             self._tell(event("call", _short(record)))
 
-    def listen(self) -> AsyncIterator[bytes]:
+    def listen(self) -> AsyncGenerator[bytes]:
         """What is told from now on, for one listener: it counts from this moment. Ends with ``close``."""
         listener = Listener()
         listener.put(f"retry: {RETRY_MS}\n\n".encode() + event("now", self._snapshot(0)))
@@ -102,7 +102,7 @@ class Live:
             self._ticking = asyncio.create_task(self._tick(), name="live")
         return self._events(listener)
 
-    async def _events(self, listener: Listener) -> AsyncIterator[bytes]:
+    async def _events(self, listener: Listener) -> AsyncGenerator[bytes]:
         listener.task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         try:
