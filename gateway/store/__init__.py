@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.value import value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gateway.accounts import Account, Balance, Claim, Hold, Notice
     from gateway.call import Receipt
     from gateway.errors import Failure, Refusal
-    from gateway.store.digest import Digest
+    from gateway.store.digest import Digest, Report, Write
     from gateway.tallies import Tally
 
 
@@ -131,6 +131,11 @@ class Store(Protocol):
     async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
         """Sums by one dimension over these hours and days ("2026-11-21T05", "2026-11-21"), beside those before. The first time of
         a dimension reads all of them, later ones what has changed.
+        """
+
+    async def report(self, by: Sequence[str], periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """Sums by these dimensions for periods, each with its hours and days: the dearest first, so many rows in all. ``write`` is
+        called in a thread.
         """
 
     async def accounts(self, which: Which) -> list[Balance]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import orjson
 
@@ -19,33 +20,42 @@ from gateway.value import value
 
 MAX_VALUES = 50_000
 """Of one dimension that are told apart; those beyond, the cheapest, are only in the totals."""
-MAX_DIMENSIONS = 4
-"""Whose parts are kept; those that were not asked for the longest go."""
+MAX_DIMENSIONS = 6
+"""Or combinations of some, whose parts are kept; those that were not asked for the longest go."""
 MAX_UNITS = 400
 """Hours and days of one dimension that are kept beyond those that are asked for: the longest question has some 90."""
 READ_AGAIN_S = 900.0
-"""What was read so long ago is read again whatever the books say of it: a charge that was put right in place leaves no other trace."""
+"""What was read so long ago is read again whatever the books say of it, the last two hours each time: a lost call that was put right
+in place leaves no other trace."""
 AGAIN_AT_ONCE = 2
+HOUR_CHARS = 13
 COST = SPEND_COUNTS.index("cost_nanousd")
+SLICE_ROWS = 200
+"""Some 0.5 ms of Python."""
+MAX_WRITTEN_ROWS = 50_000
+"""Rows of reports that are kept as text, some 15 MB."""
 Counts = tuple[int, ...]
+Write = Callable[[str, str | None, Sequence[int]], bytes]
+"""Gets a period, a value (of several dimensions a JSON array) and its counts; gives the row as JSON."""
 
 _COUNTS = ", ".join(SPEND_COUNTS)
 _BEFORE = ", ".join(f"before_{count}" for count in SPEND_COUNTS)
 _MAKE = f"""
     CREATE TABLE part (by TEXT NOT NULL, unit TEXT NOT NULL, value TEXT, {_COUNTS});
     CREATE INDEX part_by_unit ON part (by, unit);
+    CREATE TABLE total (by TEXT NOT NULL, unit TEXT NOT NULL, {_COUNTS}, PRIMARY KEY (by, unit)) WITHOUT ROWID;
     CREATE TABLE read (by TEXT, unit TEXT, mark INTEGER, at REAL, PRIMARY KEY (by, unit)) WITHOUT ROWID;
     CREATE TABLE span (unit TEXT PRIMARY KEY, is_now INTEGER) WITHOUT ROWID;
     CREATE TABLE staged (dims TEXT PRIMARY KEY, counts TEXT) WITHOUT ROWID;
 """
 _FROM_BOOKS = (
-    "INSERT INTO part SELECT ?1, ?2, json_extract(dims, ?3) AS named, "  # noqa: S608 - names from this program, as below
+    "INSERT INTO part SELECT ?1, ?2, {} AS named, "  # noqa: S608 - names from this program, as below
     + ", ".join(f"coalesce(sum({count}), 0)" for count in SPEND_COUNTS)
     + " FROM books.spend WHERE hour >= ?2 AND hour < ?2 || '~' GROUP BY named"
 )
 _STAGE = "INSERT OR REPLACE INTO staged SELECT json_extract(value, '$[0]'), '[' || json_extract(value, '$[1]') || ']' FROM json_each(?)"
 _FROM_STAGED = (
-    "INSERT INTO part SELECT ?1, ?2, json_extract(dims, ?3) AS named, "  # noqa: S608
+    "INSERT INTO part SELECT ?1, ?2, {} AS named, "  # noqa: S608
     + ", ".join(f"coalesce(sum(json_extract(counts, '$[{at}]')), 0)" for at in range(len(SPEND_COUNTS)))
     + " FROM staged GROUP BY named"
 )
@@ -57,9 +67,29 @@ _EVERY = (
     + " FROM span CROSS JOIN part ON part.by = ? AND part.unit = span.unit GROUP BY value ORDER BY cost_nanousd DESC, value"
 )
 _SERIES = (
-    "CREATE TABLE answer.series AS SELECT span.unit, is_now, "  # noqa: S608
+    f"CREATE TABLE answer.series AS SELECT span.unit, is_now, {_COUNTS} FROM span"  # noqa: S608
+    " CROSS JOIN total ON total.by = ? AND total.unit = span.unit"
+)
+_TOTAL = (
+    "INSERT INTO total SELECT ?1, ?2, "  # noqa: S608
+    + ", ".join(f"sum({count})" for count in SPEND_COUNTS)
+    + " FROM part WHERE by = ?1 AND unit = ?2 HAVING count(*)"
+)
+_TOTAL_OF = (
+    "SELECT json_array("  # noqa: S608
+    + ", ".join(f"coalesce(sum({count}), 0)" for count in SPEND_COUNTS)
+    + ") FROM total WHERE by = ? AND unit IN (SELECT value FROM json_each(?))"
+)
+_FOUND_ROWS = (
+    "CREATE TABLE found AS SELECT value, "  # noqa: S608
     + ", ".join(f"sum({count}) AS {count}" for count in SPEND_COUNTS)
-    + " FROM span CROSS JOIN part ON part.by = ? AND part.unit = span.unit GROUP BY 1, 2"
+    + " FROM part WHERE by = ? AND unit IN (SELECT value FROM json_each(?)) GROUP BY value HAVING "
+    + " OR ".join(f"sum({count}) <> 0" for count in SPEND_COUNTS)
+    + " ORDER BY cost_nanousd DESC, coalesce(value, '') LIMIT ?"
+)
+_SLICE = (
+    f"SELECT json_group_array(json_array(value, {_COUNTS})) FROM"  # noqa: S608
+    " (SELECT * FROM found WHERE rowid > ? AND rowid <= ? ORDER BY rowid)"
 )
 _IS_THERE = " OR ".join(f"{count} <> 0" for count in SPEND_COUNTS)
 _WHOLE = f"CREATE TABLE answer.whole AS SELECT count(*) AS number FROM answer.top WHERE {_IS_THERE}"  # noqa: S608
@@ -84,6 +114,15 @@ class Top:
     rows: list[tuple[str | None, Counts, Counts]]
     values: int
     found: Counts
+
+
+@value
+class Report:
+    """Rows as the text of a JSON array without its brackets, the sums of all, and whether there are more rows than these."""
+
+    rows: bytes
+    total: Counts
+    more: bool
 
 
 class Digest:
@@ -123,6 +162,7 @@ class Parts:
             self._connection.execute("ATTACH ? AS books", (books,))
         self._asked: list[str] = []
         self._last_row: int | None = None
+        self._written: OrderedDict[tuple[str, str], tuple[tuple[object, ...], tuple[list[bytes], bool]]] = OrderedDict()
 
     def close(self) -> None:
         """What was read is gone."""
@@ -150,6 +190,8 @@ class Parts:
         old_before = time.monotonic() - READ_AGAIN_S
         old = [unit for unit in units if unit in known and known[unit][1] < old_before]
         again = sorted(old, key=lambda unit: known[unit][1])[:AGAIN_AT_ONCE]
+        newest = sorted(unit for unit in units if len(unit) == HOUR_CHARS and unit <= _this_hour())[-2:]
+        again += newest
         return [unit for unit, mark in units.items() if unit not in known or known[unit][0] != mark or unit in again]
 
     def touched(self) -> None:
@@ -168,7 +210,7 @@ class Parts:
     def read(self, by: str, unit: str, mark: int = 0) -> None:
         """Read an hour or a day out of the file."""
         with self._replacing(by, unit, mark):
-            self._connection.execute(_FROM_BOOKS, (by, unit, f"$.{by}"))
+            self._connection.execute(_FROM_BOOKS.format(_value_of(by)), (by, unit))
 
     def stage(self, rows: Sequence[tuple[str, str]]) -> None:
         """Sums of the hour or day that ``take`` comes for: (dims, counts with commas). What is there twice counts once."""
@@ -177,7 +219,7 @@ class Parts:
     def take(self, by: str, unit: str, mark: int) -> None:
         """What was staged is this hour or day."""
         with self._replacing(by, unit, mark):
-            self._connection.execute(_FROM_STAGED, (by, unit, f"$.{by}"))
+            self._connection.execute(_FROM_STAGED.format(_value_of(by)), (by, unit))
         self._connection.execute("DELETE FROM staged")
 
     def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
@@ -199,6 +241,55 @@ class Parts:
         finally:
             connection.execute("DETACH answer")
 
+    def report(self, by: str, periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """The dearest values of each period, as JSON; see ``Store.report``."""
+        texts: list[bytes] = []
+        left, more = most, False
+        for period, units in periods.items():
+            found = self._rows(by, period, units, most, write) if left else None
+            if found is None:
+                more = more or self._has_rows(by, units)
+                continue
+            rows, is_cut = found
+            more = more or is_cut or len(rows) > left
+            texts += rows[:left]
+            left -= len(rows[:left])
+        units = [unit for some in periods.values() for unit in some]
+        return Report(b",".join(texts), self._total(by, units), more)
+
+    def _rows(self, by: str, period: str, units: Sequence[str], most: int, write: Write) -> tuple[list[bytes], bool]:
+        """Rows of a period, and whether there are more. Those of which nothing was read again since are still at hand."""
+        (read_at,) = self._connection.execute(
+            "SELECT max(at) FROM read WHERE by = ? AND unit IN (SELECT value FROM json_each(?))", (by, _json(units))
+        ).fetchone()
+        key = (by, period)
+        known = self._written.get(key)
+        if known is not None and known[0] == (read_at, *units):
+            return known[1]
+        self._connection.execute("DROP TABLE IF EXISTS found")
+        self._connection.execute(_FOUND_ROWS, (by, _json(units), most + 1))
+        texts: list[bytes] = []
+        start = 0
+        while True:
+            (text,) = self._connection.execute(_SLICE, (start, start + SLICE_ROWS)).fetchone()
+            some = orjson.loads(text)
+            texts += [write(period, name, counts) for name, *counts in some]
+            start += SLICE_ROWS
+            if len(some) < SLICE_ROWS:
+                break
+            time.sleep(0)  # whoever waits for the GIL may have it
+        self._written[key] = ((read_at, *units), (texts[:most], len(texts) > most))
+        while len(self._written) > 1 and sum(len(rows) for _, (rows, _) in self._written.values()) > MAX_WRITTEN_ROWS:
+            self._written.popitem(last=False)
+        return self._written[key][1]
+
+    def _has_rows(self, by: str, units: Sequence[str]) -> bool:
+        return any(self._total(by, units))
+
+    def _total(self, by: str, units: Sequence[str]) -> Counts:
+        (text,) = self._connection.execute(_TOTAL_OF, (by, _json(units))).fetchone()
+        return tuple(orjson.loads(text))
+
     @contextlib.contextmanager
     def _replacing(self, by: str, unit: str, mark: int) -> Iterator[None]:
         """What is read in between takes the place of what there was, or nothing has happened."""
@@ -206,6 +297,7 @@ class Parts:
         try:
             self._forget(by, [unit])
             yield
+            self._connection.execute(_TOTAL, (by, unit))
             self._connection.execute("INSERT INTO read VALUES (?, ?, ?, ?)", (by, unit, mark, time.monotonic()))
             self._connection.execute("COMMIT")
         except BaseException:
@@ -216,14 +308,24 @@ class Parts:
     def _forget(self, by: str, units: Sequence[str] | None = None) -> None:
         """Of a dimension all, or these."""
         if units is None:
-            self._connection.execute("DELETE FROM part WHERE by = ?", (by,))
-            self._connection.execute("DELETE FROM read WHERE by = ?", (by,))
+            for table in ("part", "total", "read"):
+                self._connection.execute(f"DELETE FROM {table} WHERE by = ?", (by,))  # noqa: S608
         elif units:
-            for table in ("part", "read"):
+            for table in ("part", "total", "read"):
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE by = ? AND unit IN (SELECT value FROM json_each(?))",  # noqa: S608
                     (by, _json(units)),
                 )
+
+
+def _this_hour() -> str:
+    return time.strftime("%Y-%m-%dT%H", time.gmtime())
+
+
+def _value_of(by: str) -> str:
+    """What a row is told apart by, in SQL: the value of one dimension; of several, or none, a JSON array of theirs."""
+    values = [f"json_extract(dims, '$.\"{name}\"')" for name in by.split(",") if name]
+    return values[0] if len(values) == 1 else f"json_array({', '.join(values)})"
 
 
 def _json(rows: object) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
@@ -18,7 +18,7 @@ from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement, Spend, Which, redis_queries, redis_tallies
 from gateway.store.answers import check_amount, check_cost, closed
-from gateway.store.digest import Digest
+from gateway.store.digest import Digest, Report, Write
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
 from gateway.store.redis_digest import Digesting, KnownAccounts
@@ -274,6 +274,10 @@ class RedisStore:
     async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
         """Sums by one dimension."""
         return await self._look(lambda: self._digesting.digest(by, now, before))
+
+    async def report(self, by: Sequence[str], periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """Sums by some dimensions."""
+        return await self._look(lambda: self._digesting.report(by, periods, most, write))
 
     async def accounts(self, which: Which) -> list[Balance]:
         """A page of the accounts of a window, with their balances of now."""

@@ -10,15 +10,15 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 
 from gateway.accounts import Account, account_of
-from gateway.store import Which, queries
+from gateway.store import Which, queries, redis_queries
 from gateway.store.apart import Apart
-from gateway.store.digest import Digest, Parts
+from gateway.store.digest import Digest, Parts, Report, Write
 from gateway.store.keys import Keys
 from gateway.store.redis_queries import literal
 
@@ -55,10 +55,22 @@ class Digesting:
     async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
         """See ``Store.digest``."""
         async with self._one_at_a_time:
-            units = await self._marked([*before, *now])
-            for unit in await self._parts.ask(lambda parts: parts.wanted(by, units)):
-                await self._read(by, unit, units[unit])
+            await self._read_parts(by, [*before, *now])
             return await self._parts.ask(lambda parts: parts.digest(by, now, before))
+
+    async def report(self, by: Sequence[str], periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """See ``Store.report``."""
+        names = ",".join(by)
+        async with self._one_at_a_time:
+            await self._read_parts(names, [unit for units in periods.values() for unit in units])
+            return await self._parts.ask(lambda parts: parts.report(names, periods, most, write))
+
+    async def _read_parts(self, by: str, units: Sequence[str]) -> None:
+        """Whatever has changed since it was read, of days of which there is something."""
+        days = set(await redis_queries.days(self._link, self._keys))
+        marked = await self._marked([unit for unit in units if unit[:DAY_CHARS] in days])
+        for unit in await self._parts.ask(lambda parts: parts.wanted(by, marked)):
+            await self._read(by, unit, marked[unit])
 
     async def _marked(self, units: Sequence[str]) -> dict[str, int]:
         """Each hour and day with the number of records that there are of it."""

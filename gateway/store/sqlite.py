@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from gateway.store import Settlement, Spend, Which, queries, sums
 from gateway.store.answers import closed, tell_nobody
 from gateway.store.apart import Apart
 from gateway.store.books import Count, Extend, Heard, Operation, Release, Reserve, Settle
-from gateway.store.digest import Digest, Parts
+from gateway.store.digest import Digest, Parts, Report, Write
 from gateway.store.faults import as_failure, patiently
 from gateway.store.rollups import Rollups
 from gateway.store.tables import connect, keep_book, move_log, prepare
@@ -260,12 +260,23 @@ class SqliteStore:
 
     async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
         """Sums by one dimension."""
-        units = dict.fromkeys([*before, *now], 0)
         async with self._digesting:
-            await self._parts.ask(Parts.touched)
-            for unit in await self._parts.ask(lambda parts: parts.wanted(by, units)):
-                await self._parts.ask(lambda parts, unit=unit: parts.read(by, unit))  # type: ignore[misc]
+            await self._read_parts(by, [*before, *now])
             return await self._parts.ask(lambda parts: parts.digest(by, now, before))
+
+    async def report(self, by: Sequence[str], periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """Sums by some dimensions."""
+        names = ",".join(by)
+        async with self._digesting:
+            await self._read_parts(names, [unit for units in periods.values() for unit in units])
+            return await self._parts.ask(lambda parts: parts.report(names, periods, most, write))
+
+    async def _read_parts(self, by: str, units: Sequence[str]) -> None:
+        """Whatever has changed since it was read."""
+        marked = dict.fromkeys(units, 0)
+        await self._parts.ask(Parts.touched)
+        for unit in await self._parts.ask(lambda parts: parts.wanted(by, marked)):
+            await self._parts.ask(lambda parts, unit=unit: parts.read(by, unit))  # type: ignore[misc]
 
     async def accounts(self, which: Which) -> list[Balance]:
         """A page of the accounts of a window."""
