@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gateway import checks
 from gateway.admin.api import Sources
+from gateway.admin.overview import Figures
 from gateway.admin.server import AdminServer
 from gateway.call import Headers
 from gateway.canonical import canonical
@@ -25,11 +26,14 @@ from gateway.health import Check, Health, Reading
 from gateway.inspector import Inspected, Inspector
 from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
+from gateway.observe.pace import BY, WINDOWS
 from gateway.observe.process import Process
 from gateway.observe.store_watch import StoreWatch
+from gateway.overview import PERIODS, Overviews
 from gateway.reload import Reloader
 from gateway.settings import Settings
 from gateway.settle import Settler
+from gateway.standing import Standings
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry import Telemetry
 from gateway.wire.front import Front
@@ -82,6 +86,9 @@ class Gateway:
             keepalive_s=settings.front.keepalive_timeout,
         )
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
+        self._overviews = Overviews(self._store, settings.spend.by)
+        self._standings = Standings(lambda: self.snapshot.ledger, self._store)
+        self._telemetry.live.connect(self._inspector.now, self._inspector.version)
         self._process = Process()
         self._metrics.watch(self._inspector.gauges)
         self._store_watch = StoreWatch(self._unbooked, self._telemetry.tell)
@@ -95,6 +102,7 @@ class Gateway:
             settings.admin.port,
             settings.admin.token.reveal(),
             self._sources(),
+            self._figures(),
             access.write if access is not None else None,
         )
         self._retired: list[Pool] = []
@@ -149,7 +157,9 @@ class Gateway:
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
         await self._telemetry.stop()
+        await self._telemetry.live.close()
         await self._admin.stop()
+        await self._overviews.close()
         await self._health.stop()
         await self._store.close()
 
@@ -197,6 +207,7 @@ class Gateway:
             self._settler.depth,
             self._front.draining,
             self._telemetry.recent,
+            self._telemetry.pace,
             self._health,
             self._loaded_at,
         )
@@ -232,7 +243,6 @@ class Gateway:
             recent=self._store.recent,
             is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
             status=inspector.status,
-            budgets=inspector.budgets,
             spend=inspector.spend,
             upstreams=inspector.upstreams,
             targets=self._telemetry.targets.report,
@@ -241,6 +251,20 @@ class Gateway:
             is_draining=lambda: self._front.draining,
             checks=self._health.told,
             metrics=self._slices_of_metrics,
+        )
+
+    def _figures(self) -> Figures:
+        inspector, live = self._inspector, self._telemetry.live
+        return Figures(
+            overview=self._overviews.answer,
+            periods=PERIODS,
+            now=inspector.now,
+            latency=inspector.latency,
+            windows=tuple(WINDOWS),
+            latency_by=BY,
+            budgets=self._standings.page,
+            is_full=lambda: live.is_full,
+            listen=live.listen,
         )
 
     async def _slices_of_metrics(self, open_metrics: bool) -> Iterator[bytes]:

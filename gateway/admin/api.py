@@ -31,7 +31,6 @@ class Sources:
     is_active: Callable[[str], bool]
     status: Callable[[], dict[str, Any]]
     """The state at a glance, without what the listener knows itself."""
-    budgets: Callable[[], Awaitable[list[dict[str, Any]]]]
     spend: Callable[[str | None, str, str, str], Awaitable[dict[str, Any]]]
     """(by, period, since, until) -> the report; Failure for what cannot be asked."""
     upstreams: Callable[[], list[dict[str, Any]]]
@@ -108,7 +107,6 @@ class Api:
             Route("GET", "/api/v1/calls", VIEWER, self.calls, "Finished calls, newest first."),
             Route("GET", "/api/v1/calls/{call_id}", VIEWER, self.call, "One call."),
             Route("GET", "/api/v1/requests/{correlation_id}", VIEWER, self.request, "The calls of one correlation id."),
-            Route("GET", "/api/v1/budgets", VIEWER, self.budgets, "Every budget with what is spent and held of it."),
             Route("GET", "/api/v1/spend", VIEWER, self.spend, "What was spent, by period and dimensions."),
             Route("GET", "/api/v1/upstreams", VIEWER, self.upstreams, "Every upstream with its connections."),
             Route("GET", "/api/v1/targets", VIEWER, self.targets, "Every target and how well it was met."),
@@ -218,10 +216,6 @@ class Api:
                 "models": sorted(models),
             }
         )
-
-    async def budgets(self, request: web.Request) -> web.Response:
-        """Every budget with what is spent and held of it."""
-        return answer({"budgets": await self._sources.budgets()})
 
     async def spend(self, request: web.Request) -> web.Response:
         """What was spent, by period and whatever it is told apart by; parameters that are not known are an error."""

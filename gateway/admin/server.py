@@ -18,6 +18,7 @@ from aiohttp import web
 
 from gateway.admin.api import Api, Sources, problem
 from gateway.admin.connection import Runner
+from gateway.admin.overview import Figures, Overview
 from gateway.admin.routes import OPEN, VIEWER, Handler, Route
 from gateway.errors import MEANINGS, Failure
 
@@ -45,7 +46,9 @@ Tell = Callable[[Mapping[str, str | int | float]], None]
 class AdminServer:
     """Listens for operators and probes."""
 
-    def __init__(self, host: str, port: int, token: str, sources: Sources, tell: Tell | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, token: str, sources: Sources, figures: Figures, tell: Tell | None = None
+    ) -> None:
         """``tell`` gets every request that was answered."""
         if not is_loopback(host) and not token:
             raise ValueError("off loopback the admin listener needs a token")
@@ -56,7 +59,9 @@ class AdminServer:
         self._runner: web.AppRunner | None = None
         self._app = web.Application(middlewares=[self._guard])
         pages = [Route("GET", path, OPEN, _page(*file), "The live page.") for path, file in PAGE.items()]
-        self._routes = {(each.method, each.path): each for each in [*Api(sources).routes(), *pages]}
+        self._routes = {
+            (each.method, each.path): each for each in [*Api(sources).routes(), *Overview(figures).routes(), *pages]
+        }
         self._app.add_routes(map(_served, self._routes.values()))
 
     @property

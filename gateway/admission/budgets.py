@@ -13,13 +13,13 @@ Owns the rules by which budgets apply; knows no store, no price and no clock. La
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
 from gateway.admission.scopes import Facts, Scope, parse_scope, specificity
-from gateway.admission.windows import Calendar
+from gateway.admission.windows import Calendar, Window
 from gateway.call import Caller
 
 WINDOWS = ("hour", "day", "week", "month", "total")
@@ -65,6 +65,19 @@ class Budget:
             raise ValueError(f"not a mode: {self.mode!r}")
         if not 0 <= self.limit_nanousd <= MAX_LIMIT_NANOUSD:
             raise ValueError("a limit lies between 0 and 9 million dollars")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A budget at a moment. Of one account: ``scope`` is its scope. Of ``many``: a GLOB of theirs (``Scope.pattern``), and ``without``
+    are those for which a budget of their own stands in its place.
+    """
+
+    budget: Budget
+    window: Window
+    scope: str
+    many: bool
+    without: tuple[str, ...] = ()
 
 
 class _Row:
@@ -208,18 +221,36 @@ class Ledger:
                 return Claim(Account("call", "call"), needed, limit, name, "call"), needed
         return None
 
-    def limits(self, now: float) -> list[Claim]:
-        """What is limited at ``now``: the accounts of named budgets, and those of the callers seen since the start that
-        wildcards limit. Claims of nothing, in no order.
+    def limits(self, now: float) -> Iterator[Claim]:
+        """What is limited at ``now``: the accounts of the callers seen lately, and those of named budgets. Claims of nothing, in no
+        order; a few microseconds each, so that whoever wants them all takes them in slices.
         """
-        rows: _Rows = {}
+        named: _Rows = {}
         for scope, budget in self._others:
-            if budget.mode != "shadow" and not scope.is_general:
-                row = self._row("+".join(_written(scope)), budget)
-                rows[row.key] = row
-        for known in self._rows.values():
-            rows.update((row.key, row) for row in known if row.limit is not None)
-        return [row.claim(now, 0, 0) for row in rows.values()]
+            if _is_one(scope, budget):
+                _add(named, self._row(_name(scope), budget))
+        seen = set()
+        for known in [*self._rows.values(), tuple(named.values())]:
+            for row in known:
+                if row.limit is not None and row.key not in seen:
+                    seen.add(row.key)
+                    yield row.claim(now, 0, 0)
+
+    def standings(self, now: float) -> list[Standing]:
+        """Every budget that has accounts of its own: not those of a single request or call."""
+        own: dict[str, list[str]] = {}
+        for scope, budget in self._others:
+            if _is_one(scope, budget):
+                own.setdefault(budget.window, []).append(_name(scope))
+        found = []
+        for scope, budget in self._others:
+            window = self._calendar(budget.window, budget.timezone, budget.week_start).at(now)
+            if not scope.is_general:
+                found.append(Standing(budget, window, _name(scope), many=False))
+                continue
+            without = own.get(budget.window, []) if budget.mode != "shadow" else []
+            found.append(Standing(budget, window, scope.pattern, many=True, without=tuple(without)))
+        return found
 
     def _row(self, scope: str, budget: Budget) -> _Row:
         calendar = self._calendar(budget.window, budget.timezone, budget.week_start)
@@ -271,6 +302,15 @@ def _facts(caller: Caller, facts: Facts | None) -> Facts:
 
 def _team(name: str) -> str:
     return parse_scope("team:*").of(Facts(team=name)) or ""
+
+
+def _is_one(scope: Scope, budget: Budget) -> bool:
+    """Whether it limits one account, and so takes the place of what limits many."""
+    return budget.mode != "shadow" and not scope.is_general
+
+
+def _name(scope: Scope) -> str:
+    return "+".join(_written(scope))
 
 
 def _written(scope: Scope) -> list[str]:

@@ -57,6 +57,16 @@ class Part:
         return f"{self._label}{_escaped(self.name)}" if (value or NOBODY) == self.name else None
 
     @property
+    def pattern(self) -> str:
+        """A GLOB of what stands for it in the scopes of accounts."""
+        if self.kind in ALONE:
+            return self.kind
+        if self.name == "*":
+            return f"{self._label}*"
+        is_pattern = self.kind == "model" and _PATTERN.search(self.name)
+        return _PATTERN.sub(r"[\g<0>]", f"{self._label}{self.name if is_pattern else _escaped(self.name)}")
+
+    @property
     def _label(self) -> str:
         return f"tag:{self.tag}=" if self.kind == "tag" else f"{self.kind}:"
 
@@ -76,6 +86,11 @@ class Scope:
     def is_general(self) -> bool:
         """Whether it stands for many accounts."""
         return any(part.name == "*" or part.kind == "request" for part in self.parts)
+
+    @property
+    def pattern(self) -> str:
+        """A GLOB of the scopes of its accounts, if ``*`` stands for no ``+``."""
+        return "+".join(part.pattern for part in self.parts)
 
     def of(self, facts: Facts) -> str | None:
         """The scope of the account that a call is booked under; None where the budget does not speak of it."""

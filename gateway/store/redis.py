@@ -10,17 +10,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.store import Settlement, Spend, redis_queries, redis_tallies
+from gateway.store import Settlement, Spend, Which, redis_queries, redis_tallies
 from gateway.store.answers import check_amount, check_cost, closed
+from gateway.store.digest import Digest, Report, Write
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
+from gateway.store.redis_digest import Digesting, KnownAccounts
 from gateway.store.redis_entries import Entries
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, as_failure
@@ -64,6 +66,8 @@ class RedisStore:
         self._slices = Slices(journal.own.name) if on_outage == "local" else None
         self._lease_s = lease_s
         self._clock = clock
+        self._accounts = KnownAccounts(link, self._keys)
+        self._digesting = Digesting(link, self._keys)
         self._upkeep: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._open = False
@@ -129,6 +133,7 @@ class RedisStore:
         if not self._open or self._upkeep is None:
             return
         self._open = False
+        await asyncio.gather(self._accounts.close(), self._digesting.close())
         self._stop.set()  # not cancelled: redis-py swallows that in the middle of a command
         await self._upkeep
         await self._lane.finish()
@@ -268,6 +273,19 @@ class RedisStore:
     async def spend(self, since: str, until: str) -> list[Spend]:
         """Sums of the hours or days in between."""
         return await self._look(lambda: redis_queries.spend(self._link, self._keys, since, until))
+
+    async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
+        """Sums by one dimension."""
+        return await self._look(lambda: self._digesting.digest(by, now, before))
+
+    async def report(self, by: Sequence[str], periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """Sums by some dimensions."""
+        return await self._look(lambda: self._digesting.report(by, periods, most, write))
+
+    async def accounts(self, which: Which) -> list[Balance]:
+        """A page of the accounts of a window, with their balances of now."""
+        names = await self._look(lambda: self._accounts.page(which))
+        return await self.read(names)
 
     async def tally(self, tallies: Sequence[Tally]) -> None:
         """Add to how well targets are met."""

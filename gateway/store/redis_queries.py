@@ -9,7 +9,7 @@ import orjson
 
 from gateway.accounts import Balance, account_of
 from gateway.call import from_json
-from gateway.store import Spend
+from gateway.store import FIRST_COUNTS, Spend
 from gateway.store.keys import Keys
 from gateway.store.rollups import beyond_records
 
@@ -120,7 +120,7 @@ async def sums_of(link: Link, keys: Keys, periods: Sequence[str]) -> list[list[S
 
 
 def _total(sums: Sequence[Spend]) -> list[int]:
-    return [sum(column) for column in zip(*(each.counts for each in sums), strict=True)]
+    return [sum(column) for column in zip(*(each.counts[:FIRST_COUNTS] for each in sums), strict=True)]
 
 
 async def hours(link: Link, keys: Keys) -> list[str]:
@@ -158,7 +158,7 @@ async def differences(link: Link, keys: Keys) -> list[Balance]:
             expected.setdefault(account, [0, 0])[1] += int(amount)
     found = []
     prefix = keys.account("")
-    async for name in link.commands.scan_iter(f"{_literal(prefix)}*"):
+    async for name in link.commands.scan_iter(f"{literal(prefix)}*"):
         account = name.decode().removeprefix(prefix)
         spent, held, extra = (int(each or 0) for each in await link.commands.hmget(name, "s", "h", "x"))
         should_spent, should_held = expected.pop(account, [0, 0])
@@ -181,6 +181,6 @@ async def spend_differences(link: Link, keys: Keys) -> list[Spend]:
     return found
 
 
-def _literal(prefix: str) -> str:
+def literal(prefix: str) -> str:
     """A prefix as a pattern of SCAN: braces are plain, the rest of what patterns know is escaped."""
     return "".join(f"\\{char}" if char in "*?[]\\^" else char for char in prefix)

@@ -596,7 +596,7 @@ async def test_bugs_quote_nothing(
         (gateway._store, "settle_all"),
         (gateway._metrics, "take"),
         (gateway._telemetry.recent, "take"),
-        (gateway._inspector, "budgets"),
+        (gateway._inspector, "_limits"),
         (gateway._inspector, "check_store"),
         ("gateway.settle.record_of", bug),
         ("gateway.settle._account", bug),
