@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -30,12 +30,14 @@ from gateway.observe.pace import BY, WINDOWS
 from gateway.observe.process import Process
 from gateway.observe.store_watch import StoreWatch
 from gateway.overview import PERIODS, Overviews
+from gateway.place import Place
 from gateway.reload import Reloader
 from gateway.settings import Settings
 from gateway.settle import Settler
 from gateway.standing import Standings
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry import Telemetry
+from gateway.together import Own, Together
 from gateway.wire.front import Front
 from gateway.wire.upstreams import Pool
 from pricing.book import Book
@@ -50,19 +52,33 @@ log = logging.getLogger("gateway.app")
 LEAST_TIMEOUT_S = 0.01
 LEAST_CHECK_S = 0.1
 READ_TIMEOUT_S = 30.0
+LINGER_S = 1.0
+"""A process that is replaced keeps idle connections for so long: who asks on one in time hears that it is the last answer there."""
 
 
 class Gateway:
     """One running gateway: front, admin, store, settler, and the snapshot that new calls start with."""
 
     def __init__(
-        self, settings: Settings, config_path: Path | None = None, *, call_log: BinaryIO | None = None
+        self,
+        settings: Settings,
+        config_path: Path | None = None,
+        *,
+        call_log: BinaryIO | None = None,
+        place: Place | None = None,
     ) -> None:
-        """``config_path`` is watched for changes; ``call_log`` takes the lines of calls instead of standard output."""
+        """``config_path`` is watched for changes; ``call_log`` takes the lines of calls instead of standard output; ``place`` is
+        this process's among several.
+        """
         self.settings = settings
+        self._place = place
+        self._speaks = place is None or place.is_first
+        """Whether it is the one of several that operators hear."""
         self.snapshot = compile_snapshot(settings, {}, Counter(vocabulary))
-        self._store = make_store(settings, f"{socket.gethostname()}-{os.getpid()}")
-        self._telemetry = Telemetry(settings, lambda: self.snapshot.book, call_log)
+        self._store = make_store(
+            settings, place.owner if place is not None else f"{socket.gethostname()}-{os.getpid()}"
+        )
+        self._telemetry = Telemetry(settings, lambda: self.snapshot.book, call_log, place)
         self._metrics = self._telemetry.metrics
         self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
         self._settler.capture = self._telemetry.capture
@@ -88,14 +104,15 @@ class Gateway:
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._overviews = Overviews(self._store, settings.spend.by)
         self._standings = Standings(lambda: self.snapshot.ledger, self._store)
-        self._telemetry.live.connect(self._inspector.now, self._inspector.version)
         self._process = Process()
         self._metrics.watch(self._inspector.gauges)
         self._store_watch = StoreWatch(self._unbooked, self._telemetry.tell)
         self._metrics.watch(self._process.readings)
-        self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
+        self._reloader = self._watcher_of(config_path)
         every_s = max(settings.observability.health.every, LEAST_CHECK_S)
         self._health = Health(self._checks(), every_s=every_s, heard=self._hear)
+        self._together = Together(place, self._own())
+        self._telemetry.live.connect(self._together.now, self._inspector.version)
         access = self._telemetry.access
         self._admin = AdminServer(
             settings.admin.host,
@@ -107,6 +124,9 @@ class Gateway:
         )
         self._retired: list[Pool] = []
         self._loaded_at = time.time()
+
+    def _watcher_of(self, path: Path | None) -> Reloader | None:
+        return Reloader(path, self.settings, self.apply, aloud=self._speaks) if path is not None else None
 
     # -- addresses ----------------------------------------------------------------------------------------------------
 
@@ -139,27 +159,41 @@ class Gateway:
         await self._keep_book(self.snapshot.book)
         self._settler.start()
         await self._health.start()
-        await self._admin.start()
-        await self._front.listen(self.settings.front.host, self.settings.front.port)
+        await self._together.open()
+        place = self._place
+        if self._speaks:
+            await self._admin.start(place.admin if place is not None else ())
+        await self._front.listen(
+            self.settings.front.host, self.settings.front.port, place.front if place is not None else ()
+        )
         if self._reloader is not None:
             self._reloader.start()
-        log.info("serving on %s, operators on %s", self.front_url, self.admin_url)
-        _warn_of_keys(self.settings)
+        if self._speaks:
+            log.info("serving on %s, operators on %s", self.front_url, self.admin_url)
+            _warn_of_keys(self.settings)
 
-    async def stop(self, grace_s: float) -> None:
-        """Accept nothing more, finish what runs within ``grace_s`` seconds, settle everything, close."""
+    async def stop(self, grace_s: float, *, replaced: bool = False) -> None:
+        """Accept nothing more, finish what runs within ``grace_s`` seconds, settle everything, close. ``replaced``: another process
+        listens in its place already, so that no client needs to notice.
+        """
         if self._reloader is not None:
             await self._reloader.stop()
-        cut = await self._front.stop(grace_s)
+        if replaced:
+            self._together.hand_over()
+            await self._telemetry.live.close()
+            await self._admin.stop()
+        cut = await self._front.stop(grace_s, LINGER_S if replaced else 0.0)
         if cut:
             log.warning("%d calls were cut at the end of the grace period", cut)
         await self._settler.close()
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
+        await self._together.tell_the_rest()
         await self._telemetry.stop()
         await self._telemetry.live.close()
         await self._admin.stop()
         await self._overviews.close()
+        await self._together.close()
         await self._health.stop()
         await self._store.close()
 
@@ -180,7 +214,8 @@ class Gateway:
         self.snapshot = new
         self.settings = settings
         self._loaded_at = time.time()
-        _warn_of_keys(settings)
+        if self._speaks:
+            _warn_of_keys(settings)
         self._telemetry.apply(settings)
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
         kept = set(self.snapshot.pools.values())
@@ -237,39 +272,46 @@ class Gateway:
         return self._settler.depth + self._inspector.owed
 
     def _sources(self) -> Sources:
-        inspector = self._inspector
+        together = self._together
         return Sources(
             find=self._store.find,
             recent=self._store.recent,
-            is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
-            status=inspector.status,
-            spend=inspector.spend,
-            upstreams=inspector.upstreams,
+            is_active=together.is_active,
+            status=together.status,
+            spend=self._inspector.spend,
+            upstreams=together.upstreams,
             targets=self._telemetry.targets.report,
             config=lambda: canonical(self.settings),
             version=lambda: self.snapshot.version,
             is_draining=lambda: self._front.draining,
+            checks=together.checks,
+            metrics=together.metrics,
+        )
+
+    def _own(self) -> Own:
+        return Own(
+            self._inspector,
+            self._telemetry,
             checks=self._health.told,
-            metrics=self._slices_of_metrics,
+            is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
+            is_draining=lambda: self._front.draining,
+            refresh=self._refresh,
+            refresh_process=self._process.refresh,
         )
 
     def _figures(self) -> Figures:
-        inspector, live = self._inspector, self._telemetry.live
+        together, live = self._together, self._telemetry.live
         return Figures(
             overview=self._overviews.answer,
             periods=PERIODS,
-            now=inspector.now,
-            latency=inspector.latency,
+            now=together.now,
+            latency=together.latency,
             windows=tuple(WINDOWS),
             latency_by=BY,
             budgets=self._standings.page,
             is_full=lambda: live.is_full,
             listen=live.listen,
         )
-
-    async def _slices_of_metrics(self, open_metrics: bool) -> Iterator[bytes]:
-        await self._refresh()
-        return self._metrics.slices(open_metrics=open_metrics)
 
     async def _refresh(self) -> None:
         """Read what gauges show, before somebody looks at them."""

@@ -19,7 +19,7 @@ from gateway.accounts import Account, Balance, Claim
 from gateway.call import Call
 from gateway.errors import Failure
 from gateway.health import Health
-from gateway.observe.pace import Pace
+from gateway.observe.pace import Pace, told_durations, told_minute
 from gateway.observe.recent import Recent
 from gateway.snapshot import Snapshot
 from gateway.store import Store
@@ -33,6 +33,7 @@ LIMITS_AT_ONCE = 100
 """Some 0.5 ms of the event loop."""
 MAX_MODEL_CHARS = 64
 Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
+Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +88,38 @@ class Inspector:
             "last_minute": now.recent.last_minute(),
         }
 
-    def now(self) -> dict[str, Any]:
-        """How it goes at the moment, in figures. Asks nobody."""
+    def figures(self) -> Figures:
+        """How it goes in this process at the moment, for ``now``. Asks nobody."""
         now = self._look()
-        pace = now.pace.last_minute()
-        failed = any(check["status"] == "failed" for check in now.health.told().values())
+        told = {"in_flight": len(now.active), "queue_depth": now.queue_depth, "owed_settlements": self.owed}
+        return {"minute": now.pace.minute(), **told}
+
+    def now(self, figures: Sequence[Figures], checks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """How it goes at the moment, over all processes."""
+        pace = told_minute([each["minute"] for each in figures])
+        failed = any(check["status"] == "failed" for check in checks.values())
         return {
             "at": _rfc3339(time.time()),
-            "in_flight": len(now.active),
+            "in_flight": sum(each["in_flight"] for each in figures),
             **pace,
             "cost_per_minute_usd": format_usd(pace["cost_per_minute_nanousd"]),
-            "queue_depth": now.queue_depth,
-            "owed_settlements": self.owed,
+            "queue_depth": sum(each["queue_depth"] for each in figures),
+            "owed_settlements": sum(each["owed_settlements"] for each in figures),
             **self.version(),
-            "status": "draining" if now.draining else "failed" if failed else "ok",
+            "status": "draining" if self._look().draining else "failed" if failed else "ok",
         }
 
     def version(self) -> dict[str, Any]:
         """What names the state that the operator made."""
         return {"revision": 0, "config_version": self._look().snapshot.version}
 
-    async def latency(self, window: str, by: str) -> dict[str, Any]:
-        """Percentiles of how long calls took."""
-        return {
-            "as_of": _rfc3339(time.time()),
-            "window": window,
-            "by": by,
-            **await self._look().pace.durations(window, by),
-        }
+    async def durations(self, window: str, by: str) -> dict[str, Any]:
+        """How long calls took in this process, for ``latency``."""
+        return await self._look().pace.durations(window, by)
+
+    def latency(self, window: str, by: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Percentiles of how long calls took, over all processes."""
+        return {"as_of": _rfc3339(time.time()), "window": window, "by": by, **told_durations(parts)}
 
     async def spend(self, by: str | None, period: str, since: str, until: str) -> dict[str, Any]:
         """The report of spend, added up beside the calls."""
@@ -187,7 +192,7 @@ class Inspector:
             "tollgate_config_version_info": {(now.snapshot.version,): 1.0},
             "tollgate_pricebook_info": {(now.snapshot.book.version,): 1.0},
             "tollgate_build_info": {(__version__,): 1.0},
-            "tollgate_workers": {(): 1.0},
+            "tollgate_workers": {(): 0.0 if now.draining else 1.0},
         }
 
 

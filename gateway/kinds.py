@@ -111,6 +111,8 @@ ADDRESS = Kind("address", most=300)
 """HOST:PORT, or nothing."""
 LABEL = Kind("label", choices=("team", "agent", "call_type", "user", "key_name"))
 """One of these, or ``tags.NAME``."""
+PROCESSES = Kind("processes", choices=("auto",), least=1, most=64)
+"""A number, or ``auto`` (0): one for each processor that may be used."""
 ZONE = Kind("zone", least=1, most=64)
 MONEY = Kind("money", least=1, most=LARGEST_LIMIT_NANOUSD)
 MONEY_OR_NONE = Kind("money", least=0, most=LARGEST_LIMIT_NANOUSD)
@@ -164,6 +166,10 @@ def _read_whole(kind: Kind, text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,15}", text):
         raise Wrong("must be a whole number")
     return int(_within(kind, Decimal(text)))
+
+
+def _read_processes(kind: Kind, text: str) -> int:
+    return 0 if text in kind.choices else _read_whole(kind, text)
 
 
 def _read_flag(kind: Kind, text: str) -> bool:
@@ -366,6 +372,7 @@ def _read_network(kind: Kind, text: str) -> str:
 
 READERS: dict[str, Callable[[Kind, str], Any]] = {
     "whole": _read_whole,
+    "processes": _read_processes,
     "flag": _read_flag,
     "choice": _read_choice,
     "duration": _read_duration,
@@ -388,5 +395,10 @@ READERS: dict[str, Callable[[Kind, str], Any]] = {
     "network": _read_network,
 }
 """By the name of the kind; what names a thing outside the file (zone, file) has its reader in ``loading``."""
-WRITERS: dict[str, Callable[[Any], str]] = {"money": format_usd, "duration": _duration_text, "moment": _moment_text}
+WRITERS: dict[str, Callable[[Any], str]] = {
+    "money": format_usd,
+    "duration": _duration_text,
+    "moment": _moment_text,
+    "processes": lambda count: str(count or "auto"),
+}
 """The way back, where a value is not its own text."""

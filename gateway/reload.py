@@ -41,13 +41,16 @@ class Reloader:
         apply: Callable[[Settings], Awaitable[None]],
         *,
         environ: Mapping[str, str] = os.environ,
+        aloud: bool = True,
     ) -> None:
+        """``aloud``: whether the log tells what becomes of a file; of several that look at one, the first does."""
+        self._aloud = aloud
         self._path = path
         self._current = current
         self._apply = apply
         self._environ = environ
-        self._seen = _digest(path)
-        self._written = self._as_written()
+        self._seen = digest_of(path)
+        self._written = as_written(path, current, environ)
         self._asked = asyncio.Event()
         self._ending = False
         self._task: asyncio.Task[None] | None = None
@@ -78,18 +81,18 @@ class Reloader:
 
     async def _reload(self) -> bool:
         try:
-            settings = await asyncio.to_thread(load, self._path, self._environ)
-            _refuse_restart(self._written, settings)
-            running = _with_fixed(self._current, settings)
+            again = (self._path, self._written, self._current, self._environ)
+            settings, running = await asyncio.to_thread(read_again, *again)
             await self._apply(running)
         except Problems as problems:
-            log.error("config not reloaded, the old one stays: %s", "; ".join(problems.found))
+            level = logging.ERROR if self._aloud else logging.DEBUG
+            log.log(level, "config not reloaded, the old one stays: %s", "; ".join(problems.found))
             return False
         except Exception as error:
             log.exception("config not reloaded, the old one stays: %s", error)  # noqa: TRY401 - it is the reason
             return False
         self._current, self._written = running, settings
-        log.info("config reloaded: version %s", version(running))
+        log.log(logging.INFO if self._aloud else logging.DEBUG, "config reloaded: version %s", version(running))
         return True
 
     async def _watch(self) -> None:
@@ -100,17 +103,27 @@ class Reloader:
                 return
             asked = self._asked.is_set()
             self._asked.clear()
-            digest = await asyncio.to_thread(_digest, self._path)
+            digest = await asyncio.to_thread(digest_of, self._path)
             if asked or digest not in (None, self._seen):
                 self._seen = digest
                 await self.reload()
 
-    def _as_written(self) -> Settings:
-        """What the file says, without the command line's part: a key needs a restart when the file's own value changes."""
-        try:
-            return load(self._path, self._environ)
-        except Problems:
-            return self._current
+
+def as_written(path: Path, running: Settings, environ: Mapping[str, str]) -> Settings:
+    """What the file says, without the command line's part: a key needs a restart when the file's own value changes."""
+    try:
+        return load(path, environ)
+    except Problems:
+        return running
+
+
+def read_again(
+    path: Path, written: Settings, running: Settings, environ: Mapping[str, str]
+) -> tuple[Settings, Settings]:
+    """What the file says now, and what would run by it, given what it said and what runs. Problems when it cannot be taken over."""
+    settings = load(path, environ)
+    _refuse_restart(written, settings)
+    return settings, _with_fixed(running, settings)
 
 
 def _refuse_restart(old: Settings, new: Settings) -> None:
@@ -143,7 +156,7 @@ def _with_fixed(running: Any, new: Any, *, fixed: bool = False) -> Any:
     return replace(new, **kept)
 
 
-def _digest(path: Path) -> str | None:
+def digest_of(path: Path) -> str | None:
     """Of the content; None when there is nothing to read at the moment (a file being replaced)."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -23,6 +23,7 @@ from gateway.kinds import (
     NETWORK,
     OWN_NAME,
     PATH,
+    PROCESSES,
     SCOPE,
     SECRET,
     STORE_URL,
@@ -333,6 +334,9 @@ class Settings:
 
     front: Front = key(Front(), block(Front), "The listener for apps.")
     admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.", restart=True)
+    workers: int = key(
+        1, PROCESSES, "Processes that serve calls; auto = one for each processor that may be used.", restart=True
+    )
     store: Store = key(Store(), block(Store), "Where the books are kept.", restart=True)
     upstreams: Mapping[str, Upstream] = key(
         DEFAULT_UPSTREAMS,

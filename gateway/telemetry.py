@@ -15,7 +15,7 @@ from gateway.meters import Meters
 from gateway.observe import Batch, FanOut, Sink, logs, occasions
 from gateway.observe.access import AccessLog
 from gateway.observe.alerts import Alerts
-from gateway.observe.events import Event
+from gateway.observe.events import Event, Tell
 from gateway.observe.live import Live
 from gateway.observe.metrics import Metrics, is_not_unsampled
 from gateway.observe.objectives import Objectives
@@ -24,6 +24,7 @@ from gateway.observe.recent import Recent
 from gateway.observe.repeats import Repeats
 from gateway.observe.targets import FIELDS, Target
 from gateway.observe.tracing import Traces
+from gateway.place import Place
 from gateway.settings import Observability, Settings
 from gateway.settle import Capture
 from gateway.tracers import capturer, tracers
@@ -44,8 +45,17 @@ LOG_AGAIN_S = 3600.0
 class Telemetry:
     """All that watches calls. ``take`` gets every batch of finished calls, ``tell`` every event."""
 
-    def __init__(self, settings: Settings, book: Callable[[], Book], call_log: BinaryIO | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        book: Callable[[], Book],
+        call_log: BinaryIO | None = None,
+        place: Place | None = None,
+    ) -> None:
         """``book`` gives the prices in force; ``call_log`` takes the lines of calls instead of standard output."""
+        self._place = place
+        self.hand_on: Tell = self.tell_here
+        """Gets every event: who of several workers tells it is not decided here."""
         observability = settings.observability
         self._logging = observability.logging
         self.metrics = Metrics(
@@ -77,7 +87,7 @@ class Telemetry:
 
     def start(self, refresh: Callable[[], Awaitable[None]]) -> None:
         """Begin: needs a running loop. ``refresh`` reads what gauges show."""
-        logs.setup(self._logging.level, self._logging.format)
+        logs.setup(self._logging.level, self._logging.format, self._place.number if self._place is not None else None)
         for each in self._tracers:
             each.start()
         if self._meters is not None:
@@ -126,6 +136,10 @@ class Telemetry:
 
     def tell(self, event: Event) -> None:
         """Something that an operator may want to be woken for. Raises nothing."""
+        self.hand_on(event)
+
+    def tell_here(self, event: Event) -> None:
+        """In the log of this process, and to the webhooks."""
         if self._logged.is_news(event, time.monotonic()):
             level = {"info": logging.INFO, "warning": logging.WARNING}.get(event.severity, logging.ERROR)
             call = {name: value for name, value in event.facts if name == "call_id"}

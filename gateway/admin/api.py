@@ -28,17 +28,17 @@ class Sources:
     find: Callable[[str], Awaitable[dict[str, Any] | None]]
     recent: Callable[[int, str, str], Awaitable[list[dict[str, Any]]]]
     """(limit, before, correlation_id) -> records, newest first."""
-    is_active: Callable[[str], bool]
-    status: Callable[[], dict[str, Any]]
+    is_active: Callable[[str], Awaitable[bool]]
+    status: Callable[[], Awaitable[dict[str, Any]]]
     """The state at a glance, without what the listener knows itself."""
     spend: Callable[[str | None, str, str, str], Awaitable[dict[str, Any]]]
     """(by, period, since, until) -> the report; Failure for what cannot be asked."""
-    upstreams: Callable[[], list[dict[str, Any]]]
+    upstreams: Callable[[], Awaitable[list[dict[str, Any]]]]
     targets: Callable[[], Awaitable[dict[str, Any]]]
     config: Callable[[], dict[str, Any]]
     version: Callable[[], str]
     is_draining: Callable[[], bool]
-    checks: Callable[[], Mapping[str, dict[str, Any]]]
+    checks: Callable[[], Awaitable[Mapping[str, dict[str, Any]]]]
     """What each health check found last, by name: status (ok, warn, failed), time_ms, and more."""
     metrics: Callable[[bool], Awaitable[Iterator[bytes]]]
     """The exposition, in slices that take a millisecond each: as OpenMetrics, or in Prometheus' own format."""
@@ -122,7 +122,7 @@ class Api:
         checks found last. ``?verbose`` says it in lines for people, ``?exclude=NAME`` leaves a check out.
         """
         excluded = request.query.getall("exclude", [])
-        checks = {name: told for name, told in self._sources.checks().items() if name not in excluded}
+        checks = {name: told for name, told in (await self._sources.checks()).items() if name not in excluded}
         draining = self._sources.is_draining()
         fit = not draining and all(check["status"] != "failed" for check in checks.values())
         status = "ready" if fit else "draining" if draining else "failed"
@@ -134,7 +134,7 @@ class Api:
 
     async def check(self, request: web.Request) -> web.Response:
         """One check by itself: 503 when it failed, 404 when there is none of that name."""
-        found = self._sources.checks().get(request.match_info["check"])
+        found = (await self._sources.checks()).get(request.match_info["check"])
         if found is None:
             return problem(404, "there is no such check")
         return answer(found, 503 if found["status"] == "failed" else 200)
@@ -151,13 +151,13 @@ class Api:
     async def status(self, request: web.Request) -> web.Response:
         """The state of the gateway at a glance."""
         sources = self._sources
-        failed = any(check["status"] == "failed" for check in sources.checks().values())
+        failed = any(check["status"] == "failed" for check in (await sources.checks()).values())
         return answer(
             {
                 "status": "draining" if sources.is_draining() else "failed" if failed else "ok",
                 "version": __version__,
                 "uptime_s": round(time.monotonic() - self._started, 1),
-                **sources.status(),
+                **await sources.status(),
             }
         )
 
@@ -177,7 +177,7 @@ class Api:
     async def call(self, request: web.Request) -> web.Response:
         """One call; one that is not settled yet says so."""
         call_id = request.match_info["call_id"]
-        active = self._sources.is_active(call_id)  # asked first: it may end while its record is looked for
+        active = await self._sources.is_active(call_id)  # asked first: it may end while its record is looked for
         record = await self._sources.find(call_id)
         if record is not None:
             return answer({"state": "finished", **with_usd(record)})
@@ -229,7 +229,7 @@ class Api:
 
     async def upstreams(self, request: web.Request) -> web.Response:
         """Every upstream with its connections."""
-        return answer({"upstreams": self._sources.upstreams()})
+        return answer({"upstreams": await self._sources.upstreams()})
 
     async def targets(self, request: web.Request) -> web.Response:
         """Every target and how well it was met over the last hour, day and week."""

@@ -131,7 +131,7 @@ class Figures:
     overview: Callable[[str, str, int, str], Awaitable[dict[str, Any]]]
     """(period, by, limit, search); Failure for what cannot be asked."""
     periods: Collection[str]
-    now: Callable[[], dict[str, Any]]
+    now: Callable[[], Awaitable[dict[str, Any]]]
     latency: Callable[[str, str], Awaitable[dict[str, Any]]]
     """(window, by)."""
     windows: Collection[str]
@@ -179,7 +179,7 @@ class Overview:
                 "/api/v1/latency",
                 VIEWER,
                 self.latency,
-                "Percentiles of how long calls took, and until their first byte, in this process.",
+                "Percentiles of how long calls took, and until their first byte.",
                 (
                     Parameter("window", "How far back.", windows),
                     Parameter("by", "What they are told apart by.", latency_by),
@@ -225,7 +225,7 @@ class Overview:
 
     async def now(self, request: web.Request) -> web.Response:
         """The latest figures."""
-        return answer(self._figures.now())
+        return answer(await self._figures.now())
 
     async def latency(self, request: web.Request) -> web.Response:
         """Percentiles."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 
@@ -72,16 +73,21 @@ class AdminServer:
         port: int = self._runner.addresses[0][1]
         return port
 
-    async def start(self) -> None:
-        """Listen. OSError when the address cannot be had."""
+    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
+        """Listen, on ``sockets`` where somebody has opened them already. OSError when the address cannot be had."""
         self._runner = Runner(self._app, HEADERS, shutdown_s=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._wanted_port).start()
+        for each in sockets:
+            await web.SockSite(self._runner, each).start()
+        if not sockets:
+            await web.TCPSite(self._runner, self._host, self._wanted_port).start()
 
     async def stop(self) -> None:
         """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            self._wanted_port = runner.addresses[0][1] if runner.addresses else self._wanted_port
+            await runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -7,9 +7,10 @@ for it. While nobody listens, a batch costs nothing and no clock ticks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -47,12 +48,12 @@ class Listener:
     """One that listens: iterate over ``events``."""
 
     def __init__(self) -> None:
-        self.waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
+        self.waiting: deque[Any] = deque(maxlen=MAX_WAITING)
         self.wake = asyncio.Event()
         self.task: asyncio.Task[Any] | None = None
         self.taken_at = 0.0
 
-    def put(self, text: bytes) -> None:
+    def put(self, text: Any) -> None:
         """The oldest goes where there is no room."""
         self.waiting.append(text)
         self.wake.set()
@@ -65,13 +66,15 @@ class Live:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
-        self._now: Callable[[], dict[str, Any]] = dict
+        self._tapped: set[Listener] = set()
+        """Other processes: they get records, to be told there."""
+        self._now: Callable[[], Awaitable[dict[str, Any]]] = _nothing
         self._version: Callable[[], dict[str, Any]] = dict
         self._ticking: asyncio.Task[None] | None = None
         self._told = self._left_out = 0
         self._is_closed = False
 
-    def connect(self, now: Callable[[], dict[str, Any]], version: Callable[[], dict[str, Any]]) -> None:
+    def connect(self, now: Callable[[], Awaitable[dict[str, Any]]], version: Callable[[], dict[str, Any]]) -> None:
         """Where the figures come from. Before the first listener."""
         self._now, self._version = now, version
 
@@ -82,27 +85,65 @@ class Live:
 
     def take(self, batch: Batch) -> None:
         """Tell of calls, as far as a second has room for them."""
-        if not self._listeners:
+        if not (self._listeners or self._tapped):
             return
         for record in batch.records:
-            if record.corrects or record.told_by:
-                continue
-            if self._told >= CALLS_A_SECOND:
-                self._left_out += 1
-                continue
-            self._told += 1
-            self._tell(event("call", _short(record)))
+            if not (record.corrects or record.told_by):
+                if self._told >= CALLS_A_SECOND:
+                    self._left_out += 1
+                else:
+                    self.hear(_short(record))
+
+    def hear(self, short: dict[str, Any]) -> None:
+        """A call, of another process maybe."""
+        if self._told >= CALLS_A_SECOND:
+            self._left_out += 1
+            return
+        self._told += 1
+        self._tell(event("call", short))
+        for each in self._tapped:
+            each.put(short)
+
+    def leave_out(self, calls: int) -> None:
+        """Calls of another process that are not told."""
+        self._left_out += calls
+
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether anybody has the page open."""
+        return bool(self._listeners)
+
+    async def tap(self) -> AsyncGenerator[dict[str, Any]]:
+        """Calls as they end, and once a second how many were left out: for the process that tells them. Ends with ``close``."""
+        listener = Listener()
+        self._tapped.add(listener)
+        self._begin_to_tick()
+        async with contextlib.aclosing(self._events(listener)) as events:
+            async for each in events:
+                yield each
 
     def listen(self) -> AsyncGenerator[bytes]:
         """What is told from now on, for one listener: it counts from this moment. Ends with ``close``."""
         listener = Listener()
-        listener.put(f"retry: {RETRY_MS}\n\n".encode() + event("now", self._snapshot(0)))
         self._listeners.add(listener)
+        self._begin_to_tick()
+        return self._told_first(listener)
+
+    def _begin_to_tick(self) -> None:
         if self._ticking is None:
             self._ticking = asyncio.create_task(self._tick(), name="live")
-        return self._events(listener)
 
-    async def _events(self, listener: Listener) -> AsyncGenerator[bytes]:
+    async def _told_first(self, listener: Listener) -> AsyncGenerator[bytes]:
+        listener.task = asyncio.current_task()
+        try:
+            yield f"retry: {RETRY_MS}\n\n".encode() + event("now", await self._snapshot(0))
+            async with contextlib.aclosing(self._events(listener)) as events:
+                async for each in events:
+                    yield each
+        finally:
+            self._listeners.discard(listener)
+
+    async def _events(self, listener: Listener) -> AsyncGenerator[Any]:
         listener.task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         try:
@@ -117,14 +158,16 @@ class Live:
                 await listener.wake.wait()
         finally:
             self._listeners.discard(listener)
+            self._tapped.discard(listener)
 
     async def close(self) -> None:
         """No listener is kept: each is sent what waits for it, if it takes it at once."""
         self._is_closed = True
         if self._ticking is not None:
             self._ticking.cancel()
-        tasks = [each.task for each in self._listeners if each.task is not None]
-        for each in self._listeners:
+        everybody = {*self._listeners, *self._tapped}
+        tasks = [each.task for each in everybody if each.task is not None]
+        for each in everybody:
             each.wake.set()
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=LAST_WORDS_S)
@@ -134,13 +177,17 @@ class Live:
     async def _tick(self) -> None:
         """Once a second, while somebody listens."""
         version, ticks = self._version(), 0
-        while self._listeners:
+        while self._listeners or self._tapped:
             await asyncio.sleep(TICK_S)
             ticks += 1
             left_out, self._told, self._left_out = self._left_out, 0, 0
             try:
                 self._let_go()
-                self._tell(event("now", self._snapshot(left_out)))
+                for each in self._tapped if left_out else ():
+                    each.put({"left_out": left_out})
+                if not self._listeners:
+                    continue
+                self._tell(event("now", await self._snapshot(left_out)))
                 if (latest := self._version()) != version:
                     version = latest
                     self._tell(event("changed", version))
@@ -158,12 +205,17 @@ class Live:
                 each.task.cancel()
             self._listeners.discard(each)
 
-    def _snapshot(self, left_out: int) -> dict[str, Any]:
-        return {**self._now(), "calls_left_out": left_out}
+    async def _snapshot(self, left_out: int) -> dict[str, Any]:
+        return {**await self._now(), "calls_left_out": left_out}
 
     def _tell(self, text: bytes) -> None:
         for each in self._listeners:
             each.put(text)
+
+
+async def _nothing() -> dict[str, Any]:
+    """Nobody has said where the figures come from."""
+    return {}
 
 
 def _short(record: Record) -> dict[str, Any]:

@@ -122,9 +122,10 @@ def fit(text: str) -> str:
 class _Formatter(logging.Formatter):
     """The gateway's own messages."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, worker: int | None) -> None:
         super().__init__()
         self._form = form
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         text, call_id = fit(record.getMessage()), getattr(record, "call_id", "")
@@ -139,10 +140,14 @@ class _Formatter(logging.Formatter):
                 "level": record.levelname.lower(),
                 "logger": record.name,
             }
+            line |= {"worker": self._worker} if self._worker is not None else {}
             line |= {"message": text}
             line |= {"call_id": call_id} if call_id else {}
             return orjson.dumps(line | ({"trace": trace} if trace else {})).decode()
-        return f"{moment} {record.levelname.lower()} {record.name}: {escaped(text)}" + (f"\n{trace}" if trace else "")
+        who = f"worker {self._worker} " if self._worker is not None else ""
+        return f"{moment} {record.levelname.lower()} {who}{record.name}: {escaped(text)}" + (
+            f"\n{trace}" if trace else ""
+        )
 
 
 def _places(error: tuple[type[BaseException], BaseException, Any] | tuple[None, None, None]) -> str:
@@ -166,10 +171,12 @@ class _StandardError(logging.Handler):
             self.handleError(record)
 
 
-def setup(level: str, form: str) -> None:
-    """The loggers of this package write to standard error, in the given form, and what libraries have to say of failures."""
+def setup(level: str, form: str, worker: int | None = None) -> None:
+    """The loggers of this package write to standard error, in the given form, and what libraries have to say of failures.
+    ``worker``: which of several it is, to be told in each line.
+    """
     output = _StandardError()
-    output.setFormatter(_Formatter(form))
+    output.setFormatter(_Formatter(form, worker))
     for name in FOREIGN:
         logging.getLogger(name).handlers[:] = [output]
     logger = logging.getLogger("gateway")

@@ -117,3 +117,22 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "process_max_fds": ("Most file descriptors that it may open.", ()),
 }
 """Read at each scrape. What ends in _total is a counter all the same."""
+
+SUM, LEAST, MOST = "sum", "least", "most"
+OVER_WORKERS: dict[str, str] = {
+    "llm_active_requests": SUM,
+    "llm_queue_depth": SUM,
+    "llm_upstream_up": LEAST,
+    "tollgate_provider_keys_set_aside": MOST,
+    "tollgate_check_up": LEAST,
+    "tollgate_store_up": MOST,
+    "tollgate_journal_settlements": SUM,
+    "tollgate_config_version_info": MOST,
+    "tollgate_workers": SUM,
+    "process_resident_memory_bytes": SUM,
+    "process_virtual_memory_bytes": SUM,
+    "process_start_time_seconds": LEAST,
+    "process_open_fds": SUM,
+    "process_max_fds": LEAST,
+}
+"""What a gauge is over several workers. The others are of what all have in common, and the first worker's word is enough."""

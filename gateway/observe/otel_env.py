@@ -146,6 +146,12 @@ def resource(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((_utf8(key), _utf8(value)) for key, value in told.items())
 
 
+def of_worker(environ: Mapping[str, str], number: int) -> str:
+    """``OTEL_RESOURCE_ATTRIBUTES`` for one of several workers: what names an instance must not name all of them."""
+    pairs = environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")
+    return ",".join(f"{pair}-{number}" if pair.strip().startswith("service.instance.id=") else pair for pair in pairs)
+
+
 def _utf8(text: str) -> str:
     """Without the half characters that stand for what is no UTF-8 in the environment: nothing could be written with them."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import exp2, log2
 from typing import Any
 
@@ -31,7 +31,10 @@ AN_OCTAVE = 16
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 SWITCHED = 101
 """A session over WebSocket lasts as long as its two sides like."""
+COUNTED = ("nanousd", "errors", "refused", "estimated", "unpriced")
 Buckets = dict[int, int]
+Minute = dict[str, Any]
+"""Sums of the calls of one process, and buckets of their durations."""
 
 
 def bucket_of(milliseconds: float) -> int:
@@ -78,6 +81,15 @@ class Durations:
         """Another one's calls too."""
         _add(self.latency, other.latency)
         _add(self.ttft, other.ttft)
+
+    def pairs(self) -> dict[str, list[tuple[int, int]]]:
+        """Buckets and counts, as JSON takes them."""
+        return {"latency": list(self.latency.items()), "ttft": list(self.ttft.items())}
+
+    def add_pairs(self, pairs: Mapping[str, Any]) -> None:
+        """As ``add``."""
+        _add(self.latency, dict(pairs["latency"]))
+        _add(self.ttft, dict(pairs["ttft"]))
 
     def told(self, name: str | None) -> dict[str, Any]:
         """One row of an answer."""
@@ -166,40 +178,63 @@ class Pace:
             slots.append(_Slot(moment))
         return slots[-1]
 
-    def last_minute(self) -> dict[str, Any]:
-        """Calls a second (over ten), the rest by the minute; percentiles None without calls. Some 0.1 ms."""
+    def minute(self) -> Minute:
+        """The last minute, to be told alone or with those of other processes. Some 0.1 ms."""
         now = self._clock()
         seconds = [each for each in self._seconds if each.moment > int(now) - NOW_S]
-        calls = sum(each.calls for each in seconds)
         durations = Durations()
         for each in seconds:
             durations.add(each.durations)
-        latency, ttft = percentiles(durations.latency) or {}, percentiles(durations.ttft) or {}
         lately = sum(each.calls for each in seconds if each.moment >= int(now) - RATE_S)
         return {
-            "calls_per_s": round(lately / min(RATE_S, max(1.0, now - self._began)), 3),
-            "cost_per_minute_nanousd": sum(each.nanousd for each in seconds),
-            "ttft_p50_ms": ttft.get("p50"),
-            "ttft_p95_ms": ttft.get("p95"),
-            "latency_p50_ms": latency.get("p50"),
-            "latency_p95_ms": latency.get("p95"),
-            "errors_per_minute": sum(each.errors for each in seconds),
-            "refused_per_minute": sum(each.refused for each in seconds),
-            "estimated_share": round(sum(each.estimated for each in seconds) / calls, 6) if calls else 0.0,
-            "unpriced_share": round(sum(each.unpriced for each in seconds) / calls, 6) if calls else 0.0,
+            "calls": sum(each.calls for each in seconds),
+            "calls_per_s": lately / min(RATE_S, max(1.0, now - self._began)),
+            **{name: sum(getattr(each, name) for each in seconds) for name in COUNTED},
+            **durations.pairs(),
         }
 
     async def durations(self, window: str, by: str) -> dict[str, Any]:
-        """Percentiles of the last window, the values with the most calls first. Calls go on between two slots."""
+        """Durations in the last window, by value: for ``told_durations``. Calls go on between two slots."""
         length, slots = WINDOWS[window]
         oldest = int(self._clock()) // length - slots
         sums: dict[str, Durations] = {}
-        everything = Durations()
         for slot in list(self._slots[window]):
             if slot.moment > oldest:
                 for name, durations in slot.values[BY.index(by)].items():
                     sums.setdefault(name, Durations()).add(durations)
-                    everything.add(durations)
             await asyncio.sleep(0)
-        rows = sorted((each.told(name) for name, each in sums.items()), key=lambda row: (-row["calls"], row["value"]))
-        return {"rows": rows, "all": everything.told(None)}
+        return {name: durations.pairs() for name, durations in sums.items()}
+
+
+def told_minute(minutes: Sequence[Minute]) -> dict[str, Any]:
+    """Calls a second (over ten), the rest by the minute, over all of them; percentiles None without calls."""
+    sums = {name: sum(each[name] for each in minutes) for name in ("calls", "calls_per_s", *COUNTED)}
+    durations = Durations()
+    for each in minutes:
+        durations.add_pairs(each)
+    latency, ttft = percentiles(durations.latency) or {}, percentiles(durations.ttft) or {}
+    calls = sums["calls"]
+    return {
+        "calls_per_s": round(sums["calls_per_s"], 3),
+        "cost_per_minute_nanousd": sums["nanousd"],
+        "ttft_p50_ms": ttft.get("p50"),
+        "ttft_p95_ms": ttft.get("p95"),
+        "latency_p50_ms": latency.get("p50"),
+        "latency_p95_ms": latency.get("p95"),
+        "errors_per_minute": sums["errors"],
+        "refused_per_minute": sums["refused"],
+        "estimated_share": round(sums["estimated"] / calls, 6) if calls else 0.0,
+        "unpriced_share": round(sums["unpriced"] / calls, 6) if calls else 0.0,
+    }
+
+
+def told_durations(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Percentiles over all of them, the values with the most calls first."""
+    sums: dict[str, Durations] = {}
+    everything = Durations()
+    for part in parts:
+        for name, pairs in part.items():
+            sums.setdefault(name, Durations()).add_pairs(pairs)
+            everything.add_pairs(pairs)
+    rows = sorted((each.told(name) for name, each in sums.items()), key=lambda row: (-row["calls"], row["value"]))
+    return {"rows": rows, "all": everything.told(None)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -82,6 +82,29 @@ class _Second:
             self.errors[kind] = self.errors.get(kind, 0) + 1
 
 
+def merged(minutes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several processes say of the same minute, as one would say it."""
+    calls, answered = (sum(each[name] for each in minutes) for name in ("calls", "answered"))
+    errors: dict[str, int] = {}
+    for minute in minutes:
+        for kind, count in minute["errors"].items():
+            errors[kind] = errors.get(kind, 0) + count
+    nanousd = sum(each["cost_nanousd_per_minute"] for each in minutes)
+    latency = sum((each["latency_ms"] or 0) * each["calls"] for each in minutes)
+    ttft = sum((each["ttft_ms"] or 0) * each["answered"] for each in minutes)
+    return {
+        **minutes[0],
+        "calls": calls,
+        "answered": answered,
+        "errors": errors,
+        **{name: round(sum(each[name] for each in minutes), 3) for name in minutes[0] if name.endswith("_per_s")},
+        "cost_nanousd_per_minute": nanousd,
+        "cost_usd_per_minute": format_usd(nanousd),
+        "latency_ms": round(latency / calls, 3) if calls else None,
+        "ttft_ms": round(ttft / answered, 3) if answered else None,
+    }
+
+
 class _Minute:
     """The last seconds in which there were calls."""
 
@@ -107,6 +130,7 @@ class _Minute:
         nanousd = sum(each.nanousd for each in seconds) * WINDOW_S // max(1, round(over_s))
         return {
             "calls": calls,
+            "answered": answered,
             "errors": errors,
             "calls_per_s": round(calls / over_s, 3),
             "errors_per_s": round(sum(errors.values()) / over_s, 3),

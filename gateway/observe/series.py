@@ -111,10 +111,17 @@ class Family(Generic[Series]):
     def __len__(self) -> int:
         return len(self._series)
 
+    def __contains__(self, values: tuple[str, ...]) -> bool:
+        return values in self._series
+
     def __iter__(self) -> Iterator[tuple[tuple[str, ...], Series]]:
         """Label values and series, as there are now; more may come while somebody looks."""
         for values in list(self._series):  # of names alone: 25,000 pairs take 3 ms
             yield values, self._series[values]
+
+    def like(self) -> Family[Series]:
+        """Another one of the same name, empty and without a bound: for sums of series that were bounded when they were counted."""
+        return Family(self.name, self.kind, self.text, self.label_names, self._make, bounds=self.bounds, per=self.per)
 
     def labels(self, *values: str) -> Series:
         """The series of these label values; it is there from now on."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.front")
 
+BACKLOG = 2048
 Complain = Callable[[Failure], tuple[int, Headers, bytes]]
 """A failure before any dialect is known, as (status, header fields, body)."""
 
@@ -192,7 +194,7 @@ class Front:
             "lingering_time": 2.0,
         }
         self._server: _Server | None = None
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._arrivals: set[Arrival] = set()
         self._quiet = asyncio.Event()
         self.draining = False
@@ -200,8 +202,7 @@ class Front:
     @property
     def port(self) -> int:
         """The port listened on."""
-        assert self._listener is not None  # noqa: S101 - asked before listen()
-        port: int = self._listener.sockets[0].getsockname()[1]
+        port: int = self._listeners[0].sockets[0].getsockname()[1]
         return port
 
     @property
@@ -209,11 +210,14 @@ class Front:
         """Requests being answered."""
         return len(self._arrivals)
 
-    async def listen(self, host: str, port: int) -> None:
-        """Begin to accept. OSError when the address cannot be had."""
+    async def listen(self, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> None:
+        """Begin to accept, on ``sockets`` where somebody has opened them already. OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
         self._server = _Server(self, self._serve, **self._limits)
-        self._listener = await loop.create_server(self._server, host, port, backlog=2048)
+        for each in sockets:
+            self._listeners.append(await loop.create_server(self._server, sock=each, backlog=BACKLOG))
+        if not sockets:
+            self._listeners.append(await loop.create_server(self._server, host, port, backlog=BACKLOG))
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -242,11 +246,15 @@ class Front:
         status, headers, body = self._complain(failure)
         reply.whole(status, b"Bad Request" if status < 500 else b"Internal Server Error", headers, body)
 
-    async def stop(self, grace_s: float) -> int:
-        """Accept nothing more, let running requests finish, then break off what is left; returns how many that were."""
+    async def stop(self, grace_s: float, linger_s: float = 0.0) -> int:
+        """Accept nothing more, let running requests finish, then break off what is left; returns how many that were. For
+        ``linger_s`` connections are kept on which nothing is being asked: who asks is answered, and told to go elsewhere.
+        """
         self.draining = True
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
+        if linger_s:
+            await asyncio.sleep(linger_s)
         self._close_idle()
         if self._arrivals and not self._quiet.is_set():
             with contextlib.suppress(TimeoutError):

@@ -111,6 +111,11 @@ class GatewayProcess:
         return (self._folder / "log.jsonl").read_text(errors="replace")
 
     @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.returncode is None
+
+    @property
     def rss_kb(self) -> int:
         """Resident memory now."""
         return self._memory("VmRSS:")
