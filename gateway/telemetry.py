@@ -71,7 +71,8 @@ class Telemetry:
         self.targets = Objectives(targets_of(settings), self.metrics.count_target, self.tell)
         self.metrics.watch(self.targets.gauges)
         told = self._logging
-        lines = logs.CallLog(told.format, call_log, told.sample_rate, content=told.content)
+        lock = place.folder / "output.lock" if place is not None else None
+        lines = logs.CallLog(told.format, call_log, told.sample_rate, content=told.content, lock=lock)
         self.access = AccessLog(told.format, lines.output) if told.access else None
         """Takes the requests to the admin listener; None where they are not logged."""
         sinks: list[Sink] = [self.recent, self.targets.sink, self.pace, self.live]

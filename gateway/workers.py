@@ -120,7 +120,11 @@ def _work(settings: Settings, path: Path | None, place: Place, line: socket.sock
     """What a worker does."""
     if "OTEL_RESOURCE_ATTRIBUTES" in os.environ:
         os.environ["OTEL_RESOURCE_ATTRIBUTES"] = otel_env.of_worker(os.environ, place.number)
-    return asyncio.run(_serve(settings, path, place, line))
+    supervisor = os.getppid()
+    status = asyncio.run(_serve(settings, path, place, line))
+    if os.getppid() != supervisor and not list(place.folder.glob("*.sock")):
+        shutil.rmtree(place.folder, ignore_errors=True)  # the last one out
+    return status
 
 
 # -- one --------------------------------------------------------------------------------------------------------------

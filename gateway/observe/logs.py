@@ -13,6 +13,7 @@ import sys
 import traceback
 import zlib
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
@@ -35,15 +36,21 @@ class CallLog:
     name = "log"
 
     def __init__(
-        self, form: str, stream: BinaryIO | None = None, sample_rate: float = 1.0, *, content: bool = False
+        self,
+        form: str,
+        stream: BinaryIO | None = None,
+        sample_rate: float = 1.0,
+        *,
+        content: bool = False,
+        lock: Path | None = None,
     ) -> None:
         """``sample_rate``: the share of ordinary calls that is written; ``content``: what was said stands in the line, where it
-        was captured.
+        was captured; ``lock``: see ``Output``.
         """
         self._content = content
         self._is_json = form == "json"
         self._sample_rate = sample_rate
-        self.output = Output(stream or sys.stdout.buffer)
+        self.output = Output(stream or sys.stdout.buffer, lock)
 
     def take(self, batch: Batch) -> None:
         """Write a batch in one go. OSError when lines were lost."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.front")
 
 BACKLOG = 2048
+LOOKS = 20
 Complain = Callable[[Failure], tuple[int, Headers, bytes]]
 """A failure before any dialect is known, as (status, header fields, body)."""
 
@@ -198,6 +199,8 @@ class Front:
         self._arrivals: set[Arrival] = set()
         self._quiet = asyncio.Event()
         self.draining = False
+        self._is_lingering = self._is_hurried = False
+        self._ended_at = 0.0
 
     @property
     def port(self) -> int:
@@ -234,12 +237,13 @@ class Front:
             await self._handle(arrival)
         finally:
             self._arrivals.discard(arrival)
+            self._ended_at = asyncio.get_running_loop().time() if self._is_lingering else 0.0
             if self.draining and not self._arrivals:
                 self._quiet.set()
         if not arrival.reply.ended:
             raise RuntimeError("a request was left without an answer")
         connection.arrival = None
-        return _CLOSE if arrival.reply.close or self.draining else _KEEP
+        return _CLOSE if arrival.reply.close or (self.draining and not self._is_lingering) else _KEEP
 
     def complain_to(self, reply: Reply, failure: Failure) -> None:
         """Answer a failure that no dialect could."""
@@ -247,18 +251,19 @@ class Front:
         reply.whole(status, b"Bad Request" if status < 500 else b"Internal Server Error", headers, body)
 
     async def stop(self, grace_s: float, linger_s: float = 0.0) -> int:
-        """Accept nothing more, let running requests finish, then break off what is left; returns how many that were. For
-        ``linger_s`` connections are kept on which nothing is being asked: who asks is answered, and told to go elsewhere.
+        """Accept nothing more, let running requests finish, then break off what is left; returns how many that were. Connections are
+        kept until nothing was asked on any for ``linger_s``: who asks is answered, and told to go elsewhere.
         """
         self.draining = True
         for listener in self._listeners:
             listener.close()
+        until = asyncio.get_running_loop().time() + grace_s
         if linger_s:
-            await asyncio.sleep(linger_s)
+            await self._say_farewell(until, linger_s)
         self._close_idle()
         if self._arrivals and not self._quiet.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), grace_s)
+                await asyncio.wait_for(self._quiet.wait(), until - asyncio.get_running_loop().time())
         late = list(self._arrivals)
         for arrival in late:
             arrival.reply.close = True
@@ -267,8 +272,20 @@ class Front:
             await self._server.shutdown(timeout=1.0)
         return len(late)
 
+    async def _say_farewell(self, until: float, linger_s: float) -> None:
+        """An answer that began before the end said nothing of it, so that its client may well ask on; the next one does say it."""
+        loop = asyncio.get_running_loop()
+        self._is_lingering = True
+        self._ended_at = loop.time()
+        while loop.time() < until and (self._arrivals or loop.time() - self._ended_at < linger_s):
+            await asyncio.sleep(linger_s / LOOKS)
+            if self._is_hurried:
+                break
+        self._is_lingering = False
+
     def hurry(self) -> None:
         """Wait no longer for running requests."""
+        self._is_hurried = True
         self._quiet.set()
 
     def _close_idle(self) -> None:

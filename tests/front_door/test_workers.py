@@ -25,7 +25,7 @@ from tests.harness.gateways import GatewayProcess, config_for, records
 from tests.harness.messages import CutOff, request, response
 from tests.harness.raw_client import Answer, ask, connected
 from tests.harness.redis_servers import Server, redis_binary
-from tests.harness.scripted import ScriptedUpstream, Seen
+from tests.harness.scripted import ScriptedUpstream
 from tests.harness.webhooks import Receiver
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -409,6 +409,8 @@ async def test_what_all_notice_is_told_once(upstream: ScriptedUpstream, team: Sp
         await until(lambda: all_say(gateway, "failing"))
         upstream.answer = [ANSWER]
         await until(lambda: all_say(gateway, "up"))
+        odd = json.dumps(BODY | {"model": "of-nobody"}).encode()
+        upstream.answer = [response(200, ("Content-Type", "application/json"), body=odd)]
         await burst(gateway, 60, MINI | {"model": "of-nobody"})
         told = await receiver.until_some(lambda each: each.json["data"]["key"].startswith("pricing"))
         await until(lambda: counted_webhooks(gateway, 3))
@@ -515,18 +517,39 @@ async def in_flight(gateway: GatewayProcess, count: int) -> bool:
     return bool(json.loads(await look(gateway, "/api/v1/now"))["in_flight"] == count)
 
 
-async def test_lines_of_several_workers_stay_whole(upstream: ScriptedUpstream, team: Spawn) -> None:
-    """Long lines, of calls whose content is told, on one standard output: each is one call's."""
-
-    def say(seen: Seen) -> list[Any]:
-        return [ANSWER]
-
-    upstream.answer = say
-    gateway = await team(4, observability={"logging": {"content": True}})
-    long = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "word " * 3000}]}
-    await burst(gateway, 120, long)
-    await until(lambda: counts(gateway, 120))
-    calls = [json.loads(line) for line in gateway.log.splitlines()]
-    told = [each for each in calls if each["event"] == "call"]
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+async def test_lines_of_several_workers_stay_whole(
+    upstream: ScriptedUpstream, team: Spawn, tmp_path: Path, kind: str
+) -> None:
+    """Long lines, of calls whose content is told, on one standard output: each is one call's. Through a pipe too, whose reader is
+    slow at first.
+    """
+    read = b""
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "log.jsonl")
+        fifo = os.open(tmp_path / "log.jsonl", os.O_RDWR | os.O_NONBLOCK)
+    gateway = GatewayProcess(
+        tmp_path,
+        config_for(tmp_path, upstream, workers=4, observability={"logging": {"content": True}}),
+    )
+    upstream.answer = [ANSWER]
+    await gateway.start()
+    try:
+        await until(lambda: all_up(gateway, 4))
+        long = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "word " * 3000}]}
+        await burst(gateway, 120, long)
+        await until(lambda: counts(gateway, 120))
+        if kind == "pipe":
+            async with asyncio.timeout(20):
+                while read.count(b'"call_id"') < 120 or not read.endswith(b"\n"):
+                    with contextlib.suppress(BlockingIOError):
+                        read += os.read(fifo, 1 << 16)
+                    await asyncio.sleep(0)
+            os.close(fifo)
+        else:
+            read = (tmp_path / "log.jsonl").read_bytes()
+    finally:
+        await gateway.kill()
+    told = [each for each in map(json.loads, read.splitlines()) if each["event"] == "call"]
     assert len({each["call_id"] for each in told}) == 120
     assert all("word word" in json.dumps(each["input_messages"]) for each in told)
