@@ -30,6 +30,12 @@ def of_targets(targets: Sequence[Target]) -> Iterator[Fault]:
             )
 
 
+def of_workers(settings: Settings) -> Iterator[Fault]:
+    """Books that all of them can reach."""
+    if settings.workers != 1 and settings.store.url == "sqlite:///:memory:":
+        yield "workers", "store", "need books that they share: a file (sqlite:///FILE) or Redis, and not :memory:"
+
+
 def of_keys(settings: Settings) -> Iterator[Fault]:
     """Each key once; those of one name (an old and a new one) for one team and user; upstreams that are there and have keys of
     their own.

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from gateway.agreement import of_keys, of_provider_keys, of_targets
+from gateway.agreement import of_keys, of_provider_keys, of_targets, of_workers
 from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
 from gateway.observe.labels import label_name
@@ -303,7 +303,8 @@ class _Reader:
             if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
-        for path, unless, fault in (*of_targets(settings.targets), *of_keys(settings), *of_provider_keys(settings)):
+        found = (*of_targets(settings.targets), *of_keys(settings), *of_provider_keys(settings), *of_workers(settings))
+        for path, unless, fault in found:
             if not self._is_faulty(unless):
                 within = path.rpartition(".")[0]
                 self._problem(self._place(path, within if within in self._lines else "auth.mode"), fault)

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.agreement import of_workers
 from gateway.app import Gateway
 from gateway.errors import Failure
 from gateway.listening import open_listeners, port_of
@@ -43,6 +44,9 @@ def serve(settings: Settings, config_path: Path | None) -> int:
     count = settings.workers or usable_processors()
     if count == 1:
         return asyncio.run(_serve(settings, config_path))
+    for key, _, fault in of_workers(settings):
+        print(f"tollgate: cannot start: {key} {fault}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return 1
     return _supervise(settings, config_path, count)
 
 

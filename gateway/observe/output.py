@@ -41,6 +41,7 @@ class Output:
         if lock is not None and self._slice == PIPE_BYTES:
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._kept = bytearray()
+        self._in_a_line = False
         self._retry: asyncio.TimerHandle | None = None
         self.dropped = 0
 
@@ -63,19 +64,18 @@ class Output:
         """As much as goes without waiting. What cannot be written at all is no use to keep."""
         if not self._is_ours():
             return
-        is_whole = True
         try:
             while self._kept and self._poll.poll(0):
                 written = os.write(fd, self._kept[: self._slice])
-                is_whole = self._kept[written - 1] == NEWLINE
+                self._in_a_line = self._kept[written - 1] != NEWLINE
                 del self._kept[:written]
         except OSError:
             self.dropped += self._kept.count(b"\n")
             self._kept.clear()
-            is_whole = True
+            self._in_a_line = False
             raise
         finally:
-            if is_whole and self._lock >= 0:
+            if self._lock >= 0 and not self._in_a_line:
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _is_ours(self) -> bool:

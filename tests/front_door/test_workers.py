@@ -274,6 +274,43 @@ async def test_workers_are_renewed_under_load_without_a_failed_call(
     assert not set(first.values()) & set((await pids_of(gateway)).values())
 
 
+async def test_the_first_worker_may_die_too(upstream: ScriptedUpstream, team: Spawn) -> None:
+    """Who asks meanwhile waits and is answered by its successor; what was told of its counts is not taken back."""
+    gateway = await team(2)
+    await burst(gateway, 60)
+    await until(lambda: counts(gateway, 60))
+    for number in (1, 2):
+        before = await pids_of(gateway)
+        os.kill(before[0], signal.SIGKILL)
+        assert await metric(gateway, "llm_requests_total") == 60 * number
+        await until(lambda before=before: replaced(gateway, before, [0]))
+        await burst(gateway, 60)
+        await until(lambda number=number: counts(gateway, 60 * (number + 1)))
+    assert await metric(gateway, "llm_request_duration_seconds_count") == 180
+    assert gateway.log.count("died: signal 9 (SIGKILL); it is started again") == 2
+
+
+async def test_a_renewal_that_cannot_go_on_leaves_all_as_they_are(
+    upstream: ScriptedUpstream, team: Spawn, tmp_path: Path
+) -> None:
+    """A new worker that cannot start is no reason to lose an old one."""
+    books = tmp_path / "books"
+    books.mkdir()
+    gateway = await team(2, store={"url": f"sqlite:///{books}/books.db", "on_outage": "open"})
+    before = await pids_of(gateway)
+    books.rename(tmp_path / "elsewhere")
+    gateway.signal(signal.SIGUSR2)
+
+    async def is_told() -> bool:
+        return "the other workers are not renewed: a new one could not start" in gateway.log
+
+    await until(is_told)
+    assert await pids_of(gateway) == before
+    (tmp_path / "elsewhere").rename(books)
+    gateway.signal(signal.SIGUSR2)
+    await until(lambda: replaced(gateway, before, [0, 1]))
+
+
 async def test_told_to_stop_all_drain(upstream: ScriptedUpstream, team: Spawn) -> None:
     """Streams of both workers may finish, nobody new is let in, exit 0, and nothing is left: no process, no folder."""
     gate = asyncio.Event()
@@ -429,9 +466,9 @@ async def all_say(gateway: GatewayProcess, state: str) -> bool:
     """Whether each worker has heard of the upstream often enough to say so; asks again until it has."""
     await burst(gateway, 40)
     text = (await look(gateway, "/metrics")).decode()
-    [told] = re.findall(r'^llm_upstream_up\{upstream="openai"\} (\S+)$', text, re.MULTILINE)
+    told = re.search(r'^llm_upstream_up\{upstream="openai"\} (\S+)$', text, re.MULTILINE)
     shown = {each["name"]: each["state"] for each in (await status(gateway))["upstreams"]}
-    return float(told) == (state == "up") and shown["openai"] == state
+    return told is not None and float(told[1]) == (state == "up") and shown["openai"] == state
 
 
 async def counted_webhooks(gateway: GatewayProcess, count: int) -> bool:

@@ -91,3 +91,27 @@ def test_a_reader_that_is_gone_is_an_error_and_nothing_is_kept_for_it() -> None:
             with pytest.raises(BrokenPipeError):
                 output.write([line(1)] * (lost - output.dropped))
             assert output.dropped == lost
+
+
+async def test_who_has_begun_a_line_is_alone_until_it_has_ended(tmp_path: Path) -> None:
+    """Two processes on one pipe: a line longer than what is written at once is not torn by the other's, however slow the reader."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(writing, "wb") as pipe:
+        one, other = Output(pipe, tmp_path / "lock"), Output(pipe, tmp_path / "lock")
+        one.write([line(1, 20_000)])
+        other.write([line(2, 10)])
+        found = b""
+        async with asyncio.timeout(60):
+            while found.count(b"\n") < 2:
+                found += read_all(reading)
+                await asyncio.sleep(0)
+    assert found == line(1, 20_000) + line(2, 10)
+    os.close(reading)
+
+
+def test_a_lock_that_is_not_needed_is_not_made(tmp_path: Path) -> None:
+    """Each write to a file is whole by itself."""
+    with (tmp_path / "log").open("ab") as file:
+        Output(file, tmp_path / "lock").write([line(1)])
+    assert not (tmp_path / "lock").exists()
