@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 
 import click
 
 from gateway import __version__
+from gateway.cli.manual import Program, meant
 
 COMMANDS = {
     "serve": "Run the gateway.",
@@ -22,7 +22,7 @@ COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Program):
     """Subcommands by name, with a suggestion for a misspelt one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -38,9 +38,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS:
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            ctx.fail(f"No such command '{args[0]}'.{hint}")
+            ctx.fail(f"No such command '{args[0]}'.{meant(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
