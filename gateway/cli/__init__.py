@@ -13,12 +13,15 @@ COMMANDS = {
     "serve": "Run the gateway.",
     "demo": "Run the gateway with a pretend provider and sample traffic: no key, no network.",
     "check": "Validate a config and show what it resolves to.",
+    "status": "Ask a running gateway how it does.",
+    "calls": "Show the latest calls, follow new ones, or show one in full.",
     "keys": "Make gateway keys, and see which ones a config has.",
     "price": "Price one usage and show the rates.",
     "report": "Show what was spent, by day, week or month, and by whom.",
     "audit": "Work every recorded call out again and hold the accounts against the records.",
     "correct": "Hold what calls were charged against today's prices, and book the differences.",
     "reconcile": "Hold a provider's usage and cost export against the books.",
+    "completion": "Print the script by which a shell completes commands and names.",
 }
 
 

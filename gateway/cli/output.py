@@ -45,13 +45,15 @@ SHOW_AFTER_S, REDRAW_S = 1.0, 0.1
 @dataclass(frozen=True, slots=True)
 class Column:
     """``align`` is left, right, or point (right, with the decimal points below each other). A column that is not ``whole`` may be
-    shortened. ``styles`` paints cells that say just this: {"failed": "red"}.
+    shortened. ``styles`` paints cells that say just this: {"failed": "red"}. Where there is no room, ``spare`` columns are left out, the
+    highest first, and the reader is told.
     """
 
     title: str
     align: str = "left"
     whole: bool = False
     styles: Mapping[str, str] = field(default_factory=dict)
+    spare: int = 0
 
     @property
     def keeps(self) -> bool:
@@ -92,7 +94,9 @@ def _padded(text: str, room: int, align: str) -> str:
 
 def _pointed(cells: Sequence[str]) -> list[str]:
     """With blanks behind, so that decimal points are below each other. Cells without a number in them are left alone."""
-    places = [len(cell.partition(".")[2]) + ("." in cell) if cell[-1:].isdigit() else -1 for cell in cells]
+    places = [
+        len(cell.partition(".")[2]) + ("." in cell) if cell[-1:].isdigit() or cell[-1:] == "*" else -1 for cell in cells
+    ]
     most = max(places, default=0)
     return [cell + " " * (most - count) if count >= 0 else cell for cell, count in zip(cells, places, strict=True)]
 
@@ -126,13 +130,50 @@ def table(
             for line, cell in zip(lines, _pointed([line[at] for line in lines]), strict=True):
                 line[at] = cell
     cells = room()
-    widths = _widths(shape, lines, cells)
-    if widths is None:
+    kept = _with_room(shape, lines, cells)
+    if kept is None:
         click.echo(_row_by_row(shape, lines, cells or 0))
-    elif is_colourful():
+        return
+    left_out = [column.title for at, column in enumerate(shape) if at not in kept]
+    shape, lines = [shape[at] for at in kept], [[line[at] for at in kept] for line in lines]
+    widths = _widths(shape, lines, cells) or []
+    if is_colourful():
         _painted(shape, lines, widths, has_foot=foot is not None)
     else:
         click.echo(_aligned(shape, lines, widths))
+    if left_out:
+        click.echo(styled(f"Left out for want of room: {', '.join(left_out)}.", "dim"))
+
+
+def _with_room(columns: Sequence[Column], lines: Sequence[Sequence[str]], cells: int | None) -> list[int] | None:
+    """Which columns are shown; None when even without the spare ones there is no room."""
+    kept = list(range(len(columns)))
+    while _widths([columns[at] for at in kept], [[line[at] for at in kept] for line in lines], cells) is None:
+        spare = max(kept, key=lambda at: columns[at].spare)
+        if not columns[spare].spare:
+            return None
+        kept.remove(spare)
+    return kept
+
+
+def pairs(told: Mapping[str, str], margin: int = 0) -> None:
+    """A line for each name and what is so of it; names without a value are left out."""
+    told = {name: value for name, value in told.items() if value}
+    margin = max(margin, *(width_of(name) for name in told), 0) if told else 0
+    for name, value in told.items():
+        click.echo(f"{styled(_padded(name, margin, 'left'), 'dim')}{GAP}{clean(value)}")
+
+
+def row(widths: Sequence[tuple[str, int]], cells: Sequence[str]) -> str:
+    """One line of a table that never ends: (align, width) of each column; figures that are wider push the rest aside."""
+    return GAP.join(
+        _padded(
+            shorten(clean(cell), width) if align == "left" else cell,
+            max(width, width_of(cell)) if align != "left" else width,
+            align,
+        )
+        for (align, width), cell in zip(widths, cells, strict=True)
+    ).rstrip()
 
 
 def _widths(columns: Sequence[Column], lines: Sequence[Sequence[str]], cells: int | None) -> list[int] | None:
@@ -158,12 +199,16 @@ def _widths(columns: Sequence[Column], lines: Sequence[Sequence[str]], cells: in
     return widths
 
 
+def _fitted(cell: str, width: int, column: Column) -> str:
+    """Exactly so wide. Not left to rich, which would strip the blanks that keep decimal points below each other."""
+    return _padded(shorten(cell, width), width, column.align)
+
+
 def _aligned(columns: Sequence[Column], lines: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
     titles = [column.title for column in columns]
     return "\n".join(
         GAP.join(
-            _padded(shorten(cell, width), width, column.align)
-            for cell, width, column in zip(line, widths, columns, strict=True)
+            _fitted(cell, width, column) for cell, width, column in zip(line, widths, columns, strict=True)
         ).rstrip()
         for line in (titles, *lines)
     )
@@ -194,19 +239,12 @@ def _painted(
     grid = Table(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), show_footer=has_foot)
     last = lines[-1] if has_foot else [""] * len(columns)
     for column, width, cell in zip(columns, widths, last, strict=True):
-        grid.add_column(
-            Text(column.title),
-            Text(shorten(cell, width)),
-            justify="left" if column.align == "left" else "right",
-            header_style="bold",
-            footer_style="bold",
-            width=width,
-            no_wrap=True,
-        )
+        titles = (Text(_fitted(each, width, column)) for each in (column.title, cell))
+        grid.add_column(*titles, header_style="bold", footer_style="bold", width=width, no_wrap=True)
     for line in lines[:-1] if has_foot else lines:
         grid.add_row(
             *(
-                Text(shorten(cell, width), style=column.styles.get(cell, ""))
+                Text(_fitted(cell, width, column), style=column.styles.get(cell, ""))
                 for cell, width, column in zip(line, widths, columns, strict=True)
             )
         )

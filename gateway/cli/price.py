@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,16 +117,24 @@ def price(
         print_json(_document(model, seller, moment, tariff, cost, lines))
         return
     click.echo(f"{clean(model)}: {_money(cost.nanousd)} at {seller} on {moment:%Y-%m-%d}\n")
-    _table(lines, format_usd(cost.nanousd))
+    show_lines(lines, format_usd(cost.nanousd))
     click.echo(_notes(tariff, cost, [name for name, _ in sellers[1:]]))
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A recorded cost, worked out again."""
+
+    asked: str
+    moment: datetime
+    tariff: Tariff
+    cost: Cost
+    lines: Sequence[Line]
 
 
 def _explain(call_id: str, config: Path | None, as_json: bool) -> None:
     """A record's usage, line by line, with the book that was in force."""
-    from pricing.book import Book
     from pricing.money import format_usd
-    from pricing.price import bill
-    from pricing.price import price as price_usage
 
     settings, _ = read_config(config)
     with reading(settings) as archive:
@@ -141,22 +149,34 @@ def _explain(call_id: str, config: Path | None, as_json: bool) -> None:
             f"All of it: tollgate calls {call_id}",
             NO,
         )
-    book, moment = Book.unpack(packed), datetime.fromisoformat(record["started_at"])
-    asked = record.get("priced_as") or record["model_requested"]
-    usage = usage_of(record["usage"])
-    tariff = book.charge(record["provider"], record["model_served"], asked, int(moment.timestamp()))
-    how = (record["service_tier"], record.get("largest_input", 0))
-    cost, lines = price_usage(usage, tariff, *how), bill(usage, tariff, *how)
+    explained = explain(record, packed)
+    asked, cost, lines = explained.asked, explained.cost, explained.lines
     if as_json:
-        print_json(_document(asked, record["provider"], moment, tariff, cost, lines) | {"call": record})
+        document = _document(asked, record["provider"], explained.moment, explained.tariff, cost, lines)
+        print_json(document | {"call": record})
         return
     served = clean(record["model_served"] or asked)
     click.echo(
-        f"{clean(call_id)}: {_money(record['cost_nanousd'])} for {served} at {record['provider']} on {moment:%Y-%m-%d %H:%M}\n"
+        f"{clean(call_id)}: {_money(record['cost_nanousd'])} for {served} at {record['provider']}"
+        f" on {explained.moment:%Y-%m-%d %H:%M}\n"
     )
-    _table(lines, format_usd(cost.nanousd))
-    click.echo(_notes(tariff, cost, ()))
+    show_lines(lines, format_usd(cost.nanousd))
+    click.echo(_notes(explained.tariff, cost, ()))
     click.echo(_of_the_record(record, cost))
+
+
+def explain(record: dict[str, Any], packed: bytes) -> Explained:
+    """What a record was charged by: its usage at the rates of the book of its day, which comes packed."""
+    from pricing.book import Book
+    from pricing.price import bill
+    from pricing.price import price as price_usage
+
+    moment = datetime.fromisoformat(record["started_at"])
+    asked = record.get("priced_as") or record["model_requested"]
+    usage = usage_of(record["usage"])
+    tariff = Book.unpack(packed).charge(record["provider"], record["model_served"], asked, int(moment.timestamp()))
+    how = (record["service_tier"], record.get("largest_input", 0))
+    return Explained(asked, moment, tariff, price_usage(usage, tariff, *how), bill(usage, tariff, *how))
 
 
 def _of_the_record(record: dict[str, Any], cost: Cost) -> str:
@@ -239,7 +259,8 @@ def _rate(line: Line) -> tuple[str, str]:
     return _dollars(line.rate_femto * number), name
 
 
-def _table(lines: Sequence[Line], total: str) -> None:
+def show_lines(lines: Sequence[Line], total: str) -> None:
+    """A bill as a table."""
     columns = (
         Column("unit", whole=True),
         Column("count", "right"),

@@ -22,7 +22,8 @@ from pricing.money import format_usd
 NOBODY, UNKNOWN = "-", "?"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a spreadsheet takes for a formula at the beginning of a cell (OWASP, CSV injection)."""
-FIGURES = ("calls", "failed", "refused", "input", "cached", "output")
+FIGURES = {"calls": 0, "failed": 4, "refused": 3, "input": 1, "cached": 5, "output": 1}
+"""Counts of a table, and in which order they are left out where there is no room."""
 
 
 @contextmanager
@@ -61,8 +62,8 @@ def report(asked: Question, tally: Tally, form: str, span: tuple[str, str] | Non
         click.echo(_nothing(asked, span))
         return
     columns = [Column(asked.period, whole=True), *map(Column, asked.by)]
-    columns += [Column(name, "right") for name in FIGURES]
-    columns += [Column("cost $", "point"), Column("share", "right")]
+    columns += [Column(name, "right", spare=spare) for name, spare in FIGURES.items()]
+    columns += [Column("cost $", "point"), Column("share", "right", spare=2)]
     lines = [[row.period, *map(_shown, row.values), *_figures(row.counts, total[COST])] for row in rows]
     table(columns, lines, ["all", *[""] * len(asked.by), *_figures(total, total[COST])])
 
@@ -100,7 +101,7 @@ def comparison(compared: Comparison, form: str) -> None:
         Column("cost $", "point"),
         Column("before $", "point"),
     ]
-    columns += [Column("change $", "point"), Column("change", "right")]
+    columns += [Column("change $", "point"), Column("change", "right", spare=1)]
     lines = [[*(map(_shown, row.values) if asked.by else [""]), *_changes(row)] for row in rows]
     if lines:
         table(columns, lines, ["all", *[""] * (len(asked.by) - 1), *_changes(compared.total())])

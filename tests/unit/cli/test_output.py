@@ -58,24 +58,6 @@ def test_a_table_fits_its_terminal(tmp_path: Path, columns: int, env: dict[str, 
         assert len({width_of(line[: line.rindex(".")]) for line in rows}) == 1
 
 
-@pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["painted", "no colour", "dumb"])
-@pytest.mark.parametrize("columns", [20, 40, 62, 80, 200])
-def test_a_table_fits_its_terminal(tmp_path: Path, columns: int, env: dict[str, str]) -> None:
-    """Names are shortened, figures never are; where not even that helps it is shown row by row."""
-    text = shown(tmp_path, columns, **env)
-    plain = PAINT.sub("", text)
-    for line in plain.splitlines():
-        assert width_of(line) <= max(columns, 25), line
-    for figure in ("1,234,567", "0.000000001", "-0.25", "12.250000001", "2026-11-21"):
-        assert figure in plain
-    if columns >= 80:
-        points = {line.index(".") for line in plain.splitlines() if line.startswith(("2026", "all"))}
-        assert (
-            len({width_of(line[: line.rindex("." if "." in line else " ")]) for line in plain.splitlines()[2:3]}) == 1
-        )
-        assert points
-
-
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}], ids=["painted", "no colour"])
 def test_no_name_steers_the_terminal_or_is_markup(tmp_path: Path, env: dict[str, str]) -> None:
     """All that is left are colours of ours, and those only where there are any."""
