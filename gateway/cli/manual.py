@@ -124,8 +124,10 @@ class Program(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Here, because ``click`` makes a status 1 of a reader that went away, which would be an answer."""
         try:
-            found = super().invoke(ctx)
-            sys.stdout.flush()
+            try:
+                found = super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
         except BrokenPipeError:
             from gateway.cli.output import NO_READER
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.output import Column, _unsteered, clean, shorten, table, width_of
+from gateway.cli.output import Column, _unsteered, clean, progress, shorten, table, width_of
 from tests.harness.terminals import PAINT, seen
 
 COLUMNS = [
@@ -78,6 +78,28 @@ def test_what_is_piped_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> No
     assert first.index("12.5") + 2 == second.index("0.000000001") + 1
     table(["name"], [])
     assert capsys.readouterr().out == "name\n"
+
+
+PROGRESS = (
+    "import sys; from gateway.cli import output; output.SHOW_AFTER_S = output.REDRAW_S = 0.0;"
+    "print(sum(output.progress(range(1000), 1000, 'calls')))"
+)
+
+
+def test_progress_shows_on_a_terminal_and_goes_away(tmp_path: Path) -> None:
+    """What is printed is not mixed up with it, and with TERM=dumb there is none."""
+    status, text = seen([], tmp_path, 80, {}, (sys.executable, "-c", PROGRESS))
+    assert status == 0
+    assert "calls" in text
+    assert "/1000" in text
+    assert PAINT.sub("", text).rstrip("\n").endswith("499500")
+    assert seen([], tmp_path, 80, {"TERM": "dumb"}, (sys.executable, "-c", PROGRESS)) == (0, "499500\n")
+
+
+def test_progress_in_a_pipe_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    """And hands everything through."""
+    assert list(progress(iter(range(3)), 3, "calls")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
 
 
 @given(st.text())
