@@ -38,6 +38,14 @@ async def provider() -> AsyncIterator[Simulator]:
         yield simulator
 
 
+@pytest.fixture(params=["sqlite", "redis"])
+def blocks(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """What a config says of its store, for each kind of it."""
+    if request.param == "sqlite":
+        return {}
+    return {"store": {"url": request.getfixturevalue("server").tcp_url, "journal": str(tmp_path / "journal")}}
+
+
 async def run(folder: Path, command: str, *options: str, env: dict[str, str] | None = None) -> Result:
     """A command on the gateway's own config, in a thread: the gateway serves on."""
     arguments = [command, "--config", str(folder / "tollgate.yaml"), *options]
@@ -52,9 +60,9 @@ async def made(gateway: Any) -> list[dict[str, Any]]:
     return await records(gateway.admin_url, 3)
 
 
-async def test_the_latest_calls(provider: Simulator, serve: Serve, tmp_path: Path) -> None:
+async def test_the_latest_calls(provider: Simulator, serve: Serve, tmp_path: Path, blocks: dict[str, Any]) -> None:
     """Newest first; each filter leaves what it names; JSON is the records, a line each."""
-    gateway = await serve(provider.url, budgets=POOR)
+    gateway = await serve(provider.url, budgets=POOR, **blocks)
     found = await made(gateway)
     lines = (await run(tmp_path, "calls")).output.splitlines()
     assert [line.split()[-1] for line in lines[1:]] == [record["call_id"] for record in found]
@@ -107,9 +115,11 @@ async def test_one_call_in_full(provider: Simulator, serve: Serve, tmp_path: Pat
         assert (result.exit_code, "has no call" in result.stderr) == (1, True)
 
 
-async def test_new_calls_are_followed(provider: Simulator, serve: Serve, tmp_path: Path) -> None:
+async def test_new_calls_are_followed(
+    provider: Simulator, serve: Serve, tmp_path: Path, blocks: dict[str, Any]
+) -> None:
     """A line as each is booked, until Ctrl-C, which is status 130."""
-    gateway = await serve(provider.url)
+    gateway = await serve(provider.url, **blocks)
     await ask(gateway.front_port, post(*CALLS["chat"]))
     (first,) = await records(gateway.admin_url, 1)
     command = [
