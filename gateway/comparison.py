@@ -49,8 +49,7 @@ class Comparison:
         self.since = _before(asked)
         began = datetime.combine(asked.since, time(), UTC)
         passed = datetime.combine(self.since, time(), UTC) + max(now - began, timedelta(0))
-        is_over = now.date() >= asked.until
-        self.until = began if is_over else min(passed.replace(minute=0, second=0, microsecond=0), began)
+        self.until = min(passed.replace(minute=0, second=0, microsecond=0), began)
         """The end of the span before, to the hour."""
         self._tallies = Tally(self.asked), Tally(self.asked)
 

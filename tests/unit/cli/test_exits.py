@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import COMMANDS, main, output
 from gateway.cli.manual import Command
+from gateway.store.tables import UPGRADES
 from tests.harness.gateways import ROOT
 from tests.harness.terminals import seen
 
@@ -34,6 +37,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(*arguments: str) -> Result:
     """The command, in this process."""
     return CliRunner().invoke(main, list(arguments))
+
+
+def damage(path: Path) -> None:
+    """A store of this version that can be opened, and in which nothing can be found."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for upgrade in UPGRADES:
+            connection.executescript(upgrade)
+        connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
+        (root,) = connection.execute("SELECT min(rootpage) FROM sqlite_master WHERE rootpage > 1").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    raw = path.read_bytes()
+    path.write_bytes(raw[: (root - 1) * size] + b"\xff" * (len(raw) - (root - 1) * size))
 
 
 def complains(result: Result, status: int) -> None:
@@ -76,13 +91,15 @@ def test_2_is_a_wrong_config(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READS_STORE)
-@pytest.mark.parametrize("store", ["none", "damaged", "redis"])
+@pytest.mark.parametrize("store", ["none", "no database", "damaged", "redis"])
 def test_3_is_a_store_that_cannot_be_read(folder: Path, name: str, store: str) -> None:
-    """Not there, no database, a server that nobody runs."""
+    """Not there, no database, one whose pages are gone, a server that nobody runs."""
     url = "redis://127.0.0.1:1/0" if store == "redis" else f"sqlite:///{folder}/books.db"
     (folder / "tollgate.yaml").write_text(json.dumps({"store": {"url": url, "timeout": "200ms"}}))
-    if store == "damaged":
+    if store == "no database":
         (folder / "books.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
+    if store == "damaged":
+        damage(folder / "books.db")
     result = run(name)
     complains(result, output.UNREACHABLE)
     assert url in result.stderr
