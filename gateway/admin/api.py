@@ -14,6 +14,7 @@ from gateway import __version__
 from gateway.admin import schemas
 from gateway.admin.accept import OPEN_METRICS, PLAIN, asks_open_metrics
 from gateway.admin.answers import answer, problem
+from gateway.admin.questions import DAY
 from gateway.admin.routes import OPEN, VIEWER, Parameter, Route
 from gateway.selection import Page, Selection
 from pricing.money import format_usd
@@ -27,8 +28,8 @@ READY_QUERY = (
 SPEND_QUERY = (
     Parameter("by", "Dimensions with commas between them, of those that spend.by in the config declares: team,model."),
     Parameter("period", "The length of a row.", schemas.one_of("day", "week", "month")),
-    Parameter("since", "The first day (UTC). Default: seven periods back.", schemas.DAY),
-    Parameter("until", "The day after the last one.", schemas.DAY),
+    Parameter("since", "The first day (UTC). Default: seven periods back.", DAY),
+    Parameter("until", "The day after the last one.", DAY),
 )
 
 

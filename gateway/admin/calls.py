@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admin import schemas
-from gateway.admin.answers import Refused, answer, problem
+from gateway.admin.answers import answer, problem
 from gateway.admin.api import Sources, with_usd
 from gateway.admin.questions import CURSOR, LIMIT, MAX_LIST, MOMENT, limit_of, moment
 from gateway.admin.routes import VIEWER, Parameter, Route
@@ -28,7 +28,7 @@ _SAYS = {
 QUERY = (
     LIMIT,
     CURSOR,
-    Parameter("before", "An older name of `cursor`: the call after which the list goes on.", _TEXT),
+    Parameter("before", "An older name of `cursor`, which goes before it.", _TEXT),
     *(Parameter(name, _SAYS.get(name, f"With this `{name}`; empty = without any."), _TEXT) for name in EQUAL),
     Parameter("model", "With this model, asked for or served.", _TEXT),
     Parameter(
@@ -66,8 +66,6 @@ class Calls:
     async def calls(self, request: web.Request) -> web.Response:
         """Finished calls, newest first; ``next`` is the cursor of the next page, which there may be after a short one too."""
         query = request.query
-        if query.get("cursor") and query.get("before"):
-            raise Refused(400, "cursor and before are the same: one of them is enough")
         page = await self._sources.page(
             _selection(query), limit_of(query), query.get("cursor", "") or query.get("before", "")
         )

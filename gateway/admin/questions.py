@@ -23,8 +23,10 @@ LIMIT = Parameter(
 CURSOR = Parameter("cursor", "Where the list goes on: `next` of the page before.", {"type": "string", "maxLength": 500})
 _WHOLE = re.compile(r"-?[0-9]{1,15}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-MOMENT: Schema = {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
-"""For ``moment``: checked there, since only a calendar knows whether there is such a day."""
+NOTHING: Schema = {"type": "string", "maxLength": 0}
+DAY: Schema = {"anyOf": [{"type": "string", "format": "date"}, NOTHING]}
+MOMENT: Schema = {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}, NOTHING]}
+"""For ``moment``: checked there, since only a calendar knows whether there is such a day. Empty is as if it was not there."""
 
 
 def check(declared: Sequence[Parameter], query: MultiMapping[str]) -> None:
