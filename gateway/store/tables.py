@@ -81,6 +81,16 @@ UPGRADES: tuple[str, ...] = (
         PRIMARY KEY (bucket, target)
     ) STRICT, WITHOUT ROWID
     """,
+    """
+    CREATE TABLE entries (
+        kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, body TEXT, PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX entries_by_version ON entries (version);
+    CREATE TABLE changes (
+        revision INTEGER PRIMARY KEY, at TEXT NOT NULL, by TEXT NOT NULL, action TEXT NOT NULL, kind TEXT NOT NULL,
+        name TEXT NOT NULL, before TEXT, after TEXT, reason TEXT NOT NULL
+    ) STRICT
+    """,
 )
 """Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
 
