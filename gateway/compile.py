@@ -8,6 +8,8 @@ from importlib import resources
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
+from gateway.admin.routes import OPERATOR
+from gateway.admin.tokens import Token, token
 from gateway.admission.budgets import Budget, Ledger
 from gateway.admission.keys import Key, Keys, patterns
 from gateway.call import Caller
@@ -18,7 +20,7 @@ from gateway.loading import budget_name, load_book
 from gateway.metering.tokens import Counter
 from gateway.observe import otel_env
 from gateway.observe.tracing import traceparent_of
-from gateway.settings import WEEK_STARTS, GatewayKey, Settings, Tracing
+from gateway.settings import WEEK_STARTS, Admin, GatewayKey, Settings, Tracing
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
 from gateway.wire.credentials import Credential, Keyring
@@ -97,6 +99,12 @@ def _key(key: GatewayKey) -> Key:
         expires_at=key.expires,
         networks=tuple(ip_network(each) for each in key.cidr),
     )
+
+
+def tokens_of(admin: Admin) -> list[Token]:
+    """Who may ask the admin listener; nobody named = whoever is on this machine."""
+    found = [token("admin.token", OPERATOR, admin.token.reveal())] if admin.token else []
+    return found + [token(each.name, each.role, each.token.reveal(), each.expires) for each in admin.tokens]
 
 
 def _pool(endpoint: Endpoint, before: Pool | None) -> Pool:
