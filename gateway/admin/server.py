@@ -25,10 +25,13 @@ log = logging.getLogger("gateway.admin")
 
 NO_TOKEN = "a bearer token is needed: Authorization: Bearer, then admin.token"  # noqa: S105 - a sentence
 WRONG_TOKEN = "the bearer token is not admin.token"  # noqa: S105
+FOLDER = resources.files("gateway.admin") / "page"
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 PAGE = {
-    "/": ("index.html", "text/html"),
-    "/app.js": ("app.js", "text/javascript"),
-    "/style.css": ("style.css", "text/css"),
+    f"/{folder}{each.name}".removesuffix("index.html"): (folder + each.name, KINDS[f".{each.name.rpartition('.')[2]}"])
+    for folder in ("", "vendor/")
+    for each in sorted((FOLDER / folder).iterdir(), key=lambda each: each.name)
+    if f".{each.name.rpartition('.')[2]}" in KINDS
 }
 """The page holds no numbers: it asks the API for them, with the token."""
 HEADERS = {
@@ -165,7 +168,7 @@ def _served(route: Route) -> web.RouteDef:
 
 
 def _page(name: str, kind: str) -> Handler:
-    body = (resources.files("gateway.admin") / "page" / name).read_bytes()
+    body = (FOLDER / name).read_bytes()
 
     async def send(request: web.Request) -> web.StreamResponse:
         return web.Response(body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "no-cache"})
