@@ -52,6 +52,7 @@ async function remove(annotation) {
 export function changesPart(view) {
   const { cursor = "" } = view.query;
   return part(view, "Changes", {
+    level: "h1",
     look: () => ask(withQuery("api/v1/changes", { limit: 50, cursor })),
     draw: ({ changes, next }) => (changes.length ? [table("Changes, newest first", COLUMNS, changes, { class: "changes" }),
       h("nav", { class: "pages", "aria-label": "Pages of changes" }, cursor && h("a", { href: link(["changes"]) }, "Newest"), next && h("a", { href: link(["changes"], { cursor: next }) }, "Older"))]

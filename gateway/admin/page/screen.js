@@ -36,7 +36,7 @@ export function section(title, { controls, level = "h2", cls } = {}, ...children
 
 /**
  * A section that shows what `look` answers, drawn by `draw(answer)` -> nodes, again every `every` ms. One that the gateway
- * does not offer (404) hides itself; one that it does not answer keeps what it has and says so.
+ * does not offer (404) hides itself, or says so where it is all that the view has; one that gets no answer keeps what it has.
  */
 export function part(view, title, { every = 10_000, look, draw, controls, level, cls }) {
   const body = h("div", { class: "body" }, h("p", { class: "note" }, "…"));
@@ -53,7 +53,11 @@ export function part(view, title, { every = 10_000, look, draw, controls, level,
       note.hidden = true;
     } catch (failure) {
       if (failure.name === "AbortError" || !view.open) return "stop";
-      if (failure.status === 404) { element.hidden = true; return "stop"; }
+      if (failure.status === 404) {
+        if (level === "h1") swap(body, h("p", { class: "empty" }, "This gateway does not offer this part: it is of another version than the page expects."));
+        else element.hidden = true;
+        return "stop";
+      }
       note.textContent = failure.message;
       note.hidden = false;
       if (!last) swap(body);
