@@ -51,7 +51,7 @@ export function line(budget, may = false, changed = () => {}) {
   const early = budget.exhausts_at && (!budget.resets_at || budget.exhausts_at < budget.resets_at);
   const state = [
     budget.mode && budget.mode !== "hard" && h("span", { class: "tag" }, budget.mode),
-    budget.source === "runtime" && h("span", { class: "tag changed" }, "set at run time")];
+    budget.source === "runtime" && h("span", { class: "tag changed" }, "run time")];
   return h("li", { class: tone },
     h("div", { class: "what" },
       h("span", { class: "scope" }, budget.scope), " ", h("span", { class: "window" }, budget.window === "total" ? "in total" : `a ${budget.window}`), state),

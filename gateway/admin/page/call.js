@@ -18,8 +18,8 @@ export function callView(view, root, id) {
         swap(root, section("Call", { level: "h1" }, h("p", { class: "lead" }, "This call is on its way. What it used and cost stands here when it is over."), h("p", { class: "id" }, id)));
         return "";
       }
-      const [bill, budgets] = await Promise.all([billOf(call), budgetsOf(call)]);
-      if (view.open) swap(root, sheet(call, bill, budgets));
+      const budgets = await budgetsOf(call);
+      if (view.open) swap(root, sheet(call, budgets));
     } catch (failure) {
       if (failure.status === undefined) throw failure;
       swap(root, section("Call", { level: "h1" }, h("p", { class: "empty" }, failure.status === 404 ? "There is no such call. Records are kept as long as retention.calls says." : failure.message)));
@@ -28,9 +28,6 @@ export function callView(view, root, id) {
     return "stop";
   });
 }
-
-/** The bill line by line; null where the gateway does not work it out. */
-const billOf = (call) => (call.usage_source ? ask(`api/v1/calls/${encodeURIComponent(call.call_id)}/price`).catch(() => null) : null);
 
 /** The accounts that the call met, as they stand now. */
 async function budgetsOf(call) {
@@ -43,7 +40,7 @@ async function budgetsOf(call) {
   return [...found.values()];
 }
 
-function sheet(call, bill, budgets) {
+function sheet(call, budgets) {
   const [word, tone] = ending(call);
   const reason = why(call);
   const grouped = call.correlation_id !== call.call_id;
@@ -56,7 +53,7 @@ function sheet(call, bill, budgets) {
         figure("First token", ms(call.ttft_ms)), figure("Usage", call.usage_source || "–", call.usage_source ? COUNTED[call.usage_source] : "nothing was used"))),
     section("Where the time went", {}, waterfall(call)),
     h("div", { class: "columns" },
-      section("What it cost", {}, cost(call, bill)),
+      section("What it cost", {}, cost(call)),
       section("Who and what", {}, facts([
         ["Team", call.team && h("a", { href: link(["calls"], { team: call.team }) }, call.team)], ["User", call.user], ["Agent", call.agent], ["Gateway key", call.key_name], ["Call type", call.call_type],
         ["Tags", Object.entries(call.tags || {}).map(([name, value]) => `${name}=${value}`).join(", ")],
@@ -79,17 +76,19 @@ function refusing(call) {
   return [" It was ", h("a", { href: link(["budgets"], { search: call.budgets[0].split("/")[0] }) }, call.budgets[0]), "."];
 }
 
-function cost(call, bill) {
+function cost(call) {
+  const { bill } = call;
   if (!call.usage_source) return h("p", { class: "empty" }, "Nothing was used, so nothing was charged.");
   const per = (row) => (row.per === 1 ? "" : row.per === 1e6 ? " / M" : ` / ${count(row.per)}`);
-  const exact = (text) => h("span", { class: "money" }, `$${text}`);
+  const decimals = (text) => text.split(".")[1].length;
+  const places = Math.max(0, ...(bill?.lines || []).map((row) => decimals(row.amount_usd)));
   const body = bill?.lines
     ? table("The bill, line by line", [
       { head: "Unit", cell: (row) => row.unit.replaceAll("_", " ") }, { head: "Count", n: true, cell: (row) => count(row.count) },
-      { head: "×", n: true, cell: (row) => `$${row.rate_usd}${per(row)}` }, { head: "=", n: true, cell: (row) => exact(row.amount_usd) }], bill.lines, { class: "bill" })
+      { head: "Rate", n: true, cell: (row) => `$${row.rate_usd}${per(row)}` }, { head: "Cost", n: true, cell: (row) => `$${row.amount_usd}${"0".repeat(places - decimals(row.amount_usd))}` }], bill.lines, { class: "bill" })
     : table("What was used", [{ head: "Unit", cell: ([unit]) => unit.replaceAll("_", " ") }, { head: "Count", n: true, cell: ([, value]) => count(value) }], Object.entries(call.usage).filter(([, value]) => value), { class: "bill" });
   return [body, h("p", { class: "total" }, h("span", null, bill?.lines ? "Sum, rounded once to a nano-dollar" : "Charged"), h("b", null, `$${call.cost_usd}`)),
-    h("p", { class: "note" }, [call.price_rows?.length && `Price ${call.price_rows.join(", ")}`, call.held_nanousd && `${usd(call.held_nanousd)} had been set aside`].filter(Boolean).join(" · "))];
+    h("p", { class: "note" }, [call.price_rows?.length && `Price ${call.price_rows.join(", ")}`, bill?.source && `from ${bill.source}${bill.source_date ? `, seen ${bill.source_date}` : ""}`, call.held_nanousd && `${usd(call.held_nanousd)} had been set aside`].filter(Boolean).join(" · "))];
 }
 
 /** The parts of a call's time from the marks of its record: [name, from, to, tone]. */

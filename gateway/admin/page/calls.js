@@ -28,7 +28,7 @@ export function callsPart(view, { whole = false, first = null } = {}) {
   };
   const load = async () => {
     try {
-      const found = await ask(withQuery("api/v1/calls", { ...filter, limit: most, cursor: view.query.cursor, before: view.query.cursor }));
+      const found = await ask(withQuery("api/v1/calls", { ...filter, limit: most, cursor: view.query.cursor }));
       calls = found.calls.filter(fits(filter));
       missed = 0;
       note.hidden = true;

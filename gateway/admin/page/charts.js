@@ -66,11 +66,11 @@ function options(series, { width, height, span, sync, days, read }) {
       y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] },
     },
     axes: [
-      { ...axis, size: 20, gap: 3, grid: { show: false }, space: 64, values: (u, splits, at, space, step) => splits.map((each) => {
+      { ...axis, size: 20, gap: 3, grid: { show: false }, space: 64, incrs: days ? [1, 2, 7, 14].map((each) => each * 86400) : undefined, values: (u, splits, at, space, step) => splits.map((each) => {
         const moment = new Date(each * 1000);
         return step >= 86400 || days ? day(moment) : minute(moment);
       }) },
-      { ...axis, size: 52, gap: 6, space: 30, grid: { stroke: () => color("--rule"), width: 1 }, values: (u, splits) => splits.map((each) => (each ? (series[0].axis || series[0].text)(each, splits[splits.length - 1]) : "0")) },
+      { ...axis, size: 52, gap: 6, space: 26, grid: { stroke: () => color("--rule"), width: 1 }, values: (u, splits) => splits.map((each) => (each ? (series[0].axis || series[0].text)(each, splits[splits.length - 1]) : "0")) },
     ],
     series: [{}, ...series.map((each) => ({
       stroke: () => color(each.color), width: each.bars ? 0 : 1.5, points: { show: false },

@@ -42,6 +42,7 @@ export const rate = (value) => (value === null || value === undefined ? DASH : v
 export function percent(share, places = 0) {
   if (share === null || share === undefined) return DASH;
   const text = (share * 100).toFixed(places);
+  if (share > 0 && Number(text) === 0) return `<${(10 ** -places).toFixed(places)} %`;
   return (share < 1 && Number(text) === 100 ? (100 - 10 ** -places).toFixed(places) : text) + " %"; // all but one is not all
 }
 

@@ -22,5 +22,5 @@ const COLUMNS = [
   { head: "First token", n: true, from: "s", cell: (each) => ms(each.last_minute?.ttft_ms) },
   { head: "Latency", n: true, cell: (each) => ms(each.last_minute?.latency_ms) },
   { head: "Errors / min", n: true, cell: (each) => (errors(each.last_minute || {}) ? h("span", { class: "bad" }, count(errors(each.last_minute))) : h("span", { class: "none" }, "0")) },
-  { head: "Last error", from: "l", cls: "name", cell: (each) => (each.last_error ? [each.last_error.kind, " ", h("small", null, at(each.last_error.at))] : h("span", { class: "none" }, "none")) },
+  { head: "Last error", from: "l", cls: "name brief", cell: (each) => (each.last_error ? [each.last_error.kind.replaceAll("_", " "), " ", h("small", null, at(each.last_error.at))] : h("span", { class: "none" }, "none")) },
 ];
