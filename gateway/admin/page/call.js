@@ -59,7 +59,7 @@ function sheet(call, budgets) {
         ["Tags", Object.entries(call.tags || {}).map(([name, value]) => `${name}=${value}`).join(", ")],
         ["Upstream", [call.upstream, call.provider && call.provider !== call.upstream && ` (${call.provider})`, call.attempts > 1 && `, ${call.attempts} attempts`]],
         ["Operation", call.operation && `${call.operation}${call.stream ? ", streamed" : ""}`], ["Model that answered", call.model_served], ["Service tier", call.service_tier],
-        ["Sent · received", `${count(call.request_bytes)} · ${count(call.response_bytes)} bytes`], ["Changed on the way", (call.touched || []).join(", ")],
+        ["Sent · received", `${count(call.request_bytes)} · ${count(call.response_bytes)} bytes`], ["Would be refused by", (call.would_refuse || []).join(", ")], ["Changed on the way", (call.touched || []).join(", ")],
         ["Correlation id", h("a", { href: link(["request", call.correlation_id]), class: "id" }, grouped ? call.correlation_id : "its own")],
         ["Call id", h("span", { class: "id" }, call.call_id)], ["Trace id", h("span", { class: "id" }, call.trace_id)], ["Config", h("span", { class: "id" }, call.config_version)],
       ]))),

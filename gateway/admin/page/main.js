@@ -102,7 +102,7 @@ function retry(failure) {
 hear("state", sayState);
 hear("now", (now) => { keep(now); sayStatus(now); });
 hear("changed", loadMarks);
-onNoToken((why) => { if (shown) { shown = false; stop(); enter(why); } });
+onNoToken((why) => { if (shown) { shown = false; open?.close(); stop(); enter(why); } });
 addEventListener("hashchange", show);
 $("skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });
 $("zone").textContent = `Times are those of ${Intl.DateTimeFormat().resolvedOptions().timeZone || "this browser"}; the books are kept in UTC.`;

@@ -80,7 +80,7 @@ function figuresOf(now) {
     figure("Calls per second", rate(now.calls_per_s)),
     figure("Cost per minute", now.cost_per_minute_nanousd === undefined ? "–" : usd(now.cost_per_minute_nanousd)),
     figure("Time to first token", ms(p50), now.ttft_p95_ms !== undefined && now.ttft_p95_ms !== null ? `p95 ${ms(now.ttft_p95_ms)}` : p50 === now.ttft_mean_ms && p50 !== undefined ? "mean" : ""),
-    figure("Errors per minute", rate(now.errors_per_minute), now.refused_per_minute !== undefined ? `${rate(now.refused_per_minute)} refused` : "", now.errors_per_minute > 0 ? "bad" : ""),
+    figure("Errors per minute", now.errors_per_minute === undefined ? "–" : count(Math.round(now.errors_per_minute)), now.refused_per_minute !== undefined ? `${count(Math.round(now.refused_per_minute))} refused` : "", now.errors_per_minute > 0 ? "bad" : ""),
   ];
 }
 

@@ -57,8 +57,8 @@ function courseChart() {
 function totals({ totals: now, previous, period, since, until }) {
   const figure = (label, value, beside) => h("div", null, h("dt", null, label), h("dd", null, value, " ", h("small", null, beside)));
   return h("dl", { class: "figures" },
-    figure("Spent", usd(now.cost_nanousd), [delta(now.cost_nanousd, previous.cost_nanousd), ` to ${BEFORE[period]}`]),
-    figure("Calls", short(now.calls), delta(now.calls, previous.calls)),
+    figure("Spent", usd(now.cost_nanousd), previous.cost_nanousd ? [delta(now.cost_nanousd, previous.cost_nanousd), ` to ${BEFORE[period]}`] : `nothing ${BEFORE[period]}`),
+    figure("Calls", short(now.calls), previous.calls ? delta(now.calls, previous.calls) : ""),
     figure("Tokens in · out", `${short(now.input)} · ${short(now.output)}`, now.cached_input && now.input ? `${percent(Math.min(1, now.cached_input / now.input))} cached` : ""),
     figure("Failed · refused", `${short(now.failed)} · ${short(now.refused)}`, ""),
     h("div", { class: "span" }, h("dt", null, "From – to"), h("dd", null, h("small", null, spanOf(since), " – ", spanOf(until)))));
