@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gateway import checks
 from gateway.admin.api import Sources
 from gateway.admin.server import AdminServer
+from gateway.bill import bill_of
 from gateway.call import Headers
 from gateway.canonical import canonical
 from gateway.compile import MEGABYTE, compile_snapshot, tokens_of, vocabulary
@@ -229,7 +230,7 @@ class Gateway:
     def _sources(self) -> Sources:
         inspector = self._inspector
         return Sources(
-            find=self._store.find,
+            find=self._find,
             recent=self._store.recent,
             page=self._store.page,
             is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
@@ -244,6 +245,11 @@ class Gateway:
             checks=self._health.told,
             metrics=self._slices_of_metrics,
         )
+
+    async def _find(self, call_id: str) -> dict[str, Any] | None:
+        """A record, with its bill where the book in force explains it."""
+        record = await self._store.find(call_id)
+        return record and {**record, "bill": bill_of(record, self.snapshot.book)}
 
     async def _slices_of_metrics(self, open_metrics: bool) -> Iterator[bytes]:
         await self._refresh()

@@ -22,6 +22,11 @@ TIME_OR_NULL: Schema = {"type": ["string", "null"], "format": "date-time"}
 DAY: Schema = {"type": "string", "format": "date"}
 NANOUSD: Schema = {"type": "integer", "description": "Nano-dollars: 1 dollar is 1,000,000,000."}
 USD: Schema = {"type": "string", "pattern": "^-?[0-9]+[.][0-9]{2,9}$", "description": "Dollars, exactly the same."}
+FINE_USD: Schema = {
+    "type": "string",
+    "pattern": "^-?[0-9]+[.][0-9]{2,15}$",
+    "description": "Dollars before they are rounded.",
+}
 REASON: Schema = {"type": "string", "maxLength": 500, "description": "Why, for the log of changes."}
 
 
@@ -141,10 +146,30 @@ RECORD = shape(
     says="The record of a finished call. What happened to a call decides which of its texts are empty.",
 )
 CALLS = shape("Calls", {"calls": listed(RECORD), **NEXT})
+BILL = shape(
+    "Bill",
+    {
+        "lines": listed(
+            shape(
+                "BillLine", {"unit": TEXT, "count": COUNT, "rate_usd": FINE_USD, "per": COUNT, "amount_usd": FINE_USD}
+            )
+        ),
+        "source": TEXT,
+        "source_date": TEXT,
+    },
+)
 CALL: Schema = {
     "title": "CallState",
     "type": "object",
-    "properties": {"state": one_of("finished", "in_flight"), "call_id": TEXT},
+    "properties": {
+        "state": one_of("finished", "in_flight"),
+        "call_id": TEXT,
+        "bill": {
+            **BILL,
+            "type": ["object", "null"],
+            "description": "Null where today's price book does not explain the cost.",
+        },
+    },
     "required": ["state", "call_id"],
     "description": "The fields of a Call beside its state, once it is finished.",
 }

@@ -246,7 +246,7 @@ async def test_a_parameter_of_another_route_is_refused_too(opened: Any, path: st
 
 @pytest.mark.parametrize(
     "path",
-    ["/api/v1/calls", "/api/v1/config", "/api/v1/openapi.json", "/api/v1/budgets", "/", "/app.js", "/index.html"],
+    ["/api/v1/calls", "/api/v1/config", "/api/v1/openapi.json", "/api/v1/budgets", "/", "/main.js", "/index.html"],
 )
 async def test_what_has_not_changed_is_not_sent_again(opened: Any, path: str) -> None:
     """An ETag on every GET; 304 for who names it, in a list or weakly as well, and the whole for who names another."""
@@ -283,5 +283,5 @@ async def test_every_file_of_the_page_is_served_as_what_it_is(opened: Any) -> No
         answer = await get(opened, f"/{each.relative_to(folder)}")
         assert (answer.status, answer.body.content) == (200, each.read_bytes())
         assert (answer.head.value(b"content-type") or b"").decode().split(";")[0] == pages.KINDS[each.suffix[1:]]
-    for path in ("/server.py", "/../server.py", "/%2e%2e/server.py", "/page/app.js", "/page"):
+    for path in ("/server.py", "/../server.py", "/%2e%2e/server.py", "/page/main.js", "/page"):
         assert (await get(opened, path)).status == 404

@@ -255,7 +255,7 @@ async def test_another_web_site_reads_nothing_and_changes_nothing(nobody: Any, s
     assert (await do(nobody, "GET", "/api/v1/calls", *fields)).status == (200 if may_read else 403)
     assert (await do(nobody, "PUT", "/api/v1/things/x", *fields)).status == (200 if may_change else 403)
     assert (await do(nobody, "DELETE", "/api/v1/things/x", *fields)).status == (200 if may_change else 403)
-    for path in ("/health/live", "/", "/app.js"):
+    for path in ("/health/live", "/", "/main.js"):
         told = await do(nobody, "GET", path, *fields)
         assert told.status == 200
         assert not told.head.values(b"access-control-allow-origin")
