@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from gateway.admission.budgets import Budget, Ledger
 from gateway.admission.keys import Key, Keys, patterns
+from gateway.admission.limits import Limit, Limits
+from gateway.agreement import limit_name
 from gateway.canonical import version
 from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
@@ -16,6 +18,7 @@ from gateway.loading import budget_name, load_book
 from gateway.metering.tokens import Counter
 from gateway.observe.tracing import traceparent_of
 from gateway.settings import WEEK_STARTS, GatewayKey, Settings
+from gateway.settings import Limit as LimitSettings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
 from gateway.wire.routes import Routes, Rule
@@ -57,6 +60,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
                 for each in settings.budgets
             ]
         ),
+        limits=Limits([_limit(each) for each in settings.limits]) if settings.limits else None,
         keys=Keys(_key(each) for each in settings.keys) if settings.auth.mode == "keys" else None,
         book=book,
         counter=counter,
@@ -70,6 +74,10 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
     )
+
+
+def _limit(limit: LimitSettings) -> Limit:
+    return Limit(limit_name(limit), limit.scope, limit.requests_per_minute, limit.tokens_per_minute, limit.concurrent)
 
 
 def _key(key: GatewayKey) -> Key:

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from gateway.agreement import of_keys, of_targets
+from gateway.agreement import faults_of_lists
 from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
 from gateway.observe.labels import label_name
@@ -303,7 +303,7 @@ class _Reader:
             if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
-        for path, unless, fault in (*of_targets(settings.targets), *of_keys(settings)):
+        for path, unless, fault in faults_of_lists(settings):
             if not self._is_faulty(unless):
                 within = path.rpartition(".")[0]
                 self._problem(self._place(path, within if within in self._lines else "auth.mode"), fault)
