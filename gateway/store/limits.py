@@ -40,6 +40,8 @@ class Levels:
         longest, worst, used = 0, None, 0
         for use in uses:
             level = self._level(use)
+            if level <= (use.allowed - use.amount) * (1 if use.unit == PLACES else PARTS):
+                continue
             wait_ms = wait(use, level)
             if wait_ms > longest:
                 longest, worst, used = wait_ms, use, level
@@ -48,7 +50,7 @@ class Levels:
     def take(self, uses: Iterable[Use]) -> None:
         """Count a call that was let in."""
         for use in uses:
-            self._set(use, self._level(use) + use.amount * parts(use))
+            self._set(use, self._level(use) + use.amount * (1 if use.unit == PLACES else PARTS))
 
     def give_back(self, uses: Iterable[Use], tokens: int | None) -> None:
         """A call is over: its places are free, and of tokens it has used so many. None = nobody knows."""

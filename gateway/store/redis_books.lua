@@ -121,14 +121,20 @@ end
 local PARTS, PLACES_KEPT_MS, PLACE_RETRY_MS = 60000, 604800000, 500
 local function is_places(name) return string.sub(name, 1, 17) == 'limit:concurrent:' end
 
+-- Read once: many calls of one run are of one team.
+local levels = {}
 local function level_of(name, allowed)
-  local level, at = string.match(redis.call('GET', key(name)) or '', '^(%d+) (%d+)$')
-  if not level then return 0 end
-  if is_places(name) then return number(level) end
-  return math.max(0, number(level) - math.max(0, now_ms - number(at)) * allowed)
+  if not levels[name] then
+    local level, at = string.match(redis.call('GET', key(name)) or '', '^(%d+) (%d+)$')
+    levels[name] = {number(level), number(at)}
+  end
+  local level, at = unpack(levels[name])
+  if is_places(name) then return level end
+  return math.max(0, level - math.max(0, now_ms - at) * allowed)
 end
 
 local function set_level(name, allowed, level)
+  levels[name] = {level, now_ms}
   local kept_ms = is_places(name) and PLACES_KEPT_MS or math.ceil(level / allowed)
   if level == 0 then kept_ms = 1 end
   redis.call('SET', key(name), text(level) .. ' ' .. text(now_ms), 'PX', text(kept_ms))

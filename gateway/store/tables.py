@@ -87,7 +87,6 @@ UPGRADES: tuple[str, ...] = (
         scope TEXT NOT NULL, unit TEXT NOT NULL, level INTEGER NOT NULL, at_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL,
         PRIMARY KEY (scope, unit)
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX limits_by_end ON limits (until_ms);
     ALTER TABLE holds ADD COLUMN uses TEXT
     """,
 )
@@ -113,10 +112,11 @@ _BALANCES = """
     FROM json_each(?) AS asked CROSS JOIN accounts AS a
     ON a.scope = json_extract(asked.value, '$[0]') AND a."window" = json_extract(asked.value, '$[1]')
 """
-_LEVELS = """
+_LEVELS = f"""
+    SELECT ({_BALANCES}), (
     SELECT json_group_array(json_array(l.scope, l.unit, l.level, l.at_ms, l.until_ms)) FROM json_each(?) AS asked
-    CROSS JOIN limits AS l ON l.scope = json_extract(asked.value, '$[0]') AND l.unit = json_extract(asked.value, '$[1]')
-"""
+    CROSS JOIN limits AS l ON l.scope = json_extract(asked.value, '$[0]') AND l.unit = json_extract(asked.value, '$[1]'))
+"""  # noqa: S608 - made of what stands here
 _PUT_LEVELS = (
     "INSERT INTO limits (scope, unit, level, at_ms, until_ms) VALUES ",
     " ON CONFLICT DO UPDATE SET level = excluded.level, at_ms = excluded.at_ms, until_ms = excluded.until_ms",
@@ -235,19 +235,20 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
     needed = {account for operation in operations for account in operation.accounts}
     needed.update(part.account for hold in page.holds.values() for part in hold.parts)
     needed.update(account for record in page.records.values() for account in record.accounts)
-    if needed:
-        balances = connection.execute(_BALANCES, (_json(list(needed)),)).fetchone()[0]
-        page.balances = {(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)}
+    limited = {(use.scope, use.unit) for operation in operations for use in operation.uses}
+    limited.update((use.scope, use.unit) for hold in page.holds.values() for use in hold.uses)
+    balances, levels = "[]", "[]"
+    if limited:
+        asked = (_json(list(needed)), _json(list(limited)))
+        balances, levels = connection.execute(_LEVELS, asked).fetchone()
+    elif needed:
+        (balances,) = connection.execute(_BALANCES, (_json(list(needed)),)).fetchone()
+    page.balances = {(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)}
+    page.limits = Levels(int(now * 1000), {(scope, unit): tuple(level) for scope, unit, *level in _parse(levels)})
     watched = [key_of(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
     if watched:
         told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
         page.told = {((scope, window), budget, percent) for scope, window, budget, percent in _parse(told)}
-    limited = {(use.scope, use.unit) for operation in operations for use in operation.uses}
-    limited.update((use.scope, use.unit) for hold in page.holds.values() for use in hold.uses)
-    if limited:
-        levels = connection.execute(_LEVELS, (_json(list(limited)),)).fetchone()[0]
-        found = {(scope, unit): (level, at, until) for scope, unit, level, at, until in _parse(levels)}
-        page.limits = Levels(int(now * 1000), found)
     return page
 
 
