@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.app")
 
 LEAST_TIMEOUT_S = 0.01
+LEAST_CHECK_S = 0.1
 READ_TIMEOUT_S = 30.0
 
 
@@ -85,7 +86,8 @@ class Gateway:
         self._store_watch = StoreWatch(self._unbooked, self._telemetry.tell)
         self._metrics.watch(self._process.readings)
         self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
-        self._health = Health(self._checks(), heard=self._hear)
+        every_s = max(settings.observability.health.every, LEAST_CHECK_S)
+        self._health = Health(self._checks(), every_s=every_s, heard=self._hear)
         access = self._telemetry.access
         self._admin = AdminServer(
             settings.admin.host,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from importlib import resources
 from ipaddress import ip_network
 from urllib.parse import urlsplit
@@ -11,13 +12,15 @@ from gateway.admission.budgets import Budget, Ledger
 from gateway.admission.keys import Key, Keys, patterns
 from gateway.admission.limits import Limit, Limits
 from gateway.agreement import limit_name
+from gateway.call import Caller
 from gateway.canonical import version
 from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
 from gateway.loading import budget_name, load_book
 from gateway.metering.tokens import Counter
+from gateway.observe import otel_env
 from gateway.observe.tracing import traceparent_of
-from gateway.settings import WEEK_STARTS, GatewayKey, Settings
+from gateway.settings import WEEK_STARTS, GatewayKey, Settings, Tracing
 from gateway.settings import Limit as LimitSettings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
@@ -31,7 +34,6 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
     """Settings to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
     endpoints = {name: _endpoint(name, upstream) for name, upstream in settings.upstreams.items()}
     book = load_book(settings.pricing.overrides)
-    tracing = settings.observability.tracing
     book.prime(endpoint.provider for endpoint in endpoints.values())
     return Snapshot(
         version=version(settings),
@@ -70,7 +72,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         compare_every=settings.metering.compare_every,
         held_wait_s=settings.store.held_wait,
         refuse_unpriced=settings.metering.unpriced == "refuse",
-        traceparent=traceparent_of(tracing.sample_rate) if tracing.enabled and tracing.propagate else None,
+        traceparent=_traceparent(settings.observability.tracing),
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
     )
@@ -78,6 +80,13 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
 
 def _limit(limit: LimitSettings) -> Limit:
     return Limit(limit_name(limit), limit.scope, limit.requests_per_minute, limit.tokens_per_minute, limit.concurrent)
+
+
+def _traceparent(tracing: Tracing) -> Callable[[Caller, str], bytes] | None:
+    """Only where spans are sent, and with the flag of the sampler that decides about them."""
+    if not (tracing.enabled and tracing.propagate) or otel_env.is_off(os.environ):
+        return None
+    return traceparent_of(otel_env.sample_rate(tracing.sample_rate, os.environ))
 
 
 def _key(key: GatewayKey) -> Key:

@@ -7,6 +7,8 @@
              time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
 ``release``  gives a hold back without a charge. Idempotent.
 ``read``     balances of accounts; ``find``, ``recent`` finished calls; ``spend`` sums of them by the hour.
+``change``   carries out what an operator decided (keys, budgets, annotations): all entries or none, each with the next revision
+             and a line in the log. ``entries`` and ``revision`` tell every process of it.
 ``tally``    adds to how well targets are met; ``tallies`` reads it. Not idempotent: no money hangs on it.
 
 A lease that lapses (its worker died) is charged with the hold, or with the mark that was last set beside it, and the record
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
     from gateway.call import Receipt
+    from gateway.changes import Change, Changed, Conflict, Entry
     from gateway.errors import Failure, Refusal
     from gateway.tallies import Tally
 
@@ -124,6 +127,18 @@ class Store(Protocol):
 
     async def tallies(self, since: int, until: int) -> list[Tally]:
         """The sums of buckets from ``since`` to before ``until`` (Unix seconds), in order of bucket and target."""
+
+    async def change(self, changes: Sequence[Change]) -> list[Entry] | Conflict:
+        """All of them or none; the entries as they are now. ValueError for what no entry can be."""
+
+    async def revision(self) -> int:
+        """Of the newest change; 0 before the first one. Cheap: every process asks several times a second."""
+
+    async def entries(self, since: int = 0) -> list[Entry]:
+        """Those that changed after a revision, in that order; those that were taken away too."""
+
+    async def changes(self, limit: int, before: int = 0) -> list[Changed]:
+        """The log of changes, newest first; ``before`` is the revision after which the list goes on."""
 
     async def holds(self) -> int:
         """How many calls hold something at the moment."""

@@ -20,6 +20,10 @@ All of them share one hash tag, so that a step that touches several is atomic in
 ``{tollgate}:l:UNIT:SCOPE``     string   how full a limit is: level and when (ms)                             until it is empty
 ``{tollgate}:hours``            zset     hours of which there are records -> when those go (s)               for ever
 ``{tollgate}:days``             zset     days of which there are sums -> when those go (s)                   for ever
+``{tollgate}:entries``          hash     kind and name -> version and what operators decided at run time              for ever
+``{tollgate}:versions``         zset     kind and name -> version                                            for ever
+``{tollgate}:log``              zset     the changes of those, by their number                               100,000 of them
+``{tollgate}:revision``         string   the number of the newest change                                     for ever
 ``{tollgate}:books``            hash     version -> price book                                               for ever
 ==============================  =======  ==================================================================  ================
 """
@@ -76,6 +80,22 @@ class Keys:
     @property
     def books(self) -> str:
         return self._of("books")
+
+    @property
+    def entries(self) -> str:
+        return self._of("entries")
+
+    @property
+    def versions(self) -> str:
+        return self._of("versions")
+
+    @property
+    def log(self) -> str:
+        return self._of("log")
+
+    @property
+    def revision(self) -> str:
+        return self._of("revision")
 
     def account(self, account: str) -> str:
         """``account`` is written ``scope/window``."""

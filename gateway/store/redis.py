@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
 from gateway.call import Receipt
+from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.store import Settlement, Spend, redis_queries, redis_tallies
 from gateway.store.answers import check_amount, check_cost, closed
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
 from gateway.store.limits import OwnLimits
+from gateway.store.redis_entries import Entries
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, as_failure
 from gateway.store.redis_recovery import Lost, recover
@@ -55,6 +57,7 @@ class RedisStore:
     ) -> None:
         self._link = link
         self._keys = Keys(prefix)
+        self._entries = Entries(link, self._keys)
         self._journal = journal
         self._lane = Lane(link, self._keys, owner, journal, times)
         self._lane.connect = self._connect
@@ -284,6 +287,23 @@ class RedisStore:
     async def tallies(self, since: int, until: int) -> list[Tally]:
         """How well targets were met in between."""
         return await self._look(lambda: redis_tallies.read(self._link, self._keys, since, until))
+
+    async def change(self, changes: Sequence[Change]) -> list[Entry] | Conflict:
+        """What an operator decided: all of it or nothing."""
+        check(changes)
+        return await self._look(lambda: self._entries.change(changes))
+
+    async def revision(self) -> int:
+        """Of the newest change."""
+        return await self._look(self._entries.revision)
+
+    async def entries(self, since: int = 0) -> list[Entry]:
+        """Those that changed after a revision."""
+        return await self._look(lambda: self._entries.since(since))
+
+    async def changes(self, limit: int, before: int = 0) -> list[Changed]:
+        """The log of changes, newest first."""
+        return await self._look(lambda: self._entries.log(limit, before))
 
     async def keep_book(self, version: str, packed: bytes) -> None:
         """Keep a price book. Again changes nothing."""

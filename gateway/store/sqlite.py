@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 
 from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
 from gateway.call import Receipt
+from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.store import Settlement, Spend, queries, sums
+from gateway.store import Settlement, Spend, entries, queries, sums
 from gateway.store.answers import closed, tell_nobody
 from gateway.store.books import Count, Extend, Heard, Operation, Release, Reserve, Settle
 from gateway.store.faults import as_failure, patiently
@@ -282,23 +283,40 @@ class SqliteStore:
 
     async def keep_book(self, version: str, packed: bytes) -> None:
         """Keep a price book for audits."""
+        path = self._file
+        await self._in_thread(lambda: keep_book(path, version, packed))
+
+    async def change(self, changes: Sequence[Change]) -> list[Entry] | Conflict:
+        """What an operator decided: all of it or nothing."""
+        check(changes)
+        path = self._file
+        return await self._in_thread(lambda: entries.change(path, self._durability, changes))
+
+    async def revision(self) -> int:
+        """Of the newest change."""
+        return await self._look(entries.revision)
+
+    async def entries(self, since: int = 0) -> list[Entry]:
+        """Those that changed after a revision."""
+        return await self._look(lambda connection: entries.since(connection, since))
+
+    async def changes(self, limit: int, before: int = 0) -> list[Changed]:
+        """The log of changes, newest first."""
+        return await self._look(lambda connection: entries.log(connection, limit, before))
+
+    async def _look(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        reader = self._reader
+        if reader is None:
+            raise closed()
+        return await self._in_thread(lambda: question(reader))
+
+    async def _in_thread(self, asked: Callable[[], T]) -> T:
+        """In the thread that reads; it is asked again while the file is locked."""
         reading, loop = self._reading, self._loop
         if reading is None or loop is None:
             raise closed()
-        path = self._file
         try:
-            await loop.run_in_executor(
-                reading, lambda: patiently(lambda: keep_book(path, version, packed), OPEN_PATIENCE_S)
-            )
-        except sqlite3.Error as error:
-            raise as_failure(error) from None
-
-    async def _look(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        reader, reading, loop = self._reader, self._reading, self._loop
-        if reader is None or reading is None or loop is None:
-            raise closed()
-        try:
-            return await loop.run_in_executor(reading, lambda: patiently(lambda: question(reader), OPEN_PATIENCE_S))
+            return await loop.run_in_executor(reading, lambda: patiently(asked, OPEN_PATIENCE_S))
         except sqlite3.Error as error:
             raise as_failure(error) from None
 

@@ -83,6 +83,16 @@ UPGRADES: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID
     """,
     """
+    CREATE TABLE entries (
+        kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, body TEXT, PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX entries_by_version ON entries (version);
+    CREATE TABLE changes (
+        revision INTEGER PRIMARY KEY, at TEXT NOT NULL, by TEXT NOT NULL, action TEXT NOT NULL, kind TEXT NOT NULL,
+        name TEXT NOT NULL, before TEXT, after TEXT, reason TEXT NOT NULL
+    ) STRICT
+    """,
+    """
     CREATE TABLE limits (
         scope TEXT NOT NULL, unit TEXT NOT NULL, level INTEGER NOT NULL, at_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL,
         PRIMARY KEY (scope, unit)

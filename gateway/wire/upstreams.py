@@ -14,7 +14,9 @@ import ssl
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from aiohappyeyeballs import start_connection
 
 from gateway.errors import Failure, Kind, Whose
 
@@ -159,8 +161,7 @@ class Connection(asyncio.Protocol):
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self.transport = transport
+        self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         transport.set_write_buffer_limits(WRITE_HIGH_WATER)
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -269,13 +270,13 @@ class Pool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(endpoint.connect_s or None):
+                addresses = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+                reached = await start_connection(addresses, happy_eyeballs_delay=0.25)  # RFC 8305 section 5
                 _, connection = await loop.create_connection(
                     lambda: Connection(self),
-                    endpoint.host,
-                    endpoint.port,
+                    sock=reached,
                     ssl=self._tls,
                     server_hostname=endpoint.host if self._tls else None,
-                    happy_eyeballs_delay=0.25,  # RFC 8305 section 5
                 )
         except TimeoutError:
             raise Failure(

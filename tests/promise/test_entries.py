@@ -1,0 +1,163 @@
+"""What operators decide at run time, in every store: all or none, each with the next revision, and never forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.changes import Change, Conflict, Entry
+from tests.promise.test_store import opened  # noqa: F401 - a fixture
+
+AT = "2026-11-21T12:00:00Z"
+
+
+def change(
+    name: str, body: bytes | None = b'{"a":1}', *, kind: str = "key", expected: int | None = None, **more
+) -> Change:
+    return Change(
+        kind, name, body, AT, more.get("by", "ann"), more.get("action", "key.create"), more.get("reason", ""), expected
+    )
+
+
+async def test_an_entry_is_seen_by_all_processes(opened):  # noqa: F811
+    async with opened("one") as one, opened("two") as two:
+        assert await one.revision() == 0
+        assert await one.entries() == []
+        made = await one.change([change("a"), change("b", b'{"b":"\xc3\xa9"}', kind="budget")])
+        assert made == [Entry("key", "a", 1, b'{"a":1}'), Entry("budget", "b", 2, b'{"b":"\xc3\xa9"}')]
+        for store in (one, two):
+            assert await store.revision() == 2
+            assert await store.entries() == made
+            assert await store.entries(1) == made[1:]
+            assert await store.entries(2) == []
+    async with opened("three") as later:
+        assert await later.entries() == made, "they survive the processes that made them"
+
+
+async def test_what_is_taken_away_is_heard_of(opened):  # noqa: F811
+    async with opened() as store:
+        await store.change([change("a"), change("b")])
+        await store.change([change("a", None, action="key.revoke")])
+        assert await store.entries() == [Entry("key", "b", 2, b'{"a":1}'), Entry("key", "a", 3, None)]
+        await store.change([change("a", b"{}", expected=0)])
+        assert (await store.entries(3)) == [Entry("key", "a", 4, b"{}")]
+
+
+async def test_who_expects_another_version_changes_nothing(opened):  # noqa: F811
+    """All of them or none: the first one of two would have been possible."""
+    async with opened() as store:
+        await store.change([change("a")])
+        assert await store.change([change("b"), change("a", b"{}", expected=0)]) == Conflict("key", "a", 1)
+        assert await store.change([change("b"), change("a", b"{}", expected=7)]) == Conflict("key", "a", 1)
+        assert await store.change([change("none", b"{}", expected=3)]) == Conflict("key", "none", 0)
+        assert await store.revision() == 1
+        assert await store.entries() == [Entry("key", "a", 1, b'{"a":1}')]
+        assert len(await store.changes(10)) == 1
+        assert await store.change([change("b", expected=0), change("a", b"{}", expected=1)]) == [
+            Entry("key", "b", 2, b'{"a":1}'),
+            Entry("key", "a", 3, b"{}"),
+        ]
+
+
+async def test_every_change_has_a_line_with_before_and_after(opened):  # noqa: F811
+    async with opened() as store:
+        await store.change([change("a", by="ann", reason="a new\napp")])
+        await store.change([change("a", b'{"a":2}', by="bob", action="key.rotate")])
+        await store.change([change("a", None, by="bob", action="key.revoke", reason="leaked é")])
+        lines = await store.changes(10)
+        assert [(each.revision, each.by, each.action, each.before, each.after, each.reason) for each in lines] == [
+            (3, "bob", "key.revoke", b'{"a":2}', None, "leaked é"),
+            (2, "bob", "key.rotate", b'{"a":1}', b'{"a":2}', ""),
+            (1, "ann", "key.create", None, b'{"a":1}', "a new\napp"),
+        ]
+        assert {(each.at, each.kind, each.name) for each in lines} == {(AT, "key", "a")}
+        assert await store.changes(1) == lines[:1]
+        assert await store.changes(10, before=3) == lines[1:]
+        assert await store.changes(1, before=3) == lines[1:2]
+        assert await store.changes(10, before=1) == []
+
+
+async def test_of_many_who_expect_the_same_version_one_wins(opened):  # noqa: F811
+    async with opened("one") as one, opened("two") as two:
+        await one.change([change("a", b"0")])
+        tried = [
+            store.change([change("a", str(number).encode(), expected=1)])
+            for number, store in enumerate([one, two] * 10, start=1)
+        ]
+        made = await asyncio.gather(*tried)
+        assert sum(not isinstance(each, Conflict) for each in made) == 1
+        assert await one.revision() == 2
+
+
+async def test_what_is_no_entry_is_refused(opened):  # noqa: F811
+    async with opened() as store:
+        for wrong in (
+            [],
+            [change("a"), change("a")],
+            [change("")],
+            [change("x" * 257)],
+            [change("a", kind="k y")],
+            [change("a", b"x" * 70_000)],
+            [change(str(number)) for number in range(101)],
+        ):
+            with pytest.raises(ValueError, match=r"entry|changes"):
+                await store.change(wrong)
+        assert await store.revision() == 0
+
+
+async def test_what_redis_forgets_is_put_back(opened):  # noqa: F811
+    """Flushed while gateways run: a key that was taken away stays away, what was decided meanwhile holds."""
+    async with opened("one") as one, opened("two") as two:
+        if not hasattr(one, "_link"):
+            pytest.skip("a file forgets nothing")
+        await one.change([change("kept"), change("gone"), change("again", b'"old"')])
+        await one.change([change("gone", None, action="key.revoke")])
+        assert len(await two.entries()) == 3
+        await one._link.commands.flushdb()
+        await one.change([change("again", b'"new"', expected=0)])
+        assert await two.revision() == 5, "puts back what it remembers"
+        assert await two.entries(4) == [Entry("key", "again", 5, b'"new"')]
+        assert await one.revision() == 5
+        assert {(each.name, each.body) for each in await one.entries()} == {
+            ("kept", b'{"a":1}'),
+            ("gone", None),
+            ("again", b'"new"'),
+        }
+        assert [each.revision for each in await one.changes(10)] == [1], "the log has no second copy"
+        await one.change([change("later")])
+        assert [each.revision for each in await one.changes(10)] == [6, 1]
+        assert [each.revision for each in await one.changes(10, before=6)] == [1]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.binary(min_size=1, max_size=3)), st.integers(-1, 3)),
+        max_size=12,
+    )
+)
+async def test_like_a_dictionary(opened, steps):  # noqa: F811
+    """Against a plain model, with any names, bodies and expectations."""
+    async with opened() as store:
+        base = await store.revision()
+        seen = base
+        names: dict[str, tuple[int, bytes | None]] = {
+            each.name: (each.version, each.body) for each in await store.entries()
+        }
+        for name, text, guess in steps:
+            body = text.hex().encode() if text is not None else None
+            version = names[name][0] if names.get(name, (0, None))[1] is not None else 0
+            expected = None if guess < 0 else version if guess > 1 else guess
+            made = await store.change([change(name, body, expected=expected)])
+            if expected is not None and expected != version:
+                assert made == Conflict("key", name, version)
+                continue
+            base += 1
+            names[name] = (base, body)
+            assert made == [Entry("key", name, base, body)]
+        assert await store.revision() == base
+        assert {each.name: (each.version, each.body) for each in await store.entries()} == names
+        assert [each.version for each in await store.entries(seen)] == sorted(v for v, _ in names.values() if v > seen)
