@@ -134,9 +134,12 @@ async def test_a_call_larger_than_the_whole_limit_is_not_told_to_come_back(opene
 async def test_the_longest_wait_is_told(opened):
     """Of several limits that have no room: after it, all of them have."""
     async with opened() as store:
-        asked = (use(REQUESTS, 60), use(TOKENS, 600, amount=600))
+        asked = (use(TOKENS, 1000, amount=600), use(REQUESTS, 1), use(PLACES, 1))
         await reserve(store, "a", *asked)
-        assert refused(await reserve(store, "b", *asked))[0] == TOKENS
+        for order in (asked, asked[::-1]):
+            unit, used, wait_ms = refused(await reserve(store, "b", *order))
+            assert (unit, used) == (REQUESTS, 1)
+            assert 50_000 < wait_ms <= 60_000
 
 
 async def test_limits_of_one_scope_do_not_touch_those_of_another(opened):
