@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.handle import MOST_WAITING
 from tests.front_door.conftest import Serve
 from tests.harness.books import CHAT, MINI, look, post, record_after
 from tests.harness.gateways import GatewayProcess, config_for, in_process, records
@@ -226,6 +227,22 @@ async def test_no_more_calls_run_than_may(upstream: ScriptedUpstream, serve: Ser
     assert (await say(gateway)).status == 200
 
 
+async def test_only_so_many_wait_for_a_place(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """Each of them asks the store again and again; the others are told at once to come back. Whoever waits gets its turn."""
+    go_on = asyncio.Event()
+    upstream.answer = [go_on, paid()]
+    gateway = await serve(
+        store={"url": "sqlite:///:memory:", "held_wait": "20s"}, limits=[{"scope": "global", "concurrent": 1}]
+    )
+    asked = [asyncio.create_task(say(gateway)) for _ in range(1 + MOST_WAITING + 20)]
+    async with asyncio.timeout(15):
+        while sum(each.done() for each in asked) < 20:
+            await asyncio.sleep(0.02)
+    go_on.set()
+    statuses = [answer.status for answer in await asyncio.gather(*asked)]
+    assert (statuses.count(200), statuses.count(429)) == (1 + MOST_WAITING, 20)
+
+
 @pytest.mark.parametrize("ending", ["left", "error", "broken", "refused"])
 async def test_a_place_comes_back_however_a_call_ends(
     upstream: ScriptedUpstream, serve: Serve, store: Any, ending: str
@@ -330,7 +347,7 @@ async def test_a_store_that_is_away(
     """Closed: as for budgets. Open: limits let pass. Local: each process holds its own."""
     upstream.answer = [paid()]
     block = {"url": server.tcp_url, "timeout": "200ms", "journal": str(tmp_path / "journal"), "on_outage": on_outage}
-    gateway = await serve(store=block, limits=[{"scope": "team:a", "requests_per_minute": 5}])
+    gateway = await serve(store=block, limits=[{"scope": "team:a", "requests_per_minute": 5, "concurrent": 1}])
     team = ("X-Tollgate-Team", "a")
     assert (await say(gateway, team)).status == 200
     server.kill()

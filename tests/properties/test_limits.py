@@ -250,6 +250,27 @@ def test_processes_on_their_own_let_in_no_more_than_all_of_them_may(
             assert last - first + 1 <= 12 * (1 + (end - start) / 60) + processes * 0.01
 
 
+def test_what_a_process_counted_by_itself_is_forgotten_but_for_calls_that_run() -> None:
+    """When the store is back its figures count; a call that was let in here ends here."""
+    alone = OwnLimits(lambda: 1000.0)
+    asked = (use(REQUESTS, 1), use(PLACES, 2))
+    assert alone.take("a", asked, 1) is None
+    assert alone.take("a", asked, 1) is None  # the same call
+    refusal = alone.take("b", asked, 1)
+    assert refusal is not None
+    assert refusal.excess is not None
+    assert refusal.excess.unit == REQUESTS
+    alone.forget()
+    assert alone.take("b", asked, 1) is None
+    alone.forget()
+    refusal = alone.take("c", asked, 1)
+    assert refusal is not None
+    assert refusal.excess is not None
+    assert refusal.excess.unit == PLACES
+    alone.give_back("a", None)
+    assert alone.take("c", asked, 1) is None
+
+
 steps_of_calls = st.lists(
     st.one_of(
         st.tuples(st.just("reserve"), st.integers(0, 9), st.integers(1, 1200)),
