@@ -320,6 +320,28 @@ async def has_balance(store: RedisStore, spent: int) -> bool:
     return (await balance(store))[0] == spent
 
 
+async def test_limits_are_kept_alone_and_cost_a_slice_nothing(server, tmp_path):
+    """While the server is away: a call that a limit refuses takes nothing of the slice. At the next outage they begin anew."""
+    store = make_store(server, tmp_path, "one", on_outage="local")
+    small, requests = claim(amount=CENT // 10), (Use("global", REQUESTS, 1, 1, "all"),)
+    async with opened(store):
+        await store.reserve("first", [small])
+        await until(lambda: bool(store._slices.back_names()))
+        for outage in range(2):
+            server.kill()
+            answers = [await store.reserve(f"{outage}-{number}", [small], uses=requests) for number in range(60)]
+            assert [isinstance(answer, Hold) for answer in answers] == [True] + [False] * 59
+            free = [await store.reserve(f"{outage}-free-{number}", [small]) for number in range(60)]
+            assert all(isinstance(answer, Hold) for answer in free)
+            for call in (f"{outage}-0", *(f"{outage}-free-{number}" for number in range(60))):
+                await store.settle(settlement(call, 1))
+            server.start()
+            await until(lambda: is_paid(store))
+            await until(lambda: bool(store._slices.back_names()))
+        await store.settle(settlement("first", 1))
+        await until(lambda: has_balance(store, 2 * 61 + 1))
+
+
 async def test_a_budget_near_its_end_has_no_slices(server, tmp_path):
     """Nothing is taken from others where a slice would be of no use."""
     store = make_store(server, tmp_path, "one", on_outage="local")
