@@ -17,7 +17,7 @@ from gateway.admin.api import Sources
 from gateway.admin.server import AdminServer
 from gateway.call import Headers
 from gateway.canonical import canonical
-from gateway.compile import MEGABYTE, compile_snapshot, vocabulary
+from gateway.compile import MEGABYTE, compile_snapshot, tokens_of, vocabulary
 from gateway.dialects.table import dialect_for
 from gateway.errors import Failure, Kind, Whose
 from gateway.handle import Handle, refusal_answer
@@ -72,6 +72,7 @@ class Gateway:
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
         )
         self.handle.on_unheld = self._metrics.count_unheld
+        self.handle.on_set_aside = self._telemetry.tell_set_aside
         self._front = Front(
             self.handle,
             complain,
@@ -92,7 +93,7 @@ class Gateway:
         self._admin = AdminServer(
             settings.admin.host,
             settings.admin.port,
-            settings.admin.token.reveal(),
+            tokens_of(settings.admin),
             self._sources(),
             access.write if access is not None else None,
         )
@@ -171,6 +172,7 @@ class Gateway:
         self._loaded_at = time.time()
         _warn_of_keys(settings)
         self._telemetry.apply(settings)
+        self._admin.admit(tokens_of(settings.admin))
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
         kept = set(self.snapshot.pools.values())
         for pool in old.pools.values():
@@ -229,6 +231,7 @@ class Gateway:
         return Sources(
             find=self._store.find,
             recent=self._store.recent,
+            page=self._store.page,
             is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
             status=inspector.status,
             budgets=inspector.budgets,

@@ -8,6 +8,8 @@ from importlib import resources
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
+from gateway.admin.routes import OPERATOR
+from gateway.admin.tokens import Token, token
 from gateway.admission.budgets import Budget, Ledger
 from gateway.admission.keys import Key, Keys, patterns
 from gateway.admission.limits import Limit, Limits
@@ -20,10 +22,12 @@ from gateway.loading import budget_name, load_book
 from gateway.metering.tokens import Counter
 from gateway.observe import otel_env
 from gateway.observe.tracing import traceparent_of
-from gateway.settings import WEEK_STARTS, GatewayKey, Settings, Tracing
+from gateway.settings import WEEK_STARTS, Admin, GatewayKey, Settings, Tracing
 from gateway.settings import Limit as LimitSettings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
+from gateway.wire.credentials import Credential, Keyring
+from gateway.wire.forwarded import Proxies
 from gateway.wire.routes import Routes, Rule
 from gateway.wire.upstreams import Endpoint, Pool
 
@@ -42,7 +46,9 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
             {name: (endpoint.protocol, endpoint.base_path) for name, endpoint in endpoints.items()},
         ),
         pools={
-            name: pools[name] if name in pools and pools[name].endpoint == endpoint else Pool(endpoint)
+            name: pools[name]
+            if name in pools and pools[name].endpoint == endpoint
+            else _pool(endpoint, pools.get(name))
             for name, endpoint in endpoints.items()
         },
         ledger=Ledger(
@@ -64,6 +70,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         ),
         limits=Limits([_limit(each) for each in settings.limits]) if settings.limits else None,
         keys=Keys(_key(each) for each in settings.keys) if settings.auth.mode == "keys" else None,
+        proxies=Proxies(ip_network(each) for each in settings.front.trusted_proxies),
         book=book,
         counter=counter,
         response_headers=settings.front.response_headers,
@@ -102,11 +109,24 @@ def _key(key: GatewayKey) -> Key:
     )
 
 
+def tokens_of(admin: Admin) -> list[Token]:
+    """Who may ask the admin listener; nobody named = whoever is on this machine."""
+    found = [token("admin.token", OPERATOR, admin.token.reveal())] if admin.token else []
+    return found + [token(each.name, each.role, each.token.reveal(), each.expires) for each in admin.tokens]
+
+
+def _pool(endpoint: Endpoint, before: Pool | None) -> Pool:
+    """Keys that stay as they are keep their standing, although the connections do not stay."""
+    known = before.keys if before is not None else None
+    return Pool(endpoint, Keyring(endpoint.credentials, known) if endpoint.credentials else None)
+
+
 def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:
     url = urlsplit(upstream.base_url)
     tls = url.scheme == "https"
     port = url.port or (443 if tls else 80)
     secret = upstream.api_key.reveal()
+    header = dialect_for(upstream.protocol, "", "").credential
     return Endpoint(
         name=name,
         provider=upstream.provider,
@@ -116,7 +136,8 @@ def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:
         tls=tls,
         host_header=url.netloc.encode("idna" if not url.netloc.isascii() else "ascii"),
         base_path=url.path.rstrip("/"),
-        credential=dialect_for(upstream.protocol, "", "").credential(secret) if secret else None,
+        credential=header(secret) if secret else None,
+        credentials=tuple(Credential(key.name, header(key.api_key.reveal()), key.weight) for key in upstream.api_keys),
         verify_tls=upstream.verify_tls,
         ca_file=upstream.ca_file,
         connect_s=upstream.connect_timeout,

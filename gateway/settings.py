@@ -22,6 +22,7 @@ from gateway.kinds import (
     NAME,
     NETWORK,
     OWN_NAME,
+    OWN_SECRET,
     PATH,
     SCOPE,
     SECRET,
@@ -65,6 +66,7 @@ __all__ = [
     "PROVIDERS",
     "WEEK_STARTS",
     "Admin",
+    "AdminToken",
     "Alerts",
     "Auth",
     "Budget",
@@ -81,6 +83,7 @@ __all__ = [
     "Observability",
     "Otlp",
     "Pricing",
+    "ProviderKey",
     "Retention",
     "Route",
     "Settings",
@@ -106,17 +109,39 @@ class Front:
     max_header_kb: int = key(32, whole(1, 1024), "Longest request line and longest header field, in KiB.", restart=True)
     max_headers: int = key(256, whole(8, 10_000), "Most header fields of a request.", restart=True)
     response_headers: bool = key(True, FLAG, "Whether x-tollgate-* fields are added to responses.")
+    trusted_proxies: tuple[str, ...] = key(
+        (),
+        list_of(NETWORK),
+        "Proxies whose word on a caller's address counts (X-Forwarded-For, Forwarded); empty = none.",
+    )
     shutdown_grace: float = key(30.0, duration(), "How long calls may take to finish after SIGTERM.", restart=True)
     keepalive_timeout: float = key(75.0, duration(1), "How long an idle connection of an app is kept.", restart=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminToken:
+    """A bearer token for the admin listener, beside admin.token."""
+
+    name: str = key("", OWN_NAME, "Whose it is, as the log of changes names it.", required=True)
+    token: Secret = key(Secret(), OWN_SECRET, "The bearer token itself.", required=True)
+    role: str = key("viewer", one_of("viewer", "operator"), "A viewer looks at everything, an operator changes things.")
+    expires: int = key(
+        0, MOMENT, "A day (UTC, its beginning) or a time from which on it lets nobody in; empty = never."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
     """The listener for operators and probes."""
 
-    host: str = key("127.0.0.1", WORD, "Address to listen on; off loopback a token is required.")
-    port: int = key(8081, whole(0, 65535), "Port to listen on; 0 takes a free one.")
-    token: Secret = key(Secret(), SECRET, "Bearer token for everything but the health probes; empty = none.")
+    host: str = key(
+        "127.0.0.1", WORD, "Address to listen on; off loopback an operator's token is required.", restart=True
+    )
+    port: int = key(8081, whole(0, 65535), "Port to listen on; 0 takes a free one.", restart=True)
+    token: Secret = key(
+        Secret(), SECRET, "An operator's bearer token, for everything but the health probes; empty = none."
+    )
+    tokens: tuple[AdminToken, ...] = key((), list_of(block(AdminToken), 0, 100), "More of them, each with a role.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +178,15 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderKey:
+    """One of several keys that an upstream's provider knows."""
+
+    name: str = key("", OWN_NAME, "What it is called in records and metrics.", required=True)
+    api_key: Secret = key(Secret(), SECRET, "The provider's key itself.")
+    weight: int = key(1, whole(1, 100), "Its share of the calls, beside the weights of the others.")
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A place to send calls to."""
 
@@ -160,6 +194,9 @@ class Upstream:
     protocol: str = key("openai", one_of("openai", "anthropic", "gemini"), "The family of APIs that it speaks.")
     provider: str = key("", TEXT, "Who bills: decides the prices. Default: openai, anthropic or google by protocol.")
     api_key: Secret = key(Secret(), SECRET, "Replaces the caller's own credential; empty = the caller's is passed on.")
+    api_keys: tuple[ProviderKey, ...] = key(
+        (), list_of(block(ProviderKey), 0, 100), "Several keys of the provider, in place of api_key: calls are spread."
+    )
     models: Mapping[str, str] = key(
         MappingProxyType({}),
         WORDS,
@@ -326,7 +363,7 @@ class Settings:
     """The whole config."""
 
     front: Front = key(Front(), block(Front), "The listener for apps.")
-    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.", restart=True)
+    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.")
     store: Store = key(Store(), block(Store), "Where the books are kept.", restart=True)
     upstreams: Mapping[str, Upstream] = key(
         DEFAULT_UPSTREAMS,

@@ -14,6 +14,7 @@ from gateway.admission.limits import Limits
 from gateway.call import Caller
 from gateway.dialects.stream_usage import Wishes
 from gateway.metering.tokens import Counter
+from gateway.wire.forwarded import Proxies
 from gateway.wire.routes import Routes
 from gateway.wire.upstreams import Pool
 from pricing.book import Book
@@ -32,6 +33,7 @@ class Snapshot:
     """None where there are none."""
     keys: Keys | None
     """None where callers bring the provider's own credentials."""
+    proxies: Proxies
     book: Book
     counter: Counter
     response_headers: bool

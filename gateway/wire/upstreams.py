@@ -21,6 +21,7 @@ from aiohappyeyeballs import start_connection
 from gateway.errors import Failure, Kind, Whose
 
 if TYPE_CHECKING:
+    from gateway.wire.credentials import Credential, Keyring
     from gateway.wire.relay import Relay
 
 WRITE_HIGH_WATER = 64 * 1024
@@ -44,6 +45,8 @@ class Endpoint:
     host_header: bytes
     base_path: str
     credential: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    credentials: tuple[Credential, ...] = ()
+    """Several, of which each call has one; then ``credential`` is None."""
     verify_tls: bool = True
     ca_file: str = ""
     connect_s: float = 10.0
@@ -233,8 +236,10 @@ class Tunnel:
 class Pool:
     """The connections of one upstream. All mutable state is one deque of idle connections and the set of all."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, keys: Keyring | None = None) -> None:
+        """``keys``: of an endpoint with ``credentials``."""
         self.endpoint = endpoint
+        self.keys = keys
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._retired = False

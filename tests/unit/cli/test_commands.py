@@ -49,6 +49,8 @@ def test_check_shows_what_a_config_resolves_to(run, tmp_path):
     assert result.exit_code == 0
     assert "valid, version" in result.output
     assert "limit_usd: 2.5" in result.output
+    assert "sample_rate: 1.0" in result.output
+    assert "!!" not in result.output
     assert "very-secret" not in result.output
     assert json.loads(run("check", "--json").output)["config"]["admin"]["token"] == "***"
 
@@ -71,14 +73,14 @@ def test_serve_refuses_a_bad_config_like_check(run, tmp_path):
 
 
 def test_serve_says_in_a_sentence_why_it_cannot_start(run, tmp_path):
-    """A store in a folder that is not there, a port that is taken: one line, exit status 1, no stack."""
+    """A store in a folder that is not there, a port that is taken: one line, exit status 3 and 1, no stack."""
     path = tmp_path / "t.yaml"
     path.write_text(f'store: {{url: "sqlite:///{tmp_path}/nowhere/books.db"}}\nadmin: {{port: 0}}\n')
     result = run("serve", "--config", str(path), "--port", "0")
-    assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
+    assert (result.exit_code, result.exception.__class__) == (3, SystemExit)
     assert (
         result.stderr
-        == "tollgate: cannot start: The store cannot be opened: the folder does not exist or may not be used.\n"
+        == "tollgate: error: cannot start: The store cannot be opened: the folder does not exist or may not be used.\n"
     )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
