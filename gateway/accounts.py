@@ -1,7 +1,8 @@
 """Accounts, claims and holds: the words in which calls and stores talk about room.
 
-A limit and a budget are the same thing here: an account, which is one scope in one window, counted in one unit. A call
-makes claims on accounts; the store grants all of them or none. Amounts are integers: nano-dollars for money.
+A limit and a budget are the same thing to a call: one scope, counted in one unit. A call makes claims on accounts of money and
+uses of limits; the store grants all of them or none. Amounts are integers: nano-dollars for money. Accounts are kept for ever and
+must be right; limits (requests and tokens of the last minute, calls in flight) may be forgotten, so they are kept apart.
 """
 
 from __future__ import annotations
@@ -59,6 +60,23 @@ class Claim:
     def watched_nanousd(self) -> int:
         """The limit, in force or looking on; 0 where there is none."""
         return self.limit_nanousd if self.limit_nanousd is not None else self.shadow_nanousd or 0
+
+
+@value
+class Use:
+    """So much of one limit, asked for by one call: a request, the tokens that it likely takes, a place among the calls in flight.
+
+    ``unit`` is the key of the config (``UNITS``), ``allowed`` what it says there, ``limit`` the name of the entry.
+    """
+
+    scope: str
+    unit: str
+    amount: int
+    allowed: int
+    limit: str
+
+
+REQUESTS, TOKENS, PLACES = UNITS = ("requests_per_minute", "tokens_per_minute", "concurrent")
 
 
 @value

@@ -9,12 +9,24 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
+from gateway.accounts import UNITS
+from gateway.admission.limits import WITHOUT
+from gateway.admission.scopes import parse_scope
 from gateway.kinds import Secret, near
-from gateway.settings import Admin, GatewayKey, Settings, Target
+from gateway.settings import Admin, GatewayKey, Limit, Settings, Target
 
 Fault = tuple[str, str, str]
 TAKEN = ("admin.token", "loopback")
 """Names of whoever asks with that token, and of whoever asks where there is none."""
+
+
+def disagreements(settings: Settings) -> Iterator[Fault]:
+    """All that are spoken of here."""
+    yield from of_limits(settings.limits)
+    yield from of_targets(settings.targets)
+    yield from of_keys(settings)
+    yield from of_provider_keys(settings)
+    yield from of_admin(settings.admin)
 
 
 def of_targets(targets: Sequence[Target]) -> Iterator[Fault]:
@@ -31,6 +43,35 @@ def of_targets(targets: Sequence[Target]) -> Iterator[Fault]:
                 f"{path}.objective",
                 "must be above 0, which promises something, and below 1, which leaves room for a miss",
             )
+
+
+def of_limits(limits: Sequence[Limit]) -> Iterator[Fault]:
+    """Scopes and names of their own, and something that is limited."""
+    scopes, names = set(), set()
+    for index, limit in enumerate(limits):
+        path = f"limits[{index}]"
+        if not limit.scope:
+            continue  # told where it was read
+        scope = parse_scope(limit.scope)
+        if scope.kinds & WITHOUT:
+            yield f"{path}.scope", path, "a limit is not on a single call or request"
+        if scope in scopes:
+            yield (
+                f"{path}.scope",
+                path,
+                "another limit has this scope; one entry can limit requests, tokens and calls at once",
+            )
+        elif limit_name(limit) in names:
+            yield f"{path}.name", path, "another limit has this name"
+        scopes.add(scope)
+        names.add(limit_name(limit))
+        if not any(getattr(limit, unit) for unit in UNITS):
+            yield path, path, f"limits nothing: it has none of {', '.join(UNITS)}"
+
+
+def limit_name(limit: Limit) -> str:
+    """The name a limit goes by: its own, or its scope."""
+    return limit.name or limit.scope
 
 
 def of_admin(admin: Admin) -> Iterator[Fault]:

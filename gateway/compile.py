@@ -12,6 +12,8 @@ from gateway.admin.routes import OPERATOR
 from gateway.admin.tokens import Token, token
 from gateway.admission.budgets import Budget, Ledger
 from gateway.admission.keys import Key, Keys, patterns
+from gateway.admission.limits import Limit, Limits
+from gateway.agreement import limit_name
 from gateway.call import Caller
 from gateway.canonical import version
 from gateway.dialects.stream_usage import Wishes
@@ -21,6 +23,7 @@ from gateway.metering.tokens import Counter
 from gateway.observe import otel_env
 from gateway.observe.tracing import traceparent_of
 from gateway.settings import WEEK_STARTS, Admin, GatewayKey, Settings, Tracing
+from gateway.settings import Limit as LimitSettings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
 from gateway.wire.credentials import Credential, Keyring
@@ -65,6 +68,7 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
                 for each in settings.budgets
             ]
         ),
+        limits=Limits([_limit(each) for each in settings.limits]) if settings.limits else None,
         keys=Keys(_key(each) for each in settings.keys) if settings.auth.mode == "keys" else None,
         proxies=Proxies(ip_network(each) for each in settings.front.trusted_proxies),
         book=book,
@@ -79,6 +83,10 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
     )
+
+
+def _limit(limit: LimitSettings) -> Limit:
+    return Limit(limit_name(limit), limit.scope, limit.requests_per_minute, limit.tokens_per_minute, limit.concurrent)
 
 
 def _traceparent(tracing: Tracing) -> Callable[[Caller, str], bytes] | None:

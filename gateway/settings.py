@@ -74,6 +74,7 @@ __all__ = [
     "Front",
     "GatewayKey",
     "Health",
+    "Limit",
     "Logging",
     "Match",
     "Metering",
@@ -284,6 +285,17 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """How fast, and how many at a time, the calls of a scope may be."""
+
+    scope: str = key("", SCOPE, "global, KIND:NAME or KIND:* (each its own); several joined by +.", required=True)
+    requests_per_minute: int = key(0, whole(0, 10**7), "Calls that are let through in a minute; 0 = any number.")
+    tokens_per_minute: int = key(0, whole(0, 10**9), "Tokens, read and written, of a minute's calls; 0 = any number.")
+    concurrent: int = key(0, whole(0, 10**6), "Calls that may run at a time; 0 = any number.")
+    name: str = key("", TEXT, "Its name in errors and metrics. Default: its scope.")
+
+
+@dataclass(frozen=True, slots=True)
 class Metering:
     """How usage is come by."""
 
@@ -366,6 +378,7 @@ class Settings:
         (), list_of(block(GatewayKey)), "Gateway keys: their hashes, and what each may do."
     )
     budgets: tuple[Budget, ...] = key((), list_of(block(Budget)), "Limits on spend.")
+    limits: tuple[Limit, ...] = key((), list_of(block(Limit)), "Limits on how fast calls may come.")
     metering: Metering = key(Metering(), block(Metering), "How usage is come by.")
     pricing: Pricing = key(Pricing(), block(Pricing), "What calls cost.")
     observability: Observability = key(Observability(), block(Observability), "What is told of calls.", restart=True)

@@ -135,6 +135,7 @@ RECORD = shape(
         **dict.fromkeys(_USAGES, mapped({"type": "integer"})),
         "started_at": TIME,
         "tags": mapped(TEXT),
+        "refused_by": mapped(TEXT),
         "stream": FLAG,
         "unpriced": FLAG,
         "usage_raw": {"type": ["object", "null"]},

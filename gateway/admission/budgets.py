@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
-from gateway.admission.scopes import Facts, Scope, parse_scope, specificity
+from gateway.admission.scopes import Facts, Scope, facts_of, parse_scope, specificity
 from gateway.admission.windows import Calendar
 from gateway.call import Caller
 
@@ -183,14 +183,14 @@ class Ledger:
         """
         key: tuple[object, ...] = (caller.team, caller.user)
         if self._kinds or self._requests:
-            facts = _facts(caller, facts)
+            facts = facts_of(caller, facts)
             key += tuple([getattr(facts, "tags" if kind == "tag" else kind) for kind in self._kinds])
         rows = self._rows.get(key)
         if rows is None:
             if len(self._rows) >= REMEMBERED_CALLERS:
                 self._rows.clear()  # callers are named by headers: forgetting all costs 20 us each, keeping all the memory
-            rows = self._rows[key] = self._compile(_facts(caller, facts))
-        every = self._with_more(rows, caller, _facts(caller, facts)) if self._requests or caller.limits else rows
+            rows = self._rows[key] = self._compile(facts_of(caller, facts))
+        every = self._with_more(rows, caller, facts_of(caller, facts)) if self._requests or caller.limits else rows
         return tuple([row.claim(now, likely_nanousd, most_nanousd) for row in every])
 
     def over_ceiling(
@@ -199,7 +199,7 @@ class Ledger:
         """The ceiling of a single call that this one would not keep, and what it needs; None when there is none."""
         if not self._ceilings and not caller.limits:
             return None
-        facts = _facts(caller, facts)
+        facts = facts_of(caller, facts)
         met = [(budget.limit_nanousd, budget.mode, budget.name) for scope, budget in self._ceilings if scope.of(facts)]
         met += [(limit, "hard", WISH) for limit, window, _ in caller.limits if window == "call"]
         for limit, mode, name in sorted(met):
@@ -258,15 +258,6 @@ class Ledger:
         if calendar is None:
             calendar = self._calendars[key] = Calendar(window, ZoneInfo(timezone), week_start)
         return calendar
-
-
-def _facts(caller: Caller, facts: Facts | None) -> Facts:
-    """The caller's, with what is known of the call's way."""
-    way = facts or Facts()
-    return way._replace(
-        team=caller.team, user=caller.user, agent=caller.agent, key=caller.key_name, tags=caller.tags,
-        request=caller.correlation_id,
-    )  # fmt: skip
 
 
 def _team(name: str) -> str:

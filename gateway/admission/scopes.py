@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from gateway.call import Caller
+
 NOBODY = "-"
 KINDS = ("call", "request", "user", "agent", "key", "tag", "team", "model", "upstream", "provider", "global")
 """From the most specific to the least: the order of parts, and of claims."""
@@ -35,6 +37,14 @@ class Facts(NamedTuple):
     upstream: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     request: str = ""
+
+
+def facts_of(caller: Caller, way: Facts | None) -> Facts:
+    """The caller's, with what is known of the call's way."""
+    return (way or Facts())._replace(
+        team=caller.team, user=caller.user, agent=caller.agent, key=caller.key_name, tags=caller.tags,
+        request=caller.correlation_id,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

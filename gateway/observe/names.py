@@ -38,9 +38,16 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_usage_source_total": ("Metered calls, by who counted: provider, counted or estimated.", ("source",)),
     "llm_unpriced_total": ("Calls charged by estimate because their model has no price.", ("model",)),
     "llm_budget_rejections_total": ("Calls that a budget refused.", ("budget",)),
+    "llm_limit_rejections_total": (
+        "Calls that a limit on requests, tokens or calls in flight refused.",
+        ("limit", "scope", "unit"),
+    ),
     "llm_budget_shadow_rejections_total": ("Calls that a budget in shadow mode would have refused.", ("budget",)),
     "llm_budget_overdraft_usd_total": ("Dollars spent past a limit.", ("budget",)),
-    "llm_budget_unheld_calls_total": ("Calls that a budget limits and that went on while the store was down.", ()),
+    "llm_budget_unheld_calls_total": (
+        "Calls that a budget or limit applies to and that went on while the store was down.",
+        (),
+    ),
     "llm_budget_notices_total": ("Thresholds of a budget (notify_at) that were crossed.", ("budget", "percent")),
     "tollgate_webhook_deliveries_total": (
         "Events for a webhook (alerts.webhooks), by what came of them: delivered, failed or dropped.",

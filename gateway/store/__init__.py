@@ -1,7 +1,7 @@
 """The promise of a store: the only memory. All claims or none, once, whatever dies.
 
-``reserve``  grants every claim of a call or none, in one atomic step. Asking again for the same call grants the same hold.
-             After a crash between grant and answer the hold exists and its lease runs.
+``reserve``  grants every claim of a call and every use of a limit, or none, in one atomic step. Asking again for the same call
+             grants the same hold. After a crash between grant and answer the hold exists and its lease runs.
 ``extend``   raises a hold to new amounts while a stream outgrows it, under the same rule. Idempotent: amounts are totals.
 ``settle``   replaces the hold by what the call cost, and keeps the record, in one step. Idempotent by call id: the second
              time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
@@ -12,7 +12,8 @@
 ``tally``    adds to how well targets are met; ``tallies`` reads it. Not idempotent: no money hangs on it.
 
 A lease that lapses (its worker died) is charged with the hold, or with the mark that was last set beside it, and the record
-says ``lost``: never zero, never silent. A threshold that is crossed is handed to ``tell`` once, whoever crosses it.
+says ``lost``: never zero, never silent. Places among calls in flight live and end with the hold; what is counted of limits may be
+forgotten by a store that is restarted, and no money hangs on it. A threshold that is crossed is handed to ``tell`` once, whoever crosses it.
 Failures of the store are ``Failure(STORE_UNAVAILABLE)``. The store's clock is the clock of leases.
 """
 
@@ -25,7 +26,7 @@ from gateway.value import value
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.accounts import Account, Balance, Claim, Hold, Notice
+    from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
     from gateway.call import Receipt
     from gateway.changes import Change, Changed, Conflict, Entry
     from gateway.errors import Failure, Refusal
@@ -63,6 +64,10 @@ class Settlement:
     """Those of its claims that have a limit: their thresholds are watched, what goes past them is told."""
     spend: Spend | None = None
     """What it adds to the sums, in the same step; None = nothing."""
+    uses: tuple[Use, ...] = ()
+    """What it was granted of limits."""
+    tokens: int | None = None
+    """What it used of those on tokens; None = nobody knows."""
 
 
 class Store(Protocol):
@@ -81,8 +86,10 @@ class Store(Protocol):
     tell: Callable[[Sequence[Notice]], None]
     """Gets the thresholds that were crossed; set before ``open``."""
 
-    async def reserve(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
-        """All claims or none. ``mark_nanousd`` is what the call costs if its process dies; None = its largest claim."""
+    async def reserve(
+        self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None, uses: Sequence[Use] = ()
+    ) -> Hold | Refusal:
+        """All claims and uses or none. ``mark_nanousd`` is what the call costs if its process dies; None = its largest claim."""
 
     async def extend(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
         """Raise the hold of a call to what these claims come to; parts that hold more already stay. Refused, all stays as

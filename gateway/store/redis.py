@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from gateway.accounts import Account, Balance, Claim, Hold, Notice
+from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
 from gateway.call import Receipt
 from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
@@ -22,6 +22,7 @@ from gateway.store import Settlement, Spend, redis_listing, redis_queries, redis
 from gateway.store.answers import check_amount, check_cost, closed
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
+from gateway.store.limits import OwnLimits
 from gateway.store.redis_entries import Entries
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, as_failure
@@ -63,6 +64,7 @@ class RedisStore:
         self._lane.connect = self._connect
         self._may_start_down = on_outage != "closed"
         self._slices = Slices(journal.own.name) if on_outage == "local" else None
+        self._own_limits = OwnLimits(clock)
         self._lease_s = lease_s
         self._clock = clock
         self._upkeep: asyncio.Task[None] | None = None
@@ -123,6 +125,7 @@ class RedisStore:
         await recover(self._lane, again=again)
         await self._lane.pay()
         await give_slices_back(self._lane, self._slices)
+        self._own_limits.forget()
         await self._lane.pay()
 
     async def close(self) -> None:
@@ -182,9 +185,11 @@ class RedisStore:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    async def reserve(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
-        """All claims or none."""
-        return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd))
+    async def reserve(
+        self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None, uses: Sequence[Use] = ()
+    ) -> Hold | Refusal:
+        """All claims and uses or none."""
+        return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd, uses=tuple(uses)))
 
     async def extend(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
         """Raise the hold of a call."""
@@ -200,10 +205,15 @@ class RedisStore:
         try:
             answer = await self._ask(step)
         except Failure as failure:
-            own = self._slices.grant(step.call_id, step.claims) if failure.kind is Kind.STORE_UNAVAILABLE else None
-            if own is None or not self._open:
+            if failure.kind is not Kind.STORE_UNAVAILABLE or not self._open:
                 raise
-            return own
+            own = self._slices.grant(step.call_id, step.claims)
+            if own is None:
+                raise
+            limited = self._own_limits.take(step.call_id, step.uses, 1 + len(self._lane.others))
+            if limited is not None:
+                self._slices.settled(step.call_id, 0)
+            return limited or own
         return answer
 
     async def settle(self, settlement: Settlement) -> Receipt:
@@ -229,6 +239,7 @@ class RedisStore:
         if self._slices is not None:
             for _, each in good:
                 self._slices.settled(each.call_id, each.cost_nanousd)
+                self._own_limits.give_back(each.call_id, each.tokens)
         asked = [(index, each, self._lane.put(self._lane.settle_step(each))) for index, each in good]
         for index, settlement, waiting in asked:
             try:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.accounts import Account, Balance, Claim, Hold, Notice
+from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
 from gateway.call import Receipt
 from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
@@ -151,9 +151,11 @@ class SqliteStore:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    async def reserve(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
-        """All claims or none."""
-        answer: Hold | Refusal = await self._ask(Reserve(call_id, tuple(claims), mark_nanousd))
+    async def reserve(
+        self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None, uses: Sequence[Use] = ()
+    ) -> Hold | Refusal:
+        """All claims and uses or none."""
+        answer: Hold | Refusal = await self._ask(Reserve(call_id, tuple(claims), mark_nanousd, tuple(uses)))
         return answer
 
     async def extend(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:

@@ -74,6 +74,7 @@ def step(connection: sqlite3.Connection, tenure: Tenure, now: float) -> Found:
         deleted = max(deleted, sums.condense(connection, _day(now - tenure.rollups.hours_s), STEP_ROWS))
         deleted = max(deleted, sums.delete_days(connection, _day(now - tenure.rollups.days_s), STEP_ROWS))
         deleted = max(deleted, _delete_tallies(connection, int(now - KEPT_S)))
+        deleted = max(deleted, _delete_limits(connection, int(now * 1000)))
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
@@ -137,6 +138,14 @@ def _delete_tallies(connection: sqlite3.Connection, before: int) -> int:
     return connection.execute(
         "DELETE FROM tallies WHERE (bucket, target) IN (SELECT bucket, target FROM tallies WHERE bucket < ? LIMIT ?)",
         (before, STEP_ROWS),
+    ).rowcount
+
+
+def _delete_limits(connection: sqlite3.Connection, now_ms: int) -> int:
+    """Buckets that have run empty."""
+    return connection.execute(
+        "DELETE FROM limits WHERE (scope, unit) IN (SELECT scope, unit FROM limits WHERE until_ms < ? LIMIT ?)",
+        (now_ms, STEP_ROWS),
     ).rowcount
 
 
