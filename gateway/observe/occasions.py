@@ -35,7 +35,7 @@ def of_notice(notice: Notice) -> Event:
 
 def of_overdraft(claim: Claim, past_nanousd: int) -> Event:
     """A call that cost ``past_nanousd`` more than its budget had left."""
-    limit, past = format_usd(claim.watched_nanousd), format_usd(past_nanousd)
+    limit, past = format_usd(claim.stated_nanousd), format_usd(past_nanousd)
     return Event(
         kind="budget",
         key=f"overdraft/{claim.budget}/{claim.account}",

@@ -253,6 +253,8 @@ def test_a_file_of_an_earlier_version_begins_its_sums_with_the_upgrade(connectio
     """Its records have no sums, and that is no difference."""
     carry_out(connection, "one#1", 0.0, counted("old", HOUR, 7))
     for statement in (
+        "DROP TABLE entries",
+        "DROP TABLE changes",
         "DROP TABLE tallies",
         "DROP TABLE spend",
         "DROP TABLE complete",
