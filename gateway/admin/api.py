@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from gateway import __version__
 from gateway.admin.accept import OPEN_METRICS, PLAIN, asks_open_metrics
+from gateway.admin.answers import answer, problem
 from gateway.admin.routes import OPEN, VIEWER, Route
 from pricing.money import format_usd
+
+__all__ = ["Api", "Sources", "answer", "problem", "with_usd"]
 
 MAX_LIST = 500
 DEFAULT_LIST = 50
@@ -43,18 +45,6 @@ class Sources:
     """What each health check found last, by name: status (ok, warn, failed), time_ms, and more."""
     metrics: Callable[[bool], Awaitable[Iterator[bytes]]]
     """The exposition, in slices that take a millisecond each: as OpenMetrics, or in Prometheus' own format."""
-
-
-def answer(body: Any, status: int = 200) -> web.Response:
-    """JSON, fresh each time."""
-    return web.Response(
-        body=orjson.dumps(body), status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
-    )
-
-
-def problem(status: int, message: str) -> web.Response:
-    """An error; the message never repeats what was asked."""
-    return answer({"error": {"message": message, "status": status}}, status)
 
 
 def with_usd(record: dict[str, Any]) -> dict[str, Any]:

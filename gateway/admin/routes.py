@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiohttp import web
+
+from gateway.admin.shapes import Schema
 
 OPEN, VIEWER, OPERATOR = "open", "viewer", "operator"
 """Who may use a route: anybody, who may look, who may change things. An operator is a viewer too."""
 ROLES = (OPEN, VIEWER, OPERATOR)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Schema = Mapping[str, Any]
-"""JSON Schema as OpenAPI 3.1 has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from importlib import resources
 
 from aiohttp import web
 
-from gateway.admin.api import Api, Sources, problem
+from gateway.admin.answers import Refused, problem
+from gateway.admin.api import Api, Sources
+from gateway.admin.bodies import MAX_BODY_BYTES
 from gateway.admin.connection import Runner
 from gateway.admin.routes import OPEN, VIEWER, Handler, Route
 from gateway.errors import MEANINGS, Failure
@@ -54,7 +56,7 @@ class AdminServer:
         self._token = token.encode()
         self._tell = tell
         self._runner: web.AppRunner | None = None
-        self._app = web.Application(middlewares=[self._guard])
+        self._app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
         pages = [Route("GET", path, OPEN, _page(*file), "The live page.") for path, file in PAGE.items()]
         self._routes = {(each.method, each.path): each for each in [*Api(sources).routes(), *pages]}
         self._app.add_routes(map(_served, self._routes.values()))
@@ -97,6 +99,8 @@ class AdminServer:
             return refused
         try:
             return await handler(request)
+        except Refused as refused:
+            return refused.answer()
         except web.HTTPException as refusal:
             told = problem(refusal.status, refusal.reason or "not possible")
             if "Allow" in refusal.headers:  # RFC 9110 15.5.6: a 405 names the methods that there are
