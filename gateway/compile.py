@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
-from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from gateway.admission.budgets import Budget, Ledger
-from gateway.admission.keys import Key, Keys, patterns
 from gateway.canonical import version
+from gateway.decided import Rules
 from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
-from gateway.loading import budget_name, load_book
+from gateway.loading import load_book
 from gateway.metering.tokens import Counter
 from gateway.observe.tracing import traceparent_of
-from gateway.settings import WEEK_STARTS, GatewayKey, Settings
+from gateway.settings import Settings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
 from gateway.wire.routes import Routes, Rule
@@ -24,8 +22,8 @@ from gateway.wire.upstreams import Endpoint, Pool
 MEGABYTE = 1024 * 1024
 
 
-def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter) -> Snapshot:
-    """Settings to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
+def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter, rules: Rules) -> Snapshot:
+    """Settings and ``rules`` to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
     endpoints = {name: _endpoint(name, upstream) for name, upstream in settings.upstreams.items()}
     book = load_book(settings.pricing.overrides)
     tracing = settings.observability.tracing
@@ -40,24 +38,8 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
             name: pools[name] if name in pools and pools[name].endpoint == endpoint else Pool(endpoint)
             for name, endpoint in endpoints.items()
         },
-        ledger=Ledger(
-            [
-                Budget(
-                    budget_name(each),
-                    each.scope,
-                    each.limit_nanousd,
-                    each.window,
-                    each.mode,
-                    each.timezone,
-                    WEEK_STARTS[each.week_start],
-                    tuple(sorted(set(each.notify_at))),
-                    each.on_exhausted == "cut",
-                    each.lost == "estimate",
-                )
-                for each in settings.budgets
-            ]
-        ),
-        keys=Keys(_key(each) for each in settings.keys) if settings.auth.mode == "keys" else None,
+        ledger=rules.ledger,
+        keys=rules.keys,
         book=book,
         counter=counter,
         response_headers=settings.front.response_headers,
@@ -69,19 +51,6 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         traceparent=traceparent_of(tracing.sample_rate) if tracing.enabled and tracing.propagate else None,
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
-    )
-
-
-def _key(key: GatewayKey) -> Key:
-    return Key(
-        name=key.name,
-        digest=bytes.fromhex(key.hash.removeprefix("sha256:")),
-        team=key.team,
-        user=key.user,
-        models=patterns(key.models),
-        upstreams=frozenset(key.upstreams),
-        expires_at=key.expires,
-        networks=tuple(ip_network(each) for each in key.cidr),
     )
 
 

@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 
@@ -20,7 +20,7 @@ from gateway.admin.answers import Refused, problem
 from gateway.admin.api import Api, Sources
 from gateway.admin.bodies import MAX_BODY_BYTES
 from gateway.admin.connection import Runner
-from gateway.admin.routes import OPEN, VIEWER, Handler, Route
+from gateway.admin.routes import OPEN, OPERATOR, VIEWER, WHO, Handler, Route, Who
 from gateway.errors import MEANINGS, Failure
 
 log = logging.getLogger("gateway.admin")
@@ -47,8 +47,10 @@ Tell = Callable[[Mapping[str, str | int | float]], None]
 class AdminServer:
     """Listens for operators and probes."""
 
-    def __init__(self, host: str, port: int, token: str, sources: Sources, tell: Tell | None = None) -> None:
-        """``tell`` gets every request that was answered."""
+    def __init__(
+        self, host: str, port: int, token: str, sources: Sources, tell: Tell | None = None, more: Sequence[Route] = ()
+    ) -> None:
+        """``tell`` gets every request that was answered; ``more`` are routes of other parts."""
         if not is_loopback(host) and not token:
             raise ValueError("off loopback the admin listener needs a token")
         self._host = host
@@ -58,7 +60,7 @@ class AdminServer:
         self._runner: web.AppRunner | None = None
         self._app = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
         pages = [Route("GET", path, OPEN, _page(*file), "The live page.") for path, file in PAGE.items()]
-        self._routes = {(each.method, each.path): each for each in [*Api(sources).routes(), *pages]}
+        self._routes = {(each.method, each.path): each for each in [*Api(sources).routes(), *more, *pages]}
         self._app.add_routes(map(_served, self._routes.values()))
 
     @property
@@ -97,6 +99,7 @@ class AdminServer:
             refused = problem(401, WRONG_TOKEN if _token_of(request) else NO_TOKEN)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
+        request[WHO] = Who("admin.token" if self._token else "loopback", OPERATOR)
         try:
             return await handler(request)
         except Refused as refused:

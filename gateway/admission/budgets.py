@@ -21,7 +21,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
-from gateway.admission.scopes import Facts, Scope, names_of, parse_scope, specificity
+from gateway.admission.scopes import ALONE, Facts, Scope, names_of, parse_scope, specificity
 from gateway.admission.windows import Calendar
 from gateway.call import Caller
 
@@ -237,7 +237,7 @@ class Ledger:
             [*self._general, *(each for same in self._named.values() for each in same)]
         ):
             if budget.mode != "shadow" and not scope.is_general:
-                row = self._row("+".join(_written(scope)), budget)
+                row = self._row(account_scope(scope), budget)
                 rows[row.key] = row
         for known in self._rows.values():
             rows.update((row.key, row) for row in known if row.limit is not None)
@@ -315,13 +315,11 @@ def _team(name: str) -> str:
     return parse_scope("team:*").of(Facts(team=name)) or ""
 
 
-def _written(scope: Scope) -> list[str]:
-    """The parts of a scope that stands for one account, as they stand in its name."""
-    facts = Facts(
-        **{part.kind: part.name for part in scope.parts if part.kind not in ("global", "tag", "model")},
-        tags=tuple((part.tag, part.name) for part in scope.parts if part.kind == "tag"),
+def account_scope(scope: Scope) -> str:
+    """The scope of the one account that a scope without ``*`` stands for."""
+    return "+".join(
+        part.written or (part.kind if part.kind in ALONE else part.label + part.name) for part in scope.parts
     )
-    return [f"model:{part.name}" if part.kind == "model" else part.of(facts) or "" for part in scope.parts]
 
 
 def _add(rows: _Rows, row: _Row) -> None:

@@ -31,6 +31,7 @@ from gateway.call import Call, Request
 from gateway.canonical import canonical
 from gateway.cli import main
 from gateway.compile import compile_snapshot, vocabulary
+from gateway.decided import NOTHING, Composition
 from gateway.loading import load
 from gateway.metering.tokens import Counter
 from tests.front_door.conftest import Serve
@@ -712,7 +713,7 @@ async def test_a_store_that_asks_for_a_password_is_not_told_aloud(
 async def test_no_repr_shows_a_secret(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Of settings, endpoints, calls: a debugger, an assertion and a log line that was meant well all print them."""
     settings = load(write(tmp_path, config(tmp_path, upstream)), environment())
-    snapshot = compile_snapshot(settings, {}, Counter(vocabulary))
+    snapshot = compile_snapshot(settings, {}, Counter(vocabulary), Composition().of(settings, NOTHING))
     body = json.dumps(SAID).encode()
     headers = tuple((name.encode(), text.encode()) for name, text in KEYS)
     asked = Request("POST", CHAT + QUERY, headers, "openai", "openai", CHAT + QUERY, body=body, sent_body=body)

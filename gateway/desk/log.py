@@ -1,0 +1,73 @@
+"""The log of changes, as operators read it: never a key, and of a hash no more than its beginning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import orjson
+
+from gateway.changes import Changed, Denied
+from gateway.decided import CONFIG, SHOWN_HEX, Decided
+from gateway.desk import Asked, Desk, change, now_text
+from gateway.settings import Settings
+
+Row = dict[str, Any]
+LARGEST_REVISION = 1 << 53
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+NEWEST = "newest"
+"""The entry that says which config was taken over last."""
+
+
+class LogDesk:
+    """What was decided, by whom and why."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def rows(self, limit: int, cursor: str = "") -> tuple[list[Row], str | None]:
+        """So many lines, the newest first, and the cursor of the next ones. Denied for what is no cursor."""
+        if cursor and not (cursor.isascii() and cursor.isdigit() and 0 < int(cursor) < LARGEST_REVISION):
+            raise Denied("unfit", "cursor must be what the page before said is next")
+        lines = await self._desk.store.changes(limit, int(cursor or 0))
+        return [_row(each) for each in lines], (str(lines[-1].revision) if len(lines) == limit else None)
+
+    async def tell_reload(self, before: tuple[str, Settings], after: tuple[str, Settings]) -> None:
+        """A config (version and settings) was taken over: a line, once, however many replicas read the same file."""
+        changed = [
+            each.name for each in fields(Settings) if getattr(before[1], each.name) != getattr(after[1], each.name)
+        ]
+        body = {"version": after[0], "changed": changed, "at": now_text()}
+        asked = Asked("config")
+
+        def make(decided: Decided) -> list[Any]:
+            known = decided.config.get(NEWEST)
+            if known is not None and known.body.get("version") == after[0]:
+                return []
+            told = body | {"replaces": before[0]}
+            return [change(asked, "config.reload", CONFIG, NEWEST, told, known.version if known is not None else None)]
+
+        await self._desk.decide(make)
+
+
+def _row(line: Changed) -> Row:
+    return {
+        "revision": line.revision,
+        "at": line.at,
+        "by": line.by,
+        "action": line.action,
+        "target": line.name,
+        "before": _told(line.before),
+        "after": _told(line.after),
+        "reason": line.reason,
+    }
+
+
+def _told(body: bytes | None) -> Mapping[str, Any] | None:
+    if body is None:
+        return None
+    text = _HASH.sub(lambda found: found[0][len("sha256:") :][:SHOWN_HEX], body.decode())
+    told: Mapping[str, Any] = orjson.loads(text)
+    return told
