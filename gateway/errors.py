@@ -84,6 +84,29 @@ MEANINGS: dict[Kind, Meaning] = {
 }
 
 
+WHEN: dict[Kind, str] = {
+    Kind.BUDGET_EXCEEDED: "A budget has no room before it resets.",
+    Kind.BUDGET_HELD: "Only calls that are still running stand in the way.",
+    Kind.AUTHENTICATION: "A gateway key is asked for, and none came, or it is unknown, revoked or expired.",
+    Kind.PERMISSION: "The gateway key may not do this: a team, a user, a model, an upstream or an address that is not its own.",
+    Kind.MODEL_UNPRICED: "The model has no price, and metering.unpriced is refuse.",
+    Kind.MALFORMED_BODY: "A budget applies and the body cannot be read.",
+    Kind.MALFORMED_HEADER: "A name in a x-tollgate-* field cannot be taken.",
+    Kind.MALFORMED_REQUEST: "No valid HTTP/1.1 message, or one that two parsers could read in two ways.",
+    Kind.BODY_TOO_LARGE: "Larger than front.max_body_mb.",
+    Kind.HEADER_TOO_LARGE: "Request line or fields larger than front.max_header_kb, or more than front.max_headers.",
+    Kind.UNKNOWN_ROUTE: "No upstream answers this path.",
+    Kind.UPSTREAM_UNREACHABLE: "The upstream refused, has no such name, or TLS failed.",
+    Kind.UPSTREAM_RESET: "The upstream closed before it answered.",
+    Kind.UPSTREAM_UNREADABLE: "The answer of the upstream was no HTTP.",
+    Kind.UPSTREAM_TIMEOUT: "connect_timeout or first_byte_timeout passed.",
+    Kind.STORE_UNAVAILABLE: "A budget applies and the store cannot be asked.",
+    Kind.SHUTTING_DOWN: "The gateway is being stopped.",
+    Kind.INTERNAL: "A bug of Tollgate's.",
+}
+"""When each is answered, for people who look at it afterwards."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """The gateway's own answer to a call. ``message`` alone must tell a person what to do.

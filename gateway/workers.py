@@ -21,7 +21,7 @@ log = logging.getLogger("gateway.workers")
 
 
 def serve(settings: Settings, config_path: Path | None) -> int:
-    """Run the gateway in this process; returns its exit status: 0 after a drain, 1 when it could not start."""
+    """Run the gateway in this process; returns its exit status: 0 after a drain; 1 when it could not start, 3 when that is the store's fault."""
     return asyncio.run(_serve(settings, config_path))
 
 
@@ -33,10 +33,10 @@ async def _serve(settings: Settings, config_path: Path | None) -> int:
         gateway = Gateway(settings, config_path)
         await gateway.start()
     except (OSError, Failure) as error:
-        print(f"tollgate: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        print(f"tollgate: error: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
         if gateway is not None:
             await gateway.stop(grace_s=0)
-        return 1
+        return 3 if isinstance(error, Failure) else 1
 
     def on_stop() -> None:
         if stop.is_set():

@@ -46,6 +46,11 @@ async def recent(link: Link, keys: Keys, limit: int, before: str, correlation_id
     return [from_json(each.partition(b"\n")[2]) for each in await records(link, keys, ids[:limit])]
 
 
+async def newest(link: Link, keys: Keys, limit: int) -> list[str]:
+    """The ids of so many calls, newest first."""
+    return (await _newest(link, keys, limit, "", ""))[:limit]
+
+
 async def _hour_of(link: Link, keys: Keys, call_id: str) -> str:
     """The hour in whose list a call stands, where its record does not tell."""
     for hour in await _hours(link, keys) if call_id else ():

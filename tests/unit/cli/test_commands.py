@@ -71,14 +71,14 @@ def test_serve_refuses_a_bad_config_like_check(run, tmp_path):
 
 
 def test_serve_says_in_a_sentence_why_it_cannot_start(run, tmp_path):
-    """A store in a folder that is not there, a port that is taken: one line, exit status 1, no stack."""
+    """A store in a folder that is not there, a port that is taken: one line, exit status 3 and 1, no stack."""
     path = tmp_path / "t.yaml"
     path.write_text(f'store: {{url: "sqlite:///{tmp_path}/nowhere/books.db"}}\nadmin: {{port: 0}}\n')
     result = run("serve", "--config", str(path), "--port", "0")
-    assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
+    assert (result.exit_code, result.exception.__class__) == (3, SystemExit)
     assert (
         result.stderr
-        == "tollgate: cannot start: The store cannot be opened: the folder does not exist or may not be used.\n"
+        == "tollgate: error: cannot start: The store cannot be opened: the folder does not exist or may not be used.\n"
     )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
