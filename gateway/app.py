@@ -21,7 +21,7 @@ from gateway.call import Headers
 from gateway.canonical import canonical
 from gateway.changes import Denied
 from gateway.compile import MEGABYTE, compile_snapshot, vocabulary
-from gateway.decided import NOTHING, Composition, Decided
+from gateway.decided import NOTHING, Composition, Counts, Decided
 from gateway.deciding import decisions
 from gateway.desk import Desk
 from gateway.desk.log import LogDesk
@@ -38,6 +38,7 @@ from gateway.observe.store_watch import StoreWatch
 from gateway.reload import Reloader
 from gateway.settings import Settings
 from gateway.settle import Settler
+from gateway.store.file_desk import FileDesk
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry import Telemetry
 from gateway.wire.front import Front
@@ -47,6 +48,7 @@ from pricing.book import Book
 if TYPE_CHECKING:
     from gateway.store.redis import RedisStore
     from gateway.store.redis_archive import RedisArchive
+    from gateway.store.redis_desk import RedisDesk
     from gateway.store.redis_link import Link
 
 log = logging.getLogger("gateway.app")
@@ -97,6 +99,8 @@ class Gateway:
         self._metrics.watch(self._inspector.gauges)
         self._store_watch = StoreWatch(self._unbooked, self._telemetry.tell)
         self._metrics.watch(self._process.readings)
+        self._counts = Counts()
+        self._metrics.watch(self._counts.gauges)
         self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
         self._health = Health(self._checks(), heard=self._hear)
         access = self._telemetry.access
@@ -208,6 +212,7 @@ class Gateway:
         async with self._composing:
             self._rules = rules = await asyncio.to_thread(self._composition.of, self.settings, decided)
             self._decided = decided
+            self._counts.add(decided)
             self.snapshot = replace(self.snapshot, keys=rules.keys, ledger=rules.ledger)
 
     async def _keep_book(self, book: Book) -> None:
@@ -286,7 +291,10 @@ class Gateway:
     async def _refresh(self) -> None:
         """Read what gauges show, before somebody looks at them."""
         await asyncio.gather(
-            self._inspector.refresh(), self._telemetry.targets.refresh(), asyncio.to_thread(self._process.refresh)
+            self._inspector.refresh(),
+            self._telemetry.targets.refresh(),
+            asyncio.to_thread(self._process.refresh),
+            asyncio.to_thread(self._counts.look, self.settings, self._decided, time.time()),
         )
 
 
@@ -323,6 +331,17 @@ def make_store(settings: Settings, owner: str, *, durability: str = "") -> Sqlit
         owner=owner,
         journal=Journal(Path(store.journal), sync=durability == "full"),
     )
+
+
+def make_desk(settings: Settings) -> FileDesk | RedisDesk:
+    """The part of the store that the config names where operators decide, without a gateway that runs."""
+    store = settings.store
+    if store.url.startswith("sqlite:"):
+        return FileDesk(store.url.removeprefix("sqlite:///"), store.durability)
+    link = _link(settings, max(store.timeout, LEAST_TIMEOUT_S))
+    from gateway.store.redis_desk import RedisDesk  # noqa: PLC0415 - as in ``_link``
+
+    return RedisDesk(link, store.prefix)
 
 
 def redis_archive(settings: Settings) -> RedisArchive:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
@@ -34,6 +35,9 @@ KEY, BUDGET, RESET, ANNOTATION, CONFIG = "key", "budget", "reset", "annotation",
 OF_CONFIG = "c_"
 """What the id of a key in the config begins with; the first digits of its hash follow."""
 SHOWN_HEX = 12
+STATES = ("active", "expired", "revoked")
+MAX_TAGS, OTHER = 20, "other"
+"""Tags are free text: beyond so many different ones they are counted together."""
 PAUSE_EVERY = 32
 """So many are looked at before other threads may go on: a thread that computes keeps the event loop waiting for 5 ms at a time."""
 
@@ -91,6 +95,46 @@ class Decided:
 
 NOTHING = Decided()
 _PLACES = {KEY: "keys", BUDGET: "budgets", RESET: "resets", ANNOTATION: "annotations", CONFIG: "config"}
+
+
+class Counts:
+    """What metrics show of the decisions."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, ...], float] = {}
+        self._revision = 0
+        self._added: dict[str, float] = {}
+
+    def look(self, settings: Settings, decided: Decided, now: float) -> None:
+        """Count the keys that there are. For a thread: it goes through all of them."""
+        states = Counter(dict.fromkeys(STATES, 0))
+        ends = {config_id(each.hash): (0, each.expires) for each in unhurried(settings.keys)}
+        for name, each in unhurried(decided.keys.items()):
+            if each.means is not None:
+                ends[name] = (each.means.revoked_at, each.means.expires_at)
+            elif name in ends:
+                expires = moment_of(each.body.get("expires")) or ends[name][1]
+                ends[name] = (moment_of(each.body.get("revoked_at")), expires)
+        for revoked, expires in unhurried(ends.values()):
+            states[STATES[2] if revoked else STATES[1] if expires and expires <= now else STATES[0]] += 1
+        self._keys = {(state,): float(count) for state, count in states.items()}
+
+    def add(self, decided: Decided) -> None:
+        """Go on counting annotations. Once for each revision, in their order."""
+        for each in decided.annotations.values():
+            if each.version > self._revision:
+                tag = (each.body.get("tags") or [""])[0]
+                tag = tag if tag in self._added or len(self._added) < MAX_TAGS else OTHER
+                self._added[tag] = self._added.get(tag, 0.0) + 1
+        self._revision = decided.revision
+
+    def gauges(self) -> dict[str, dict[tuple[str, ...], float]]:
+        """As ``observe/names`` declares them."""
+        return {
+            "tollgate_entries_revision": {(): float(self._revision)},
+            "tollgate_keys": self._keys,
+            "tollgate_annotations_total": {(tag,): count for tag, count in self._added.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -29,11 +30,7 @@ class AnnotationDesk:
     async def rows(self, since: str = "", until: str = "") -> list[Row]:
         """Those that touch a span of time (RFC 3339, or a day), the latest first."""
         first, last = _bound(since, "since"), _bound(until, "until")
-        rows = [_row(name, each.body, each.version) for name, each in (await self._desk.current()).annotations.items()]
-        touched = [
-            row for row in rows if (not last or _at(row["at"]) < last) and first <= _at(row["until"] or row["at"])
-        ]
-        return sorted(touched, key=lambda row: (_at(row["at"]), row["version"]), reverse=True)
+        return await asyncio.to_thread(_touched, await self._desk.current(), first, last)
 
     async def add(self, asked: Asked, wanted: Mapping[str, Any]) -> Row:
         """One more; at this moment, unless it is said when."""
@@ -97,6 +94,12 @@ def _read(wanted: Mapping[str, Any]) -> Row:
     if problems:
         raise given.unfit(*problems)
     return body
+
+
+def _touched(decided: Decided, first: float, last: float) -> list[Row]:
+    rows = [_row(name, each.body, each.version) for name, each in decided.annotations.items()]
+    found = [row for row in rows if (not last or _at(row["at"]) < last) and first <= _at(row["until"] or row["at"])]
+    return sorted(found, key=lambda row: (_at(row["at"]), row["version"]), reverse=True)
 
 
 def _row(name: str, body: Mapping[str, Any], version: int) -> Row:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway import given
-from gateway.accounts import Account
+from gateway.accounts import Account, Balance
 from gateway.admission.budgets import MAX_LIMIT_NANOUSD, account_scope
 from gateway.admission.scopes import parse_scope
-from gateway.admission.windows import window_at
+from gateway.admission.windows import Window, window_at
 from gateway.canonical import shown
 from gateway.changes import Change, Denied
 from gateway.decided import BUDGET, RESET, Decided, settings_of
@@ -24,6 +24,13 @@ from pricing.money import format_usd
 
 Row = dict[str, Any]
 FORGOTTEN_AT_ONCE = 50
+SINGLE = {"call", "request"}
+"""What has no account that stays."""
+BALANCE = (
+    *(f"{name}_{unit}" for name in ("spent", "held", "remaining", "forgiven") for unit in ("nanousd", "usd")),
+    "window_id",
+    "resets_at",
+)
 
 
 class BudgetDesk:
@@ -37,6 +44,30 @@ class BudgetDesk:
         decided = await self._desk.current()
         names = {**self._of_config(), **decided.budgets}
         return [self._row(decided, name) for name in names]
+
+    async def accounts(self, scopes: Sequence[str] = ()) -> list[Row]:
+        """Every account that stands by itself, with what is spent, held and left of it; of budgets that are one for each, the line
+        alone, and the accounts of ``scopes``.
+        """
+        decided = await self._desk.current()
+        found: list[tuple[Row, Account, int]] = []
+        lines: list[Row] = []
+        for row in [self._row(decided, name) for name in {**self._of_config(), **decided.budgets}]:
+            budget, own = self._budget(decided, row["budget"]), parse_scope(row["scope"])
+            wanted = [each for each in scopes if _fits(budget, each)] if own.is_general else [row["scope"]]
+            if own.is_general or own.kinds & SINGLE:
+                lines.append(row | dict.fromkeys(BALANCE))
+            window = _window(budget)
+            for each in () if own.kinds & SINGLE else wanted:
+                account = Account(_account_scope(budget, each), window.name)
+                found.append((row, account, window.end if budget.window != "total" else 0))
+        balances = await self._desk.store.read([account for _, account, _ in found])
+        return lines + [
+            row
+            | {"scope": account.scope}
+            | _balance(row["limit_nanousd"], balance, self._forgiven(decided, account), ends)
+            for (row, account, ends), balance in zip(found, balances, strict=True)
+        ]
 
     async def row(self, name: str) -> Row:
         """One of them. Denied (absent)."""
@@ -81,7 +112,7 @@ class BudgetDesk:
     async def reset(self, asked: Asked, name: str, scope: str = "") -> Row:
         """What was spent so far in the running window does not count any more. Counters and records stay as they are."""
         budget = self._budget(await self._desk.current(), name)
-        window = window_at(budget.window, ZoneInfo(budget.timezone), time.time(), WEEK_STARTS[budget.week_start])
+        window = _window(budget)
         account = Account(_account_scope(budget, scope), window.name)
         target = str(account)
         if len(target) > 256:
@@ -107,18 +138,9 @@ class BudgetDesk:
             return made + _forget(decided, target)
 
         decided = await self._desk.decide(make)
-        return self._row(decided, name) | {
-            "account": target,
-            "scope": account.scope,
-            "window_id": account.window,
-            "forgiven_nanousd": forgiven,
-            "forgiven_usd": format_usd(forgiven),
-            "spent_nanousd": 0,
-            "spent_usd": "0",
-            "held_nanousd": balance.held_nanousd,
-            "held_usd": format_usd(balance.held_nanousd),
-            "resets_at": datetime.fromtimestamp(ends, UTC).isoformat() if ends else None,
-        }
+        row = self._row(decided, name)
+        told = _balance(row["limit_nanousd"], balance, self._forgiven(decided, account), ends)
+        return row | {"account": target, "scope": account.scope} | told
 
     # -- what there is ------------------------------------------------------------------------------------------------
 
@@ -139,6 +161,11 @@ class BudgetDesk:
             raise self._absent(decided, name)
         return settings_of(Budget, fields)
 
+    @staticmethod
+    def _forgiven(decided: Decided, account: Account) -> int:
+        found = decided.resets.get(str(account))
+        return int(found.means) if found is not None else 0
+
     def _absent(self, decided: Decided, name: str) -> Denied:
         return Denied("absent", f"there is no such budget{near(name, {**self._of_config(), **decided.budgets})}")
 
@@ -154,6 +181,35 @@ class BudgetDesk:
         }
 
 
+def _window(budget: Budget) -> Window:
+    """The one that runs."""
+    return window_at(budget.window, ZoneInfo(budget.timezone), time.time(), WEEK_STARTS[budget.week_start])
+
+
+def _balance(limit_nanousd: int, balance: Balance, forgiven_nanousd: int, ends: int) -> Row:
+    """As ``GET /api/v1/budgets`` tells it: what was forgiven stands by itself."""
+    spent = max(0, balance.spent_nanousd - forgiven_nanousd)
+    amounts = {
+        "spent": spent,
+        "held": balance.held_nanousd,
+        "remaining": max(0, limit_nanousd - spent - balance.held_nanousd),
+        "forgiven": forgiven_nanousd,
+    }
+    return {
+        "window_id": balance.account.window,
+        **{f"{name}_nanousd": amount for name, amount in amounts.items()},
+        **{f"{name}_usd": format_usd(amount) for name, amount in amounts.items()},
+        "resets_at": datetime.fromtimestamp(ends, UTC).isoformat() if ends else None,
+    }
+
+
+def _fits(budget: Budget, scope: str) -> bool:
+    try:
+        return bool(_account_scope(budget, scope))
+    except Denied:
+        return False
+
+
 def body_of_budget(asked: Asked, whole: Mapping[str, Any]) -> Row:
     """The body of an entry: all fields of the block, checked. Denied with all that is wrong."""
     return shown(given.block(Budget, whole)) | {"by": asked.by, "at": now_text(), "reason": asked.reason}
@@ -162,7 +218,7 @@ def body_of_budget(asked: Asked, whole: Mapping[str, Any]) -> Row:
 def _account_scope(budget: Budget, wanted: str) -> str:
     """The scope of the account that is meant: a budget for each of many has to be told which."""
     own = parse_scope(budget.scope)
-    if own.kinds & {"call", "request"}:
+    if own.kinds & SINGLE:
         raise Denied("conflict", "a limit on single calls or requests has nothing to reset")
     if not own.is_general:
         if wanted and wanted not in (budget.scope, account_scope(own)):

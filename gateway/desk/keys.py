@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping
@@ -32,6 +33,12 @@ def text_of_a_key() -> str:
     return PREFIX + "".join(secrets.choice(LETTERS) for _ in range(RANDOM_CHARS))
 
 
+def entry_of(wanted: Mapping[str, Any], text: str) -> Row:
+    """The line for a config of a key with this text. Denied with all that is wrong."""
+    body = _fields({**wanted, "upstreams": None}, hash_of(text)) | {"upstreams": list(wanted.get("upstreams") or ())}
+    return {field: body[field] for field in ("name", "hash", *FIELDS[1:], "expires") if body[field]}
+
+
 class KeyDesk:
     """What can be done with keys."""
 
@@ -45,7 +52,7 @@ class KeyDesk:
 
     async def rows(self, search: str = "") -> list[Row]:
         """All keys, the config's first, then the newest; a search looks into id, name, team and user."""
-        return self._rows(await self._desk.current(), search)
+        return await asyncio.to_thread(self._rows, await self._desk.current(), search)
 
     async def create(self, asked: Asked, wanted: Mapping[str, Any]) -> Row:
         """A new key; ``wanted`` as the admin API takes it. The row, with ``key``: its text."""
@@ -140,14 +147,8 @@ class KeyDesk:
         problems: list[tuple[str, str]] = []
         body: Row = {}
         budget: Row | None = None
-        asked = {name: value for name, value in wanted.items() if name in FIELDS}
         try:
-            block = given.block(GatewayKey, {**asked, "hash": digest})
-            body = {field: _plain(getattr(block, field)) for field in (*FIELDS, "hash")}
-        except Denied as denied:
-            problems += denied.problems
-        try:
-            body["expires"] = _text(_expires(wanted.get("expires")))
+            body = _fields(wanted, digest)
         except Denied as denied:
             problems += denied.problems
         upstreams = self._desk.settings().upstreams
@@ -166,17 +167,18 @@ class KeyDesk:
         return body, budget
 
     def _check_name(self, decided: Decided, body: Mapping[str, Any]) -> None:
-        for row in self._rows(decided, ""):
-            if row["name"] == body["name"] and row["state"] == "active":
-                raise Denied("conflict", f"there is a key of this name ({row['id']}): rotate it, or take another name")
+        named = [config_id(each.hash) for each in self._desk.settings().keys if each.name == body["name"]]
+        named += [name for name, each in decided.keys.items() if each.body.get("name") == body["name"]]
+        for name in named:
+            if self._is_known(decided, name) and self._row_of(decided, name)["state"] == "active":
+                raise Denied("conflict", f"there is a key of this name ({name}): rotate it, or take another name")
 
     def _found(self, decided: Decided, name: str) -> tuple[Row, Row, int | None]:
         """The body of an entry as it would be written, its row, and its version."""
         row = self._row_of(decided, name)
-        decision = decided.keys.get(name)
+        decision, key = decided.keys.get(name), self._of_config(name)
         body = dict(decision.body) if decision is not None else {}
-        if row["source"] == "config":
-            key = next(each for each in self._desk.settings().keys if config_id(each.hash) == name)
+        if key is not None:
             body = (
                 {field: _plain(getattr(key, field)) for field in (*FIELDS, "hash")}
                 | {"expires": _text(key.expires)}
@@ -208,10 +210,40 @@ class KeyDesk:
         return _row(name, body, "config", now, decision.version if decision is not None else None)
 
     def _row_of(self, decided: Decided, name: str) -> Row:
-        for row in self._rows(decided, ""):
-            if row["id"] == name:
-                return row
-        raise Denied("absent", "there is no such key")
+        now, key, decision = time.time(), self._of_config(name), decided.keys.get(name)
+        if key is not None:
+            return self._config_row(key, decided, now)
+        if decision is None or name.startswith(OF_CONFIG):
+            raise Denied("absent", "there is no such key")
+        return _row(name, decision.body, "runtime", now, decision.version)
+
+    def _of_config(self, name: str) -> GatewayKey | None:
+        """The key in the config that goes by this id."""
+        if not name.startswith(OF_CONFIG):
+            return None
+        return next((each for each in self._desk.settings().keys if config_id(each.hash) == name), None)
+
+    def _is_known(self, decided: Decided, name: str) -> bool:
+        """Whether it is a key: what was decided of one that has left the config is none."""
+        return self._of_config(name) is not None or (name in decided.keys and not name.startswith(OF_CONFIG))
+
+
+def _fields(wanted: Mapping[str, Any], digest: str) -> Row:
+    """What a key may do and when it ends, checked. Denied with all that is wrong."""
+    problems: list[tuple[str, str]] = []
+    body: Row = {}
+    try:
+        block = given.block(GatewayKey, {**{name: wanted.get(name) for name in FIELDS}, "hash": digest})
+        body = {field: _plain(getattr(block, field)) for field in (*FIELDS, "hash")}
+    except Denied as denied:
+        problems += denied.problems
+    try:
+        body["expires"] = _text(_expires(wanted.get("expires")))
+    except Denied as denied:
+        problems += denied.problems
+    if problems:
+        raise given.unfit(*problems)
+    return body
 
 
 def _row(name: str, body: Mapping[str, Any], source: str, now: float, version: int | None) -> Row:
