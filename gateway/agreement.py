@@ -6,12 +6,15 @@ wrong. No value is repeated but a name.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Sequence
 
-from gateway.kinds import near
-from gateway.settings import GatewayKey, Settings, Target
+from gateway.kinds import Secret, near
+from gateway.settings import Admin, GatewayKey, Settings, Target
 
 Fault = tuple[str, str, str]
+TAKEN = ("admin.token", "loopback")
+"""Names of whoever asks with that token, and of whoever asks where there is none."""
 
 
 def of_targets(targets: Sequence[Target]) -> Iterator[Fault]:
@@ -28,6 +31,32 @@ def of_targets(targets: Sequence[Target]) -> Iterator[Fault]:
                 f"{path}.objective",
                 "must be above 0, which promises something, and below 1, which leaves room for a miss",
             )
+
+
+def of_admin(admin: Admin) -> Iterator[Fault]:
+    """Tokens that are told apart, by text and by name; off loopback one of an operator's."""
+    if not _is_loopback(admin.host) and not admin.token and all(each.role != "operator" for each in admin.tokens):
+        yield (
+            "admin.host",
+            "admin",
+            "off loopback the admin listener needs admin.token, or an operator among admin.tokens",
+        )
+    names, secrets = set(TAKEN), {admin.token} - {Secret()}
+    for index, token in enumerate(admin.tokens):
+        path = f"admin.tokens[{index}]"
+        if token.name in names:
+            yield f"{path}.name", path, "another token has this name; admin.token and loopback are taken"
+        if token.token in secrets:
+            yield f"{path}.token", path, "another name has the same token"
+        names.add(token.name)
+        secrets.add(token.token)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def of_keys(settings: Settings) -> Iterator[Fault]:

@@ -20,7 +20,7 @@ from gateway.admin.server import AdminServer
 from gateway.call import Headers
 from gateway.canonical import canonical
 from gateway.changes import Denied
-from gateway.compile import MEGABYTE, compile_snapshot, vocabulary
+from gateway.compile import MEGABYTE, compile_snapshot, tokens_of, vocabulary
 from gateway.decided import NOTHING, Composition, Counts, Decided
 from gateway.deciding import decisions
 from gateway.desk import Desk
@@ -107,7 +107,7 @@ class Gateway:
         self._admin = AdminServer(
             settings.admin.host,
             settings.admin.port,
-            settings.admin.token.reveal(),
+            tokens_of(settings.admin),
             self._sources(),
             access.write if access is not None else None,
             Changing(decisions(self._desk)).routes(),
@@ -190,6 +190,7 @@ class Gateway:
         self._loaded_at = time.time()
         _warn_of_keys(settings)
         self._telemetry.apply(settings)
+        self._admin.admit(tokens_of(settings.admin))
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
         kept = set(self.snapshot.pools.values())
         for pool in old.pools.values():
@@ -271,6 +272,7 @@ class Gateway:
         return Sources(
             find=self._store.find,
             recent=self._store.recent,
+            page=self._store.page,
             is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
             status=inspector.status,
             budgets=inspector.budgets,

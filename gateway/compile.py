@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from importlib import resources
 from urllib.parse import urlsplit
 
+from gateway.admin.routes import OPERATOR
+from gateway.admin.tokens import Token, token
 from gateway.canonical import version
 from gateway.decided import Rules
 from gateway.dialects.stream_usage import Wishes
@@ -13,7 +15,7 @@ from gateway.dialects.table import dialect_for
 from gateway.loading import load_book
 from gateway.metering.tokens import Counter
 from gateway.observe.tracing import traceparent_of
-from gateway.settings import Settings
+from gateway.settings import Admin, Settings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
 from gateway.wire.routes import Routes, Rule
@@ -52,6 +54,12 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
     )
+
+
+def tokens_of(admin: Admin) -> list[Token]:
+    """Who may ask the admin listener; nobody named = whoever is on this machine."""
+    found = [token("admin.token", OPERATOR, admin.token.reveal())] if admin.token else []
+    return found + [token(each.name, each.role, each.token.reveal(), each.expires) for each in admin.tokens]
 
 
 def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:

@@ -22,6 +22,7 @@ from gateway.kinds import (
     NAME,
     NETWORK,
     OWN_NAME,
+    OWN_SECRET,
     PATH,
     SCOPE,
     SECRET,
@@ -65,6 +66,7 @@ __all__ = [
     "PROVIDERS",
     "WEEK_STARTS",
     "Admin",
+    "AdminToken",
     "Alerts",
     "Auth",
     "Budget",
@@ -110,12 +112,29 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminToken:
+    """A bearer token for the admin listener, beside admin.token."""
+
+    name: str = key("", OWN_NAME, "Whose it is, as the log of changes names it.", required=True)
+    token: Secret = key(Secret(), OWN_SECRET, "The bearer token itself.", required=True)
+    role: str = key("viewer", one_of("viewer", "operator"), "A viewer looks at everything, an operator changes things.")
+    expires: int = key(
+        0, MOMENT, "A day (UTC, its beginning) or a time from which on it lets nobody in; empty = never."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Admin:
     """The listener for operators and probes."""
 
-    host: str = key("127.0.0.1", WORD, "Address to listen on; off loopback a token is required.")
-    port: int = key(8081, whole(0, 65535), "Port to listen on; 0 takes a free one.")
-    token: Secret = key(Secret(), SECRET, "Bearer token for everything but the health probes; empty = none.")
+    host: str = key(
+        "127.0.0.1", WORD, "Address to listen on; off loopback an operator's token is required.", restart=True
+    )
+    port: int = key(8081, whole(0, 65535), "Port to listen on; 0 takes a free one.", restart=True)
+    token: Secret = key(
+        Secret(), SECRET, "An operator's bearer token, for everything but the health probes; empty = none."
+    )
+    tokens: tuple[AdminToken, ...] = key((), list_of(block(AdminToken), 0, 100), "More of them, each with a role.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +333,7 @@ class Settings:
     """The whole config."""
 
     front: Front = key(Front(), block(Front), "The listener for apps.")
-    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.", restart=True)
+    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.")
     store: Store = key(Store(), block(Store), "Where the books are kept.", restart=True)
     upstreams: Mapping[str, Upstream] = key(
         DEFAULT_UPSTREAMS,

@@ -51,6 +51,8 @@ class Route:
     body: Schema | None = None
     answers: Mapping[int, Schema] = field(default_factory=dict)
     media: str = "application/json"
+    other_media: tuple[str, ...] = ()
+    """What an answer may come as besides, where whoever asks can choose."""
 
 
 WHO = web.RequestKey("who", Who)

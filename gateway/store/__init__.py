@@ -6,7 +6,7 @@
 ``settle``   replaces the hold by what the call cost, and keeps the record, in one step. Idempotent by call id: the second
              time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
 ``release``  gives a hold back without a charge. Idempotent.
-``read``     balances of accounts; ``find``, ``recent`` finished calls; ``spend`` sums of them by the hour.
+``read``     balances of accounts; ``find``, ``recent``, ``page`` finished calls; ``spend`` sums of them by the hour.
 ``change``   carries out what an operator decided (keys, budgets, annotations): all entries or none, each with the next revision
              and a line in the log. ``entries`` and ``revision`` tell every process of it.
 ``tally``    adds to how well targets are met; ``tallies`` reads it. Not idempotent: no money hangs on it.
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.call import Receipt
     from gateway.changes import Change, Changed, Conflict, Entry
     from gateway.errors import Failure, Refusal
+    from gateway.selection import Page, Selection
     from gateway.tallies import Tally
 
 
@@ -108,6 +109,12 @@ class Store(Protocol):
 
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first; ``before`` is the call id after which the list goes on."""
+
+    async def page(self, wanted: Selection, limit: int, after: str = "") -> Page:
+        """Records by what stands in them, newest first. At most ``selection.LOOKED_AT_MOST`` of them are looked at, so that a page of
+        little or nothing may have a next one. ``after`` is what the page before said in ``following``; one that is not known is the
+        end.
+        """
 
     async def awaiting(self, provider: str, key: str) -> dict[str, Any] | None:
         """The record of the call that awaits what the provider calls by this name (``Record.awaits``)."""

@@ -17,7 +17,8 @@ from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.store import Settlement, Spend, redis_queries, redis_tallies
+from gateway.selection import Page, Selection
+from gateway.store import Settlement, Spend, redis_listing, redis_queries, redis_tallies
 from gateway.store.answers import check_amount, check_cost, closed
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
@@ -260,6 +261,10 @@ class RedisStore:
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first."""
         return await self._look(lambda: redis_queries.recent(self._link, self._keys, limit, before, correlation_id))
+
+    async def page(self, wanted: Selection, limit: int, after: str = "") -> Page:
+        """Records by what stands in them, newest first."""
+        return await self._look(lambda: redis_listing.page(self._link, self._keys, wanted, limit, after))
 
     async def awaiting(self, provider: str, key: str) -> dict[str, Any] | None:
         """The record of the call that awaits an answer of this name."""

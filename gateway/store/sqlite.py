@@ -22,7 +22,8 @@ from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.call import Receipt
 from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.store import Settlement, Spend, entries, queries, sums
+from gateway.selection import Page, Selection
+from gateway.store import Settlement, Spend, entries, listing, queries, sums
 from gateway.store.answers import closed, tell_nobody
 from gateway.store.books import Count, Extend, Heard, Operation, Release, Reserve, Settle
 from gateway.store.faults import as_failure, patiently
@@ -264,6 +265,10 @@ class SqliteStore:
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first."""
         return await self._look(lambda connection: queries.recent(connection, limit, before, correlation_id))
+
+    async def page(self, wanted: Selection, limit: int, after: str = "") -> Page:
+        """Records by what stands in them, newest first."""
+        return await self._look(lambda connection: listing.page(connection, wanted, limit, after))
 
     async def tallies(self, since: int, until: int) -> list[Tally]:
         """How well targets were met in between."""
