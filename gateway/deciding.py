@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.admin.changing import Decisions
+from gateway.admin.decisions import Decisions
 from gateway.desk import Desk, page
 from gateway.desk.annotations import AnnotationDesk, for_grafana
 from gateway.desk.budgets import BudgetDesk
