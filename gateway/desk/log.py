@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from gateway.canonical import canonical
 from gateway.changes import Changed, Denied
 from gateway.decided import CONFIG, SHOWN_HEX, Decided
 from gateway.desk import Asked, Desk, change, now_text
@@ -16,6 +20,8 @@ from gateway.settings import Settings
 
 Row = dict[str, Any]
 LARGEST_REVISION = 1 << 53
+SAME_S = 600.0
+"""A file reaches all replicas within so much time, in Kubernetes within a minute or two."""
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 NEWEST = "newest"
 """The entry that says which config was taken over last."""
@@ -35,21 +41,28 @@ class LogDesk:
         return [_row(each) for each in lines], (str(lines[-1].revision) if len(lines) == limit else None)
 
     async def tell_reload(self, before: tuple[str, Settings], after: tuple[str, Settings]) -> None:
-        """A config (version and settings) was taken over: a line, once, however many replicas read the same file."""
+        """A config (version and settings) was taken over: a line, once, however many replicas do. Their configs may differ (ports, paths),
+        but they change alike, and at about the same time.
+        """
         changed = [
             each.name for each in fields(Settings) if getattr(before[1], each.name) != getattr(after[1], each.name)
         ]
-        body = {"version": after[0], "changed": changed, "at": now_text()}
+        shown = canonical(after[1])
+        mark = hashlib.sha256(orjson.dumps([(name, shown[name]) for name in changed])).hexdigest()[:SHOWN_HEX]
+        body = {"version": after[0], "changed": changed, "mark": mark, "at": now_text(), "replaces": before[0]}
         asked = Asked("config")
 
         def make(decided: Decided) -> list[Any]:
             known = decided.config.get(NEWEST)
-            if known is not None and known.body.get("version") == after[0]:
+            if known is not None and known.body.get("mark") == mark and _is_recent(known.body["at"]):
                 return []
-            told = body | {"replaces": before[0]}
-            return [change(asked, "config.reload", CONFIG, NEWEST, told, known.version if known is not None else None)]
+            return [change(asked, "config.reload", CONFIG, NEWEST, body, known.version if known is not None else None)]
 
         await self._desk.decide(make)
+
+
+def _is_recent(at: str) -> bool:
+    return time.time() - datetime.fromisoformat(at).timestamp() < SAME_S
 
 
 def _row(line: Changed) -> Row:

@@ -19,7 +19,7 @@ def of_notice(notice: Notice) -> Event:
         came = f"has no room for a call: {notice.account} has spent ${spent} of ${limit}"
     return Event(
         kind="budget",
-        key=f"budget/{notice.budget}/{notice.account}/{notice.percent}",
+        key=f"budget/{notice.budget}/{notice.account}/{notice.percent}/{notice.limit_nanousd}/{notice.forgiven_nanousd}",
         state="told",
         severity="critical" if notice.percent >= 100 else "warning",
         text=f"budget {notice.budget} {came}",
