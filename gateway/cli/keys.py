@@ -143,7 +143,7 @@ def rotate(config: Path | None, as_json: bool, reason: str, key: str, **given: s
     from gateway.desk.keys import KeyDesk
 
     async def work(desk: Desk) -> Mapping[str, Any]:
-        found = await KeyDesk(desk).id_of(key)
+        found = await KeyDesk(desk).id_of(key, newest=True)
         return await KeyDesk(desk).rotate(asked(reason), found, given)
 
     row, _ = decide(config, work)

@@ -123,8 +123,10 @@ class KeyDesk:
         """One key by its id. Denied (absent)."""
         return self._row_of(await self._desk.current(), name)
 
-    async def id_of(self, word: str) -> str:
-        """The id of the key that a person means: by id, the beginning of its hash, or its name if it is the only one that is good."""
+    async def id_of(self, word: str, *, newest: bool = False) -> str:
+        """The id of the key that a person means: by id, the beginning of its hash, or its name if it is the only one that is good.
+        ``newest``: of one that was replaced and what has replaced it, the latter.
+        """
         rows = await self.rows()
         for means in ("id", "hash"):
             found = [row for row in rows if row[means] == word]
@@ -132,10 +134,10 @@ class KeyDesk:
                 return str(found[0]["id"])
         named = [row for row in rows if row["name"] == word]
         good = [row for row in named if row["state"] == "active"] or named
+        good = [row for row in good if not (newest and row["replaced_by"])] or good
         if len(good) > 1:
-            raise Denied(
-                "conflict", f"several keys are called so; say which by its id: {', '.join(row['id'] for row in good)}"
-            )
+            ids = "; ".join(f"{row['id']} ({_since(row)})" for row in good)
+            raise Denied("conflict", f"several keys are called so; say which by its id: {ids}")
         if not good:
             raise Denied("absent", f"there is no such key{near(word, [row['name'] for row in rows])}")
         return str(good[0]["id"])
@@ -244,6 +246,12 @@ def _fields(wanted: Mapping[str, Any], digest: str) -> Row:
     if problems:
         raise given.unfit(*problems)
     return body
+
+
+def _since(row: Row) -> str:
+    """What tells a key from others of its name."""
+    made = f"made {row['created_at']}" if row["created_at"] else "in the config"
+    return f"replaced, good until {row['expires']}" if row["replaced_by"] else made
 
 
 def _row(name: str, body: Mapping[str, Any], source: str, now: float, version: int | None) -> Row:
