@@ -6,6 +6,7 @@ carried out here: every process hears of it from the store (``follower``).
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,13 +17,15 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.accounts import Account, Balance
+from gateway.admission.keys import FORM, PREFIX
 from gateway.changes import Asked, Change, Changed, Conflict, Denied, Entry
 from gateway.decided import Decided
 from gateway.settings import Settings
 
-__all__ = ["Asked", "Desk", "Store", "change", "new_id", "now_text", "page"]
+__all__ = ["Asked", "Desk", "Store", "change", "masked", "new_id", "now_text", "page"]
 
 RETRIES = 8
+_KEY = re.compile(FORM.pattern.decode())
 MAX_REASON_CHARS = 500
 LETTERS = string.ascii_letters + string.digits
 ID_CHARS = 12
@@ -69,7 +72,12 @@ def change(
     if not asked.reason.replace("\n", " ").isprintable():
         raise Denied("unfit", "", [("reason", "holds characters that cannot be printed")])
     text = orjson.dumps(dict(body)) if body is not None else None
-    return Change(kind, name, text, now_text(), asked.by, action, asked.reason, expected or 0)
+    return Change(kind, name, text, now_text(), asked.by, action, masked(asked.reason), expected or 0)
+
+
+def masked(text: str) -> str:
+    """Without the gateway keys that somebody has written into it: which one it is about is a thing that people like to say."""
+    return _KEY.sub(f"{PREFIX}***", text)
 
 
 def now_text() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from gateway import given
 from gateway.changes import Change, Denied
 from gateway.decided import ANNOTATION, Decided
-from gateway.desk import Asked, Desk, change, new_id, now_text
+from gateway.desk import Asked, Desk, change, masked, new_id, now_text
 from gateway.kinds import MOMENT, Kind, list_of
 
 Row = dict[str, Any]
@@ -35,6 +35,7 @@ class AnnotationDesk:
     async def add(self, asked: Asked, wanted: Mapping[str, Any]) -> Row:
         """One more; at this moment, unless it is said when."""
         body = _read(wanted) | {"by": asked.by}
+        body["text"] = masked(body["text"])
         name = new_id("a_")
 
         def make(decided: Decided) -> list[Change]:

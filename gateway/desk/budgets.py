@@ -16,7 +16,7 @@ from gateway.admission.windows import Window, window_at
 from gateway.canonical import shown
 from gateway.changes import Change, Denied
 from gateway.decided import BUDGET, RESET, Decided, settings_of
-from gateway.desk import Asked, Desk, change, now_text
+from gateway.desk import Asked, Desk, change, masked, now_text
 from gateway.kinds import NAMED_THING, near
 from gateway.loading import budget_name
 from gateway.settings import WEEK_STARTS, Budget
@@ -128,7 +128,7 @@ class BudgetDesk:
             "ends_at": ends,
             "by": asked.by,
             "at": now_text(),
-            "reason": asked.reason,
+            "reason": masked(asked.reason),
         }
 
         def make(decided: Decided) -> list[Change]:
@@ -212,7 +212,7 @@ def _fits(budget: Budget, scope: str) -> bool:
 
 def body_of_budget(asked: Asked, whole: Mapping[str, Any]) -> Row:
     """The body of an entry: all fields of the block, checked. Denied with all that is wrong."""
-    return shown(given.block(Budget, whole)) | {"by": asked.by, "at": now_text(), "reason": asked.reason}
+    return shown(given.block(Budget, whole)) | {"by": asked.by, "at": now_text(), "reason": masked(asked.reason)}
 
 
 def _account_scope(budget: Budget, wanted: str) -> str:

@@ -12,7 +12,7 @@ from gateway import given
 from gateway.admission.keys import PREFIX, hash_of
 from gateway.changes import Change, Denied
 from gateway.decided import BUDGET, KEY, OF_CONFIG, SHOWN_HEX, Decided, config_id, moment_of
-from gateway.desk import LETTERS, Asked, Desk, change, new_id, now_text
+from gateway.desk import LETTERS, Asked, Desk, change, masked, new_id, now_text
 from gateway.desk.budgets import body_of_budget
 from gateway.kinds import MOMENT, READERS, SECONDS, WRITERS, YEAR_S, Wrong, duration, near
 from gateway.settings import GatewayKey
@@ -234,6 +234,8 @@ def _fields(wanted: Mapping[str, Any], digest: str) -> Row:
     """What a key may do and when it ends, checked. Denied with all that is wrong."""
     problems: list[tuple[str, str]] = []
     body: Row = {}
+    if masked(str(wanted.get("name"))) != str(wanted.get("name")):
+        problems.append(("name", "is a key itself: give it a name that everybody may see"))
     try:
         block = given.block(GatewayKey, {**{name: wanted.get(name) for name in FIELDS}, "hash": digest})
         body = {field: _plain(getattr(block, field)) for field in (*FIELDS, "hash")}

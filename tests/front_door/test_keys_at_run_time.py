@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from gateway.admission.keys import FORM, hash_of
 from gateway.cli import main
 from tests.harness.gateways import GatewayProcess, config_for
-from tests.harness.messages import response
-from tests.harness.raw_client import connected
+from tests.harness.messages import request, response
+from tests.harness.raw_client import ask, connected
 from tests.harness.redis_servers import Server, redis_binary
 from tests.harness.replicas import call, done, processes, say, until_status, with_key
 from tests.harness.scripted import ScriptedUpstream
@@ -197,3 +197,47 @@ async def test_a_gateway_without_its_store_refuses_keys_that_it_does_not_know(
         await gateway.kill()
         server.thaw()
         server.close()
+
+
+async def test_the_text_of_a_key_is_in_one_answer_and_nowhere_else(
+    upstream: ScriptedUpstream, tmp_path: Path, store: Any
+) -> None:
+    """Not in lists, the log of changes, errors, records, metrics, the process' own log, or the bytes of the store, though an operator has
+    written it into a reason; of its hash, operators see twelve digits.
+    """
+    upstream.answer = [OK]
+    async with processes(tmp_path, upstream, 2, **blocks(store[0])) as gateways:
+        one, two = gateways
+        made = await done(one, "POST", "/api/v1/keys", {"name": "ann", "budget": {"limit_usd": 1}})
+        new = await done(one, "POST", f"/api/v1/keys/{made['id']}/rotate", {"reason": f"{made['key']} is old"})
+        keys = (made["key"], new["key"])
+        told = []
+        for key in keys:
+            await until_status(two, key, 200)
+            status, found = await say(one, "POST", "/api/v1/keys", {"name": key, "reason": key})
+            assert status == 422
+            told.append(found)
+        await done(one, "DELETE", f"/api/v1/keys/{made['id']}", {"reason": f"leaked: {made['key']}"})
+        told.append((await until_status(two, made["key"], 401)).body.content.decode())
+        await done(one, "POST", "/api/v1/annotations", {"text": f"revoked {made['key']}"})
+        for path in ("keys", "changes", "annotations", "budgets", "calls?limit=500", "config", "keys?search=tg-"):
+            told.append(await done(two, "GET", f"/api/v1/{path}"))
+        told.append(await done(two, "GET", "/grafana/annotations"))
+        config = tmp_path / "0" / "tollgate.yaml"
+        for words in (("keys", "list"), ("keys", "list", "--json"), ("changes",), ("changes", "--json")):
+            told.append((await tollgate(config, *words)).output)
+        seen = json.dumps(told)
+        assert "tg-***" in seen
+        assert not any(key in seen or hash_of(key)[7:] in seen for key in keys)
+        assert all(hash_of(key)[7:19] in seen for key in keys)
+        metrics = await asyncio.gather(
+            *(ask(each.admin_port, request("GET", "/metrics", host="localhost")) for each in gateways)
+        )
+        kept = b"".join(each.body.content for each in metrics) + "".join(each.log for each in gateways).encode()
+        if store[1] is not None:
+            store[1].say("CONFIG", "SET", "rdbcompression", "no")
+            store[1].say("SAVE")
+            kept += (store[1].folder / "dump.rdb").read_bytes()
+    kept += b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
+    assert hash_of(made["key"]).encode() in kept, "it was looked for where it would be"
+    assert not any(key.encode() in kept for key in keys)
