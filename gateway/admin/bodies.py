@@ -32,7 +32,7 @@ async def body_of(request: web.Request, schema: Schema) -> dict[str, Any]:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise Refused(413, f"a body has at most {MAX_BODY_BYTES} bytes") from None
-    except (ClientPayloadError, web.PayloadAccessError):
+    except (ClientPayloadError, ConnectionError, web.PayloadAccessError):
         raise Refused(400, "the body could not be read to its end") from None
     if len(raw) <= AT_ONCE_BYTES:
         value, found = _checked(raw, schema)

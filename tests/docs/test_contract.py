@@ -64,6 +64,18 @@ def test_every_path_of_the_admin_listener_is_in_the_guide() -> None:
         assert f"`{route.path}`" in GUIDE, route.path
 
 
+def test_every_path_of_the_admin_listener_has_an_example() -> None:
+    """A heading and a curl below it, for each path; no parameter that there is not, and none left out."""
+    sections = re.split(r"^### ", (ROOT / "docs" / "admin.md").read_text(), flags=re.MULTILINE)[1:]
+    server = AdminServer("localhost", 0, [], None)  # type: ignore[arg-type]  # nothing is asked
+    for route in server.api:
+        section = next((each for each in sections if f"`{route.path}`" in each.splitlines()[0]), "")
+        before_variable = route.path.partition("{")[0]
+        assert re.search(rf"curl [^\n]*{re.escape(before_variable)}", section), route.path
+        for parameter in route.query:
+            assert parameter.name in section, (route.path, parameter.name)
+
+
 def test_every_command_is_named_somewhere_a_newcomer_reads() -> None:
     """README or guide."""
     for name in COMMANDS:

@@ -24,9 +24,9 @@ import pytest_asyncio
 import yaml
 from click.testing import CliRunner
 
-from gateway.admin.api import Api
+from gateway.admin import pages
 from gateway.admin.changing import Changing
-from gateway.admin.pages import PAGE
+from gateway.admin.server import AdminServer
 from gateway.admission.keys import hash_of
 from gateway.call import Call, Request
 from gateway.canonical import canonical
@@ -58,7 +58,7 @@ PLACES = (
     "answer", "stream-answer", "stream-error", "error-text", "quoted-key", "error-header", "set-cookie", "reason",
     "unreadable-answer", "broken-answer", "answer-not-json", "reasoning", "late-answer", "refusal-text",
     # what the config holds
-    "admin-token", "upstream-key", "store-password", "webhook-url", "webhook-secret", "tracing-header", "otlp-header",
+    "admin-token", "admin-tokens", "upstream-key", "store-password", "webhook-url", "webhook-secret", "tracing-header", "otlp-header",
     "mlflow-password", "key-file", "env-used", "env-default", "env-unused", "env-provider-key",
     # what a broken config holds
     "config-url-credentials", "config-url-query", "config-tracking-credentials", "config-store-credentials", "config-store-query",
@@ -114,7 +114,7 @@ def config(
     built = config_for(
         folder,
         upstream,
-        admin={"token": "${ZQ_ADMIN}"},
+        admin={"token": "${ZQ_ADMIN}", "tokens": [{"name": "viewer", "token": of("admin-tokens")}]},
         store={"password": of("store-password"), "username": "somebody"},
         budgets=[
             {"scope": "global", "limit_usd": 1000, "notify_at": [1]},
@@ -407,12 +407,17 @@ async def api(lived: Lived) -> dict[str, bytes]:
     values = {"call_id": [each["call_id"] for each in calls], "correlation_id": [each["correlation_id"] for each in calls],
               "check": ["store", "config"]}  # fmt: skip
     read = [each for each in Changing(None).routes() if each.method == "GET"]  # type: ignore[arg-type]  # nothing is asked
-    for route in [*Api(None).routes(), *read]:  # type: ignore[arg-type]
+    for route in AdminServer("localhost", 0, [], None, more=read).api:  # type: ignore[arg-type]
         name = re.search(r"{(\w+)}", route.path)
         for value in values[name[1]][:60] if name else [""]:
             path = re.sub(r"{\w+}", value, route.path)
             found[path] = await lived.look(path)
-    for path in ("/health/ready?verbose", "/api/v1/calls?limit=500", "/api/v1/spend?by=team,model", *PAGE):
+    for path in (
+        "/health/ready?verbose",
+        "/api/v1/calls?limit=500",
+        "/api/v1/spend?by=team,model",
+        *(each.path for each in pages.routes()),
+    ):
         found[path] = await lived.look(path)
     found |= {f"answer {number}": each.head.raw + each.body.content for number, each in enumerate(lived.told)}
     return found

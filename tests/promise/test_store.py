@@ -375,7 +375,7 @@ SELECTIONS = {
     "of a status": Selection(status=(429, 429)),
     "of a kind of status": Selection(status=(400, 499)),
     "of a correlation id": Selection(correlation_id="run"),
-    "of a correlation id that is a call's own": Selection(correlation_id="d3"),
+    "of a correlation id that is a call's own": Selection(correlation_id="d4"),
     "of a correlation id, refused": Selection(correlation_id="run", outcome="refused"),
     "since a moment": Selection(since="2026-11-20T11:01:00.000Z"),
     "until a moment": Selection(until="2026-11-20T11:01:00.000Z"),
