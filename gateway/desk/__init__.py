@@ -22,13 +22,14 @@ from gateway.changes import Asked, Change, Changed, Conflict, Denied, Entry
 from gateway.decided import Decided
 from gateway.settings import Settings
 
-__all__ = ["Asked", "Desk", "Store", "change", "masked", "new_id", "now_text", "page"]
+__all__ = ["Asked", "Desk", "Store", "change", "masked", "new_id", "now_text", "page", "place"]
 
 RETRIES = 8
 _KEY = re.compile(FORM.pattern.decode())
 MAX_REASON_CHARS = 500
 LETTERS = string.ascii_letters + string.digits
 ID_CHARS = 12
+MAX_DIGITS = 15
 
 
 class Store(Protocol):
@@ -69,15 +70,15 @@ def change(
     """A change as the store takes it; ``expected`` None = there is no entry yet. Denied for what no entry can hold."""
     if len(asked.reason) > MAX_REASON_CHARS:
         raise Denied("unfit", "", [("reason", f"must have at most {MAX_REASON_CHARS} characters")])
-    if not asked.reason.replace("\n", " ").isprintable():
-        raise Denied("unfit", "", [("reason", "holds characters that cannot be printed")])
     text = orjson.dumps(dict(body)) if body is not None else None
     return Change(kind, name, text, now_text(), asked.by, action, masked(asked.reason), expected or 0)
 
 
 def masked(text: str) -> str:
-    """Without the gateway keys that somebody has written into it: which one it is about is a thing that people like to say."""
-    return _KEY.sub(f"{PREFIX}***", text)
+    """Without the gateway keys that somebody has written into it (people like to say which one it is about), and without what would
+    steer a terminal.
+    """
+    return "".join(each if each.isprintable() else " " for each in _KEY.sub(f"{PREFIX}***", text))
 
 
 def now_text() -> str:
@@ -91,9 +92,14 @@ def new_id(prefix: str) -> str:
 
 
 def page(rows: Sequence[Mapping[str, Any]], limit: int, cursor: str) -> tuple[list[Mapping[str, Any]], str | None]:
-    """Of a list that is in memory: so many rows from ``cursor`` on, and the cursor of the next ones. Denied for another cursor."""
-    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise Denied("unfit", "cursor must be what the page before said is next")
-    start = int(cursor or 0)
+    """Of a list that is in memory: so many rows from ``cursor`` on, and the cursor of the next ones. One that is not known is the end."""
+    start = place(cursor, len(rows))
     end = start + limit
     return list(rows[start:end]), (str(end) if end < len(rows) else None)
+
+
+def place(cursor: str, end: int) -> int:
+    """The number that a cursor stands for; ``end`` for what is none."""
+    return (
+        int(cursor or 0) if not cursor or (cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_DIGITS) else end
+    )

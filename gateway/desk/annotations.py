@@ -28,8 +28,8 @@ class AnnotationDesk:
         self._desk = desk
 
     async def rows(self, since: str = "", until: str = "") -> list[Row]:
-        """Those that touch a span of time (RFC 3339, or a day), the latest first."""
-        first, last = _bound(since, "since"), _bound(until, "until")
+        """Those that touch a span of time (RFC 3339), the latest first."""
+        first, last = (_at(each) if each else None for each in (since, until))
         return await asyncio.to_thread(_touched, await self._desk.current(), first, last)
 
     async def add(self, asked: Asked, wanted: Mapping[str, Any]) -> Row:
@@ -97,20 +97,19 @@ def _read(wanted: Mapping[str, Any]) -> Row:
     return body
 
 
-def _touched(decided: Decided, first: float, last: float) -> list[Row]:
+def _touched(decided: Decided, first: float | None, last: float | None) -> list[Row]:
     rows = [_row(name, each.body, each.version) for name, each in decided.annotations.items()]
-    found = [row for row in rows if (not last or _at(row["at"]) < last) and first <= _at(row["until"] or row["at"])]
+    found = [
+        row
+        for row in rows
+        if (last is None or _at(row["at"]) < last) and (first is None or first <= _at(row["until"] or row["at"]))
+    ]
     return sorted(found, key=lambda row: (_at(row["at"]), row["version"]), reverse=True)
 
 
 def _row(name: str, body: Mapping[str, Any], version: int) -> Row:
     fields = {field: body.get(field) for field in ("at", "until", "text", "tags", "by")}
     return {"id": name, **fields, "version": version}
-
-
-def _bound(text: str, field: str) -> float:
-    """Unix seconds; 0 = none."""
-    return float(given.one(MOMENT, text, field)) if text else 0.0
 
 
 def _moment(unix_seconds: int) -> str:

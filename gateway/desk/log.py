@@ -13,13 +13,12 @@ from typing import Any
 import orjson
 
 from gateway.canonical import canonical
-from gateway.changes import Changed, Denied
+from gateway.changes import Changed
 from gateway.decided import CONFIG, SHOWN_HEX, Decided
-from gateway.desk import Asked, Desk, change, now_text
+from gateway.desk import Asked, Desk, change, now_text, place
 from gateway.settings import Settings
 
 Row = dict[str, Any]
-LARGEST_REVISION = 1 << 53
 SAME_S = 600.0
 """A file reaches all replicas within so much time, in Kubernetes within a minute or two."""
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
@@ -34,10 +33,11 @@ class LogDesk:
         self._desk = desk
 
     async def rows(self, limit: int, cursor: str = "") -> tuple[list[Row], str | None]:
-        """So many lines, the newest first, and the cursor of the next ones. Denied for what is no cursor."""
-        if cursor and not (cursor.isascii() and cursor.isdigit() and 0 < int(cursor) < LARGEST_REVISION):
-            raise Denied("unfit", "cursor must be what the page before said is next")
-        lines = await self._desk.store.changes(limit, int(cursor or 0))
+        """So many lines, the newest first, and the cursor of the next ones. A cursor that is not known is the end."""
+        before = place(cursor, -1)
+        if cursor and before <= 0:
+            return [], None
+        lines = await self._desk.store.changes(limit, before)
         return [_row(each) for each in lines], (str(lines[-1].revision) if len(lines) == limit else None)
 
     async def tell_reload(self, before: tuple[str, Settings], after: tuple[str, Settings]) -> None:
