@@ -22,7 +22,23 @@ COLUMNS = (
     Column("what"),
     Column("reason"),
 )
-HIDDEN = frozenset(("by", "at", "reason", "name", "version", "replaces"))
+HIDDEN = frozenset(
+    (
+        "by",
+        "at",
+        "reason",
+        "name",
+        "version",
+        "replaces",
+        "hash",
+        "mark",
+        "created_at",
+        "created_by",
+        "revoked_by",
+        "ends_at",
+    )
+)
+"""What other columns say, and what says nothing to people."""
 
 
 @click.command(

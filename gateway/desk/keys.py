@@ -10,12 +10,13 @@ from typing import Any
 
 from gateway import given
 from gateway.admission.keys import PREFIX, hash_of
+from gateway.admission.scopes import parse_scope
 from gateway.changes import Change, Denied
 from gateway.decided import BUDGET, KEY, OF_CONFIG, SHOWN_HEX, Decided, config_id, moment_of
 from gateway.desk import LETTERS, Asked, Desk, change, masked, new_id, now_text
 from gateway.desk.budgets import body_of_budget
 from gateway.kinds import MOMENT, READERS, SECONDS, WRITERS, YEAR_S, Wrong, duration, near
-from gateway.settings import GatewayKey
+from gateway.settings import Budget, GatewayKey
 
 Row = dict[str, Any]
 RANDOM_CHARS = 32
@@ -156,12 +157,12 @@ class KeyDesk:
         upstreams = self._desk.settings().upstreams
         problems += [
             (f"upstreams[{index}]", f"there is no upstream of that name{near(each, upstreams)}")
-            for index, each in enumerate(body.get("upstreams", ()))
-            if each not in upstreams
+            for index, each in enumerate(wanted.get("upstreams") or ())
+            if isinstance(each, str) and each not in upstreams
         ]
-        if wanted.get("budget") is not None and body.get("name"):
+        if wanted.get("budget") is not None:
             try:
-                budget = _budget(body["name"], wanted["budget"])
+                budget = _budget(str(wanted.get("name")), wanted["budget"])
             except Denied as denied:
                 problems += [(f"budget.{field}".rstrip("."), fault) for field, fault in denied.problems]
         if problems:
@@ -278,8 +279,11 @@ def _row(name: str, body: Mapping[str, Any], source: str, now: float, version: i
 def _budget(name: str, wanted: Any) -> Row:
     if not isinstance(wanted, Mapping):
         raise given.unfit(("", "must be an object"))
-    window = wanted.get("window") or "day"
-    return {"window": "day", **wanted, "scope": f"key:{name}", "name": f"key:{name}/{window}"}
+    window, scope = wanted.get("window") or "day", f"key:{name}"
+    budget = {**wanted, "window": window, "scope": scope, "name": f"{scope}/{window}"}
+    if len(parse_scope(given.block(Budget, budget).scope).parts) > 1:
+        raise given.unfit(("", "cannot be limited by this name, which reads as several scopes"))
+    return budget
 
 
 def _expires(text: Any) -> int:

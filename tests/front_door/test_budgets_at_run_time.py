@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from tests.harness.books import CHAT, post
+from tests.harness.gateways import config_for, in_process
 from tests.harness.messages import response
 from tests.harness.raw_client import Answer, ask
 from tests.harness.redis_servers import Server, redis_binary
@@ -268,3 +269,29 @@ async def test_what_is_no_budget_is_told_field_by_field(upstream: ScriptedUpstre
         match = ("If-Match", f'"v{made["version"]}"')
         tried = [say(one, "PUT", "/api/v1/budgets/x", {"limit_usd": number}, match) for number in (6, 7)]
         assert sorted(status for status, _ in await asyncio.gather(*tried)) == [200, 412]
+
+
+async def test_no_call_meets_the_config_alone_while_it_is_reloaded(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Between the new file and the next look into the store what was decided holds, keys too."""
+    config = config_for(tmp_path, upstream, budgets=[STRICT], auth={"mode": "keys"}, up={"api_key": "sk-own"})
+    async with in_process(tmp_path, config) as gateway:
+        await done(gateway, "PUT", "/api/v1/budgets/all", {"limit_usd": "0.05"})
+        made = await done(gateway, "POST", "/api/v1/keys", {"name": "ann"})
+        bearer = ((b"authorization", b"Bearer " + made["key"].encode()),)
+        seen = []
+
+        async def look() -> None:
+            while True:
+                limits = {claim.limit_nanousd for claim in gateway.snapshot.ledger.limits(1_795_262_400.0)}
+                seen.append((gateway.snapshot.version, limits, getattr(gateway.snapshot.keys.find(bearer), "name", "")))
+                await asyncio.sleep(0)
+
+        looking = asyncio.create_task(look())
+        path = tmp_path / "tollgate.yaml"
+        path.write_text(
+            yaml.safe_dump(yaml.safe_load(path.read_text()) | {"budgets": [STRICT | {"limit_usd": "0.30"}]})
+        )
+        assert await gateway._reloader.reload()
+        looking.cancel()
+        assert len({version for version, _, _ in seen}) == 2
+        assert [each for each in seen if each[1:] != ({5 * CENT}, "ann")] == []
