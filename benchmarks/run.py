@@ -1,4 +1,4 @@
-"""Measures the gateway side by side with a bare aiohttp pass-through and nginx, in one run on one machine.
+"""Measures the gateway side by side with a bare aiohttp pass-through, nginx, Envoy and LiteLLM, in one run on one machine.
 
     python benchmarks/run.py            all of it, about six minutes
     python benchmarks/run.py --quick    a look, about two minutes
@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -27,11 +26,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import peers
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CHAT = "/v1/chat/completions"
 TICK = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
+HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {peers.KEY}"}
 UNDER_TEST, AROUND = CORES[0], CORES[-1]
 
 CONFIG = """
@@ -41,19 +43,6 @@ store: {{url: "sqlite:///{folder}/books.db"}}
 upstreams: {{openai: {{base_url: "http://127.0.0.1:{upstream}/v1"}}}}
 budgets: [{{scope: "team:*", limit_usd: 100000, window: day}}]
 observability: {{enabled: {enabled}}}
-"""
-NGINX = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-  uwsgi_temp_path {folder}; scgi_temp_path {folder}; keepalive_requests 1000000000; tcp_nodelay on;
-  upstream provider {{ server 127.0.0.1:{upstream}; keepalive 2048; keepalive_requests 1000000000; }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    location / {{ proxy_pass http://provider; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_request_buffering off; }}
-  }}
-}}
 """
 
 
@@ -82,12 +71,13 @@ class System:
         self.process = subprocess.Popen(
             pinned(UNDER_TEST, self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
         )
-        body = json.dumps({"model": "gpt-4o-mini", "messages": []}).encode()
+        body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}]}).encode()
         while True:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.path}", body, timeout=5).read()
+                asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{self.path}", body, HEADERS)
+                urllib.request.urlopen(asked, timeout=20).read()
                 return time.monotonic() - began
-            if self.process.poll() is not None or time.monotonic() - began > 20:
+            if self.process.poll() is not None or time.monotonic() - began > 60:
                 raise SystemExit(f"{self.name} did not start")
             time.sleep(0.005)
 
@@ -210,7 +200,7 @@ def measure_soak(system: System, calls: int) -> list[tuple[int, float]]:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[tuple[list[System], dict[str, float]]]:
     """The upstream and everything under test; the second value is the seconds from start to the first served call."""
-    upstream, ports = free_port(), [free_port() for _ in range(6)]
+    upstream, ports = free_port(), [free_port() for _ in range(8)]
     provider = subprocess.Popen(pinned(AROUND, [sys.executable, str(HERE / "upstream.py"), str(upstream)]))
     time.sleep(0.5)
     systems = []
@@ -227,10 +217,7 @@ def running(folder: Path) -> Iterator[tuple[list[System], dict[str, float]]]:
     systems.append(
         System("bare aiohttp", [sys.executable, str(HERE / "bare_aiohttp.py"), str(ports[4]), str(upstream)], ports[4])
     )
-    if nginx := shutil.which("nginx"):
-        file = folder / "nginx.conf"
-        file.write_text(NGINX.format(folder=folder, upstream=upstream, port=ports[5]))
-        systems.append(System("nginx", [nginx, "-c", str(file), "-p", str(folder)], ports[5]))
+    systems += [System(*peer) for peer in peers.commands(folder, upstream, ports[5:])]
     try:
         starts = {system.name: system.start() for system in systems}
         direct = System("direct", [], upstream)

@@ -75,12 +75,29 @@ def of_keys(settings: Settings) -> Iterator[Fault]:
         yield from _of_upstreams(path, key, settings)
     if settings.auth.mode == "keys":
         for name, upstream in settings.upstreams.items():
-            if not upstream.api_key:
+            if not upstream.api_key and not upstream.api_keys:
                 yield (
                     f"upstreams.{name}",
                     f"upstreams.{name}",
                     "needs an api_key where auth.mode is keys; a server that asks for none takes any word",
                 )
+
+
+def of_provider_keys(settings: Settings) -> Iterator[Fault]:
+    """One key or several; each of several is there, once, under a name of its own."""
+    for upstream_name, upstream in settings.upstreams.items():
+        path, seen = f"upstreams.{upstream_name}.api_keys", set[object]()
+        if upstream.api_key and upstream.api_keys:
+            yield path, f"upstreams.{upstream_name}", "stands beside api_key; one of them is enough"
+        for index, key in enumerate(upstream.api_keys):
+            at = f"{path}[{index}]"
+            if not key.api_key:
+                yield at, at, "has no api_key"
+            elif key.api_key in seen:
+                yield f"{at}.api_key", at, "another entry has the same key"
+            if key.name in seen:
+                yield f"{at}.name", at, "another key of this upstream has this name"
+            seen |= {key.api_key, key.name}
 
 
 def _of_upstreams(path: str, key: GatewayKey, settings: Settings) -> Iterator[Fault]:

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.app")
 
 LEAST_TIMEOUT_S = 0.01
+LEAST_CHECK_S = 0.1
 READ_TIMEOUT_S = 30.0
 
 
@@ -85,6 +86,7 @@ class Gateway:
             lambda: self.snapshot, self._store, self._settler, goes_on=settings.store.on_outage == "open"
         )
         self.handle.on_unheld = self._metrics.count_unheld
+        self.handle.on_set_aside = self._telemetry.tell_set_aside
         self._front = Front(
             self.handle,
             complain,
@@ -102,7 +104,8 @@ class Gateway:
         self._counts = Counts()
         self._metrics.watch(self._counts.gauges)
         self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
-        self._health = Health(self._checks(), heard=self._hear)
+        every_s = max(settings.observability.health.every, LEAST_CHECK_S)
+        self._health = Health(self._checks(), every_s=every_s, heard=self._hear)
         access = self._telemetry.access
         self._admin = AdminServer(
             settings.admin.host,

@@ -49,6 +49,8 @@ class Request:
     """What is sent in its place, where the config allows to touch it."""
     traceparent: bytes = b""
     """What replaces the caller's, where the config allows it."""
+    of_one_account: bool = False
+    """Where the upstream has several keys: whether only the first of them will do (``dialects/account.py``)."""
     received_ns: int = 0
     """Monotonic nanoseconds when everything that is read before sending had arrived."""
 
@@ -135,6 +137,8 @@ class Ending:
     ended_ns: int = 0
     request_bytes: int = 0
     response_bytes: int = 0
+    provider_key: str = ""
+    """The name of the key that the upstream was shown, where it has several."""
 
 
 @value
@@ -273,6 +277,8 @@ class Record:
     """Budgets in shadow mode that had no room for it."""
     waited_ms: float = 0
     """For room that other calls held."""
+    provider_key: str = ""
+    """See ``Ending``."""
 
 
 @value
@@ -295,6 +301,7 @@ RARE: dict[str, Any] = {
     "largest_input": 0,
     "would_refuse": [],
     "waited_ms": 0,
+    "provider_key": "",
 }
 """The last fields of a Record, as they mostly are: then they are left out of what is stored and logged."""
 _NOTHING_RARE = b"," + orjson.dumps(RARE)[1:]

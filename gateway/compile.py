@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from importlib import resources
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from gateway.admin.routes import OPERATOR
 from gateway.admin.tokens import Token, token
+from gateway.call import Caller
 from gateway.canonical import version
 from gateway.decided import Rules
 from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
 from gateway.loading import load_book
 from gateway.metering.tokens import Counter
+from gateway.observe import otel_env
 from gateway.observe.tracing import traceparent_of
-from gateway.settings import Admin, Settings
+from gateway.settings import Admin, Settings, Tracing
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
+from gateway.wire.credentials import Credential, Keyring
+from gateway.wire.forwarded import Proxies
 from gateway.wire.routes import Routes, Rule
 from gateway.wire.upstreams import Endpoint, Pool
 
@@ -28,7 +34,6 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
     """Settings and ``rules`` to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
     endpoints = {name: _endpoint(name, upstream) for name, upstream in settings.upstreams.items()}
     book = load_book(settings.pricing.overrides)
-    tracing = settings.observability.tracing
     book.prime(endpoint.provider for endpoint in endpoints.values())
     return Snapshot(
         version=version(settings),
@@ -37,11 +42,14 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
             {name: (endpoint.protocol, endpoint.base_path) for name, endpoint in endpoints.items()},
         ),
         pools={
-            name: pools[name] if name in pools and pools[name].endpoint == endpoint else Pool(endpoint)
+            name: pools[name]
+            if name in pools and pools[name].endpoint == endpoint
+            else _pool(endpoint, pools.get(name))
             for name, endpoint in endpoints.items()
         },
         ledger=rules.ledger,
         keys=rules.keys,
+        proxies=Proxies(ip_network(each) for each in settings.front.trusted_proxies),
         book=book,
         counter=counter,
         response_headers=settings.front.response_headers,
@@ -50,10 +58,17 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
         compare_every=settings.metering.compare_every,
         held_wait_s=settings.store.held_wait,
         refuse_unpriced=settings.metering.unpriced == "refuse",
-        traceparent=traceparent_of(tracing.sample_rate) if tracing.enabled and tracing.propagate else None,
+        traceparent=_traceparent(settings.observability.tracing),
         drain_s=settings.metering.drain_timeout if settings.metering.on_disconnect == "drain" else 0.0,
         drain_bytes=settings.metering.drain_max_mb * MEGABYTE,
     )
+
+
+def _traceparent(tracing: Tracing) -> Callable[[Caller, str], bytes] | None:
+    """Only where spans are sent, and with the flag of the sampler that decides about them."""
+    if not (tracing.enabled and tracing.propagate) or otel_env.is_off(os.environ):
+        return None
+    return traceparent_of(otel_env.sample_rate(tracing.sample_rate, os.environ))
 
 
 def tokens_of(admin: Admin) -> list[Token]:
@@ -62,11 +77,18 @@ def tokens_of(admin: Admin) -> list[Token]:
     return found + [token(each.name, each.role, each.token.reveal(), each.expires) for each in admin.tokens]
 
 
+def _pool(endpoint: Endpoint, before: Pool | None) -> Pool:
+    """Keys that stay as they are keep their standing, although the connections do not stay."""
+    known = before.keys if before is not None else None
+    return Pool(endpoint, Keyring(endpoint.credentials, known) if endpoint.credentials else None)
+
+
 def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:
     url = urlsplit(upstream.base_url)
     tls = url.scheme == "https"
     port = url.port or (443 if tls else 80)
     secret = upstream.api_key.reveal()
+    header = dialect_for(upstream.protocol, "", "").credential
     return Endpoint(
         name=name,
         provider=upstream.provider,
@@ -76,7 +98,8 @@ def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:
         tls=tls,
         host_header=url.netloc.encode("idna" if not url.netloc.isascii() else "ascii"),
         base_path=url.path.rstrip("/"),
-        credential=dialect_for(upstream.protocol, "", "").credential(secret) if secret else None,
+        credential=header(secret) if secret else None,
+        credentials=tuple(Credential(key.name, header(key.api_key.reveal()), key.weight) for key in upstream.api_keys),
         verify_tls=upstream.verify_tls,
         ca_file=upstream.ca_file,
         connect_s=upstream.connect_timeout,

@@ -19,10 +19,12 @@ from gateway.admission.bounds import bound
 from gateway.admission.identity import identify
 from gateway.admission.scopes import Facts
 from gateway.call import Call, Caller, Ending, Headers, Request
+from gateway.dialects.account import is_of_one_account
 from gateway.dialects.stream_usage import with_usage
 from gateway.dialects.table import dialect_for, upgraded
 from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
 from gateway.extension import extension_of
+from gateway.permission import forbid
 from gateway.settle import Finished, Settler
 from gateway.store.words import refusal as no_room
 from gateway.watch import Watch, identity_headers
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from gateway.snapshot import Snapshot
     from gateway.store import Store
     from gateway.wire.arrival import Arrival
+    from gateway.wire.credentials import SetAside
+    from gateway.wire.forwarded import Proxies
     from gateway.wire.routes import Place
 
 log = logging.getLogger("gateway.handle")
@@ -91,6 +95,8 @@ class Handle:
         self.active: dict[str, Call] = {}
         self.on_unheld: Callable[[], None] = _say_nothing
         """Called for each of those."""
+        self.on_set_aside: Callable[[str, SetAside], None] = _say_nothing
+        """Called with the upstream's name when an answer sets one of its keys aside."""
 
     async def __call__(self, arrival: Arrival) -> None:
         """Answer one request; returns when its answer is out and the Call is in ``settle``'s hands."""
@@ -136,7 +142,7 @@ class Handle:
         key = watch.snapshot.keys.find(arrival.headers, in_query) if watch.snapshot.keys is not None else None
         if isinstance(key, Refusal):
             return key
-        caller = _caller(arrival, call, key)
+        caller = _caller(arrival, call, key, watch.snapshot.proxies)
         if isinstance(caller, Refusal):
             call.caller = key.caller(call.call_id) if key is not None else None
             return caller
@@ -146,7 +152,9 @@ class Handle:
         call.ask = dialect.ask(body or b"")
         call.request = _request(arrival, place, call, body, watch.snapshot, received_ns)
         may_spend = (arrival.method in MAY_SPEND or arrival.upgrade) and call.ask.operation not in FREE
-        refusal = key.forbid(call.ask, call.request.upstream, may_spend=may_spend) if key is not None else None
+        refusal = None
+        if key is not None:
+            refusal = await forbid(key, call.ask, call.request, may_spend=may_spend, upgrade=arrival.upgrade)
         if refusal is not None:
             return refusal
         claims = self._claims(call, watch, caller) if may_spend else ()
@@ -245,6 +253,8 @@ class Handle:
             if extension is not None:
                 await extension.close()  # nothing may be set aside any more for a call that is being settled
         call.ending = _ending(arrival, call, sent)
+        if sent.set_aside is not None:
+            self.on_set_aside(request.upstream, sent.set_aside)
         if extension is not None and sent.failure is not None and sent.failure is extension.failure:
             call.refusal = extension.refusal
         elif sent.failure is not None and not arrival.reply.started:
@@ -279,9 +289,10 @@ def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: f
     return MEANINGS[refusal.kind].status, headers, body
 
 
-def _caller(arrival: Arrival, call: Call, key: Key | None) -> Caller | Refusal:
+def _caller(arrival: Arrival, call: Call, key: Key | None, proxies: Proxies) -> Caller | Refusal:
     if key is not None:
-        refusal = key.refuse(call.started_at, arrival.address if key.networks else "")
+        address = proxies.caller(arrival.address, arrival.headers) if key.networks else ""
+        refusal = key.refuse(call.started_at, address)
         if refusal is not None:
             return refusal
     return identify(arrival.headers, call.call_id, key)
@@ -307,6 +318,7 @@ def _request(
         priced_as=snapshot.models[upstream].get(ask.model, "") if upstream in snapshot.models else "",
         sent_body=with_usage(ask, body) if asks and body is not None else None,
         traceparent=snapshot.traceparent(caller, call.call_id) if snapshot.traceparent is not None else b"",
+        of_one_account=snapshot.pools[upstream].keys is not None and is_of_one_account(ask, body),
         received_ns=received_ns,
     )
 
@@ -319,7 +331,7 @@ def _mark(call: Call, claims: tuple[Claim, ...]) -> int | None:
     return call.bound.likely_nanousd
 
 
-def _say_nothing() -> None:
+def _say_nothing(*_: object) -> None:
     """Nobody listens."""
 
 
@@ -354,6 +366,7 @@ def _ending(arrival: Arrival, call: Call, sent: Sent) -> Ending:
         ended_ns=time.monotonic_ns(),
         request_bytes=sent.request_bytes,
         response_bytes=relay.response_bytes if relay is not None else 0,
+        provider_key=sent.provider_key,
     )
 
 

@@ -173,7 +173,7 @@ class Health:
         if found is None:
             return {"status": "failed", "componentType": check.part, "time_ms": 0.0, "output": "not looked at yet"}
         reading = found.reading
-        if self._clock() - found.at > STALE_PERIODS * self._every_s:
+        if self._clock() - found.at > STALE_PERIODS * max(self._every_s, self._timeout_s):
             reading = Reading("failed", says="stale: it was not looked at for too long")
         told: dict[str, Any] = {
             "status": reading.status,

@@ -108,6 +108,7 @@ class Inspector:
     def upstreams(self) -> list[dict[str, Any]]:
         """Every upstream with its connections, its state and its last minute. Addresses, never credentials."""
         now = self._look()
+        at = time.time()
         return [
             {
                 "name": name,
@@ -117,6 +118,10 @@ class Inspector:
                 "busy": pool.busy,
                 "idle": pool.idle,
                 **now.recent.about(name),
+                "provider_keys": [
+                    {"name": key, "weight": weight, "state": state, "until": _rfc3339(at + left_s) if left_s else None}
+                    for key, weight, state, left_s in (pool.keys.told() if pool.keys is not None else ())
+                ],
             }
             for name, pool in now.snapshot.pools.items()
         ]
@@ -137,6 +142,7 @@ class Inspector:
             provider = call.request.provider if call.request is not None else ""
             active[(provider,)] = active.get((provider,), 0.0) + 1
         checks = now.health.up()
+        rings = {name: pool.keys.told() for name, pool in now.snapshot.pools.items() if pool.keys is not None}
         of_budgets = [((each["budget"], each["scope"], each["window"]), each) for each in self._budgets]
         return {
             "llm_active_requests": active,
@@ -145,6 +151,9 @@ class Inspector:
             "llm_budget_spent_usd": {labels: each["spent_nanousd"] / NANO for labels, each in of_budgets},
             "llm_budget_held_usd": {labels: each["held_nanousd"] / NANO for labels, each in of_budgets},
             "llm_upstream_up": {(name,): float(up) for name, up in now.recent.verdicts().items()},
+            "tollgate_provider_keys_set_aside": {
+                (name,): float(sum(state != "ready" for _, _, state, _ in keys)) for name, keys in rings.items()
+            },
             "tollgate_check_up": {(name,): float(up) for name, up in checks.items()},
             "tollgate_store_up": {(): float(checks["store"])},
             "tollgate_journal_settlements": {(): float(self.owed)},

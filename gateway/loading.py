@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from gateway.agreement import of_admin, of_keys, of_targets
+from gateway.agreement import of_admin, of_keys, of_provider_keys, of_targets
 from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
 from gateway.observe.labels import label_name
@@ -304,7 +305,13 @@ class _Reader:
             if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
-        for path, unless, fault in (*of_targets(settings.targets), *of_keys(settings), *of_admin(settings.admin)):
+        faults_of = (
+            of_targets(settings.targets),
+            of_keys(settings),
+            of_provider_keys(settings),
+            of_admin(settings.admin),
+        )
+        for path, unless, fault in chain.from_iterable(faults_of):
             if not self._is_faulty(unless):
                 within = path.rpartition(".")[0]
                 self._problem(self._place(path, within if within in self._lines else "auth.mode"), fault)

@@ -72,6 +72,7 @@ def record_of(call: Call) -> Record:
         largest_input=usage.largest_input,
         would_refuse=call.hold.would_refuse if call.hold else (),
         waited_ms=_ms(call.waited_ns) if call.waited_ns else 0,
+        provider_key=ending.provider_key if ending else "",
         parent_span_id=caller.parent_span_id if caller else "",
         sampled=caller.sampled if caller else "",
     )

@@ -82,6 +82,7 @@ __all__ = [
     "Observability",
     "Otlp",
     "Pricing",
+    "ProviderKey",
     "Retention",
     "Route",
     "Settings",
@@ -107,6 +108,11 @@ class Front:
     max_header_kb: int = key(32, whole(1, 1024), "Longest request line and longest header field, in KiB.", restart=True)
     max_headers: int = key(256, whole(8, 10_000), "Most header fields of a request.", restart=True)
     response_headers: bool = key(True, FLAG, "Whether x-tollgate-* fields are added to responses.")
+    trusted_proxies: tuple[str, ...] = key(
+        (),
+        list_of(NETWORK),
+        "Proxies whose word on a caller's address counts (X-Forwarded-For, Forwarded); empty = none.",
+    )
     shutdown_grace: float = key(30.0, duration(), "How long calls may take to finish after SIGTERM.", restart=True)
     keepalive_timeout: float = key(75.0, duration(1), "How long an idle connection of an app is kept.", restart=True)
 
@@ -171,6 +177,15 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderKey:
+    """One of several keys that an upstream's provider knows."""
+
+    name: str = key("", OWN_NAME, "What it is called in records and metrics.", required=True)
+    api_key: Secret = key(Secret(), SECRET, "The provider's key itself.")
+    weight: int = key(1, whole(1, 100), "Its share of the calls, beside the weights of the others.")
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A place to send calls to."""
 
@@ -178,6 +193,9 @@ class Upstream:
     protocol: str = key("openai", one_of("openai", "anthropic", "gemini"), "The family of APIs that it speaks.")
     provider: str = key("", TEXT, "Who bills: decides the prices. Default: openai, anthropic or google by protocol.")
     api_key: Secret = key(Secret(), SECRET, "Replaces the caller's own credential; empty = the caller's is passed on.")
+    api_keys: tuple[ProviderKey, ...] = key(
+        (), list_of(block(ProviderKey), 0, 100), "Several keys of the provider, in place of api_key: calls are spread."
+    )
     models: Mapping[str, str] = key(
         MappingProxyType({}),
         WORDS,

@@ -123,6 +123,7 @@ class Health:
     disk_free_mb: int = key(64, whole(0, 1 << 30), "Least room on the disk of store and journal, in MiB; 0 = any.")
     memory_mb: int = key(0, whole(0, 1 << 30), "Most memory that this process may have, in MiB; 0 = any.")
     upstreams: bool = key(False, FLAG, "Whether it is unfit while no upstream answers.")
+    every: float = key(5.0, duration(0, 3600), "How often the checks look, whether or not somebody asks.")
 
 
 @dataclass(frozen=True, slots=True)

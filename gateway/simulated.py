@@ -1,7 +1,7 @@
 """The forms of a pretend provider's answers: JSON bodies and events of each API, as the real ones have them.
 
-Shapes follow OpenAI's API reference (chat completions, completions, responses) and Anthropic's (messages); the simulator
-fills them.
+Shapes follow OpenAI's API reference (chat completions, completions, responses), Anthropic's (messages) and Gemini's
+(generateContent); the simulator fills them.
 """
 
 from __future__ import annotations
@@ -257,6 +257,39 @@ class Messages:
         }
 
 
+class Generate:
+    """Gemini's ``generateContent``; thoughts stand beside ``candidatesTokenCount``, every chunk of a stream tells usage."""
+
+    def whole(self, asked: Json, words: list[str], counts: Counts | None) -> Json:
+        """One candidate."""
+        return self._chunk(asked, " ".join(words), counts, "STOP")
+
+    def events(self, asked: Json, words: list[str], counts: Counts | None) -> Iterator[Event]:
+        """A chunk a word, as with ``alt=sse``; the last one says that it is."""
+        spaced = _spaced(words)
+        for number, word in enumerate(spaced, 1):
+            last = number == len(spaced)
+            so_far = counts and Counts(counts.input, counts.cached, number, counts.reasoning if last else 0)
+            yield _event(self._chunk(asked, word, so_far, "STOP" if last else "")), 1
+
+    def _chunk(self, asked: Json, text: str, counts: Counts | None, reason: str) -> Json:
+        candidate: Json = {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}
+        candidate |= {"finishReason": reason} if reason else {}
+        body = {"candidates": [candidate], "modelVersion": asked.get("model", ""), "responseId": "gemini-sim"}
+        return body | ({"usageMetadata": self._usage(counts)} if counts else {})
+
+    def _usage(self, counts: Counts) -> Json:
+        usage = {
+            "promptTokenCount": counts.input,
+            "candidatesTokenCount": counts.output - counts.reasoning,
+            "totalTokenCount": counts.input + counts.output,
+        }
+        usage |= {"cachedContentTokenCount": counts.cached} if counts.cached else {}
+        return usage | ({"thoughtsTokenCount": counts.reasoning} if counts.reasoning else {})
+
+
+GENERATE = Generate()
+"""Not in the table of paths: Gemini's name the model."""
 SHAPES: dict[str, Shape] = {
     "/v1/chat/completions": Chat(),
     "/v1/completions": Completions(),
@@ -281,5 +314,8 @@ def error(path: str, status: int) -> bytes:
     if path.startswith("/v1/messages"):
         kind = {429: "rate_limit_error", 529: "overloaded_error", 400: "invalid_request_error"}.get(status, "api_error")
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_sim"})
+    if path.lower().endswith("generatecontent"):
+        kind = {400: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}.get(status, "INTERNAL")
+        return orjson.dumps({"error": {"code": status, "message": message, "status": kind}})
     kind = {429: "rate_limit_exceeded", 400: "invalid_request_error"}.get(status, "server_error")
     return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": None}})

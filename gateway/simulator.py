@@ -1,4 +1,4 @@
-"""A pretend provider: OpenAI's and Anthropic's APIs on loopback, for ``tollgate demo``, tests and benchmarks.
+"""A pretend provider: OpenAI's, Anthropic's and Gemini's APIs on loopback, for ``tollgate demo``, tests and benchmarks.
 
 Answers are made of words that follow from the request, so that the same request gets the same answer; usage is consistent
 with them (a token is a word). Nothing here is imported by the gateway itself.
@@ -92,6 +92,9 @@ class Simulator:
         app = web.Application(client_max_size=200 * 1024 * 1024)
         for path in simulated.SHAPES:
             app.router.add_post(path, self._answer)
+        app.router.add_post(
+            "/{version:v1|v1beta}/models/{model}:{verb:generateContent|streamGenerateContent}", self._generate
+        )
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_post("/v1/messages/count_tokens", self._count)
         app.router.add_get("/v1/models", self._models)
@@ -112,13 +115,26 @@ class Simulator:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         asked, wish = await _read(request)
+        return await self._answer_as(request, simulated.SHAPES[request.path], asked, wish)
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        """Gemini: model and stream stand in the path, the output's maximum in a block of its own."""
+        asked, wish = await _read(request, request.match_info["model"])
+        asked["stream"] = request.match_info["verb"].startswith("stream")
+        settings = asked.get("generationConfig")
+        if isinstance(settings, dict) and "maxOutputTokens" in settings:
+            asked["max_output_tokens"] = settings["maxOutputTokens"]
+        return await self._answer_as(request, simulated.GENERATE, asked, wish)
+
+    async def _answer_as(
+        self, request: web.Request, shape: simulated.Shape, asked: Json, wish: Wish
+    ) -> web.StreamResponse:
         wish.pace = wish.pace or self.pace
         await asyncio.sleep(wish.delay or self.delay)
         if wish.cut == 0:
             return _broken_off(request)
         if wish.status != 200:
             return _error(request.path, wish.status)
-        shape = simulated.SHAPES[request.path]
         words = list(_words(asked, wish))
         billed = Billed(request.path, str(asked.get("model", "")), _size(asked), cached=min(wish.cached, _size(asked)))
         self.ledger.append(billed)
@@ -170,14 +186,15 @@ class Simulator:
         )
 
 
-async def _read(request: web.Request) -> tuple[Json, Wish]:
-    """The request's object and what it wishes for; where there is no object, an error of the caller's."""
+async def _read(request: web.Request, model: str = "") -> tuple[Json, Wish]:
+    """The request's object and what it wishes for; where there is no object, an error of the caller's. ``model``: of the path."""
     asked: Any = None
     with contextlib.suppress(orjson.JSONDecodeError):
         asked = orjson.loads(await request.read())
     wish = _wish(request.headers.get("x-simulate", ""))
     if not isinstance(asked, dict):
         asked, wish.status = {}, 400
+    asked |= {"model": model} if model else {}
     model = str(asked.get("model", ""))
     if model.startswith("simulate-error-"):
         wish.status = int(_number(model[15:], int, "status") or wish.status)
@@ -209,7 +226,7 @@ def _number(text: str, kind: type[int | float], name: str) -> float | None:
 
 def _size(asked: Json) -> int:
     """Input tokens: the words of everything that was asked."""
-    texts = [asked.get(name) for name in ("messages", "prompt", "input", "system", "instructions", "tools")]
+    texts = [asked.get(name) for name in ("messages", "prompt", "input", "contents", "system", "instructions", "tools")]
     return max(1, sum(len(orjson.dumps(text).split()) for text in texts if text))
 
 

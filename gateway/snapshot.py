@@ -13,6 +13,7 @@ from gateway.admission.keys import Keys
 from gateway.call import Caller
 from gateway.dialects.stream_usage import Wishes
 from gateway.metering.tokens import Counter
+from gateway.wire.forwarded import Proxies
 from gateway.wire.routes import Routes
 from gateway.wire.upstreams import Pool
 from pricing.book import Book
@@ -29,6 +30,7 @@ class Snapshot:
     ledger: Ledger
     keys: Keys | None
     """None where callers bring the provider's own credentials."""
+    proxies: Proxies
     book: Book
     counter: Counter
     response_headers: bool

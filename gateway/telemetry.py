@@ -26,8 +26,10 @@ from gateway.settings import Observability, Settings
 from gateway.settle import Capture
 from gateway.tracers import capturer, tracers
 from gateway.webhooks import compiled
+from gateway.wire.credentials import REJECTED
 
 if TYPE_CHECKING:
+    from gateway.wire.credentials import SetAside
     from pricing.book import Book
 
 LAST_WORDS_S = 5.0
@@ -136,6 +138,11 @@ class Telemetry:
         """A settlement went so far past a limit."""
         self.metrics.count_overdraft(claim, past_nanousd)
         self.tell(occasions.of_overdraft(claim, past_nanousd))
+
+    def tell_set_aside(self, upstream: str, told: SetAside) -> None:
+        """A provider said no to one of several keys. That it limits one is its daily business, and counted only."""
+        if told.reason == REJECTED:
+            self.tell(occasions.of_rejected_key(upstream, told.key, told.status, told.seconds))
 
     def tell_unpriced(self, record: Record) -> None:
         """A model without a price was asked for."""

@@ -53,6 +53,7 @@ def record_of_work(teller: Record, work: Work, metered: Metered, book: Book, at:
         reserve_ms=0.0,
         sent_ms=None,
         waited_ms=0,
+        provider_key="",
         request_bytes=0,
         response_bytes=0,
         outcome="completed",

@@ -5,3 +5,9 @@ from __future__ import annotations
 import os
 
 os.environ["TOLLGATE_FROZEN"] = "1"  # read by gateway.value when the first value is defined, hence before any import
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("tollgate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tollgate")
+"""Tests are not timed: a machine that is busy with something else must not turn them red."""

@@ -114,6 +114,7 @@ _TEXTS = [
     "awaits",
     "told_by",
     "corrects",
+    "provider_key",
 ]
 _COUNTS = ["status", "attempts", "request_bytes", "response_bytes", "largest_input"]
 _TIMES = ["latency_ms", "overhead_ms", "read_ms", "reserve_ms", "waited_ms"]

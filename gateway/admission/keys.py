@@ -14,12 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import translate
-from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
+from gateway.addresses import Network, read_address
 from gateway.call import Caller
 from gateway.errors import Kind, Refusal
 
@@ -79,20 +78,20 @@ class Key:
     """Unix seconds from which on it is refused; 0 = never."""
     revoked_at: int = 0
     """Unix seconds when it was revoked; 0 = it was not."""
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
 
     def caller(self, new_id: str) -> Caller:
         """Who asks with it, where nothing else of the request counts."""
         return Caller(team=self.team, user=self.user, correlation_id=new_id, key_name=self.name)
 
     def refuse(self, at: float, address: str) -> Refusal | None:
-        """Why it may not be used ``at`` a time (Unix seconds) from the address at the other end of the connection."""
+        """Why it may not be used ``at`` a time (Unix seconds) from an address ("" = nobody can tell which)."""
         if self.revoked_at:
             return self._over("was revoked", self.revoked_at)
         if self.expires_at and at >= self.expires_at:
             return self._over("expired", self.expires_at)
         if self.networks:
-            found = _address(address)
+            found = read_address(address)
             if found is None or not any(found in network for network in self.networks):
                 return Refusal(
                     Kind.PERMISSION,
@@ -188,13 +187,3 @@ def _bearer(value: bytes) -> bytes:
     if value[:7].lower() == b"bearer ":
         return value[7:].strip(b" \t")
     return value.strip(b" \t")
-
-
-@lru_cache(maxsize=4096)
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An IPv4 address that came over an IPv6 socket is an IPv4 address; a zone (``%eth0``) is no part of an address."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

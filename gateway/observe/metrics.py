@@ -22,6 +22,8 @@ from pricing.money import NANO
 KINDS_OF_A_CALL = 5
 """Series of one name that a combination may have: there are five kinds of tokens, and no more statuses as a rule."""
 MAX_REMEMBERED_STATUSES = 8
+SAYS_OF_KEY = {401: "rejected", 403: "rejected", 429: "rate_limited"}
+"""Statuses with which a provider speaks of the key that it was shown."""
 NOT_SAMPLED = "0"
 DOLLARS = "_usd_total"
 """Families of this ending count nano-dollars."""
@@ -179,6 +181,10 @@ class Metrics:
         attempts.labels(upstream, outcome_of(record)).inc()
         if record.attempts > 1:
             attempts.labels(upstream, "disconnected").inc(record.attempts - 1)
+        if record.provider_key:
+            key, outcome = self._bounded("provider_key", record.provider_key), SAYS_OF_KEY.get(record.status)
+            calls = self._counters["tollgate_provider_key_calls_total"]
+            calls.labels(upstream, key, outcome or outcome_of(record)).inc()
 
     def _compare(self, record: Record, values: Values) -> None:
         for kind, units in (("input", READ), ("output", WRITTEN)):

@@ -58,6 +58,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Requests sent to an upstream, by how each went: ok, error, timeout, unreachable or disconnected.",
         ("upstream", "outcome"),
     ),
+    "tollgate_provider_key_calls_total": (
+        "Requests sent with one of an upstream's several keys: as llm_upstream_attempts_total, or rejected or rate_limited.",
+        ("upstream", "provider_key", "outcome"),
+    ),
     "llm_target_calls_total": ("Calls (or requests) that a target speaks of.", ("target",)),
     "llm_target_violations_total": ("Those of them that missed it.", ("target",)),
     "tollgate_sink_errors_total": ("Batches of records that a sink failed to take.", ("sink",)),
@@ -89,6 +93,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_budget_spent_usd": ("What was spent of it in its current window.", ("budget", "scope", "window")),
     "llm_budget_held_usd": ("What running calls hold of it.", ("budget", "scope", "window")),
     "llm_upstream_up": ("1 while calls to an upstream come through, 0 while its newest ones all fail.", ("upstream",)),
+    "tollgate_provider_keys_set_aside": (
+        "Keys of an upstream that has several which take no turns at the moment: the provider rejects or limits them.",
+        ("upstream",),
+    ),
     "tollgate_check_up": ("0 for a health check that failed, else 1.", ("check",)),
     "llm_target_compliance_ratio": (
         "The share of a target's calls that met it, over all processes, in a window: 1h, 24h or 7d.",

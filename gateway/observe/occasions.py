@@ -1,4 +1,6 @@
-"""What the books give occasion to tell: thresholds that were crossed, limits that were overdrawn, models without a price."""
+"""What books and providers give occasion to tell: thresholds that were crossed, limits that were overdrawn, models without a
+price, keys that a provider does not take.
+"""
 
 from __future__ import annotations
 
@@ -61,4 +63,17 @@ def of_unpriced(record: Record) -> Event:
         severity="warning",
         text=f"no price for model {model!r} of {provider}: charged by estimate (pricing.overrides adds one)",
         facts=(("provider", provider), ("model", model), ("call_id", record.call_id)),
+    )
+
+
+def of_rejected_key(upstream: str, provider_key: str, status: int, seconds: float) -> Event:
+    """One of an upstream's several keys that the provider does not take. It has no end: after a while it is tried again."""
+    return Event(
+        kind="upstream",
+        key=f"provider_key/{upstream}/{provider_key}",
+        state="told",
+        severity="warning",
+        text=f"upstream {upstream} does not take the key {provider_key!r} ({status}): it is set aside for {seconds:.0f} s;"
+        " calls go on with the others (upstreams.NAME.api_keys)",
+        facts=(("upstream", upstream), ("provider_key", provider_key), ("status", str(status))),
     )

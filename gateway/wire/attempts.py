@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.call import Request
     from gateway.wire import Watcher
     from gateway.wire.arrival import Arrival
+    from gateway.wire.credentials import SetAside
     from gateway.wire.upstreams import Connection, Pool
 
 LOOK_SECONDS = 1.0
@@ -34,11 +35,17 @@ class Sent:
     attempts: int
     failure: Failure | None
     request_bytes: int = 0
+    provider_key: str = ""
+    """Which of several the upstream was shown."""
+    set_aside: SetAside | None = None
+    """What the answer said of it."""
 
 
 async def send(arrival: Arrival, request: Request, pool: Pool, watcher: Watcher, *, drain_bytes: int) -> Sent:
     """Send the request and copy the answer. Returns when the exchange is over, however it ended; raises nothing of its own."""
     attempts = 0
+    turn = pool.keys.take(leading=request.of_one_account) if pool.keys is not None else None
+    credential = pool.endpoint.credential if turn is None else turn.key.header
     kept = pool.take()
     while True:
         attempts += 1
@@ -47,9 +54,13 @@ async def send(arrival: Arrival, request: Request, pool: Pool, watcher: Watcher,
         except Failure as failure:
             return Sent(None, attempts, failure)
         relay = Relay(request.method, arrival.reply, watcher, drain_bytes=drain_bytes, loop=asyncio.get_running_loop())
-        sent_bytes = await _exchange(arrival, request, connection, relay)
+        sent_bytes = await _exchange(arrival, request, connection, relay, credential)
         if kept is None or not _may_send_again(arrival, request, relay):
-            return Sent(relay, attempts, relay.failure, sent_bytes)
+            sent = Sent(relay, attempts, relay.failure, sent_bytes)
+            if pool.keys is not None and turn is not None:
+                sent.provider_key = turn.key.name
+                sent.set_aside = pool.keys.answered(turn, relay.status, relay.headers, leading=request.of_one_account)
+            return sent
         kept = None
 
 
@@ -71,7 +82,9 @@ async def _connect(arrival: Arrival, pool: Pool) -> Connection:
     return connecting.result()
 
 
-async def _exchange(arrival: Arrival, request: Request, connection: Connection, relay: Relay) -> int:
+async def _exchange(
+    arrival: Arrival, request: Request, connection: Connection, relay: Relay, credential: tuple[bytes, bytes] | None
+) -> int:
     body = request.body if request.sent_body is None else request.sent_body
     endpoint = connection.endpoint
     streamed = body is None and arrival.has_body
@@ -80,7 +93,7 @@ async def _exchange(arrival: Arrival, request: Request, connection: Connection, 
         request.upstream_target.encode("utf-8", "surrogateescape"),
         request.headers,
         host=endpoint.host_header,
-        credential=endpoint.credential,
+        credential=credential,
         length=_length(arrival, body, touched=request.sent_body is not None),
         traceparent=request.traceparent,
     )

@@ -93,6 +93,12 @@ def without_key(target: str) -> tuple[list[str], str]:
     return found, f"{path}?{'&'.join(kept)}" if kept else path
 
 
+def times_in_query(target: str, names: frozenset[str]) -> int:
+    """How often a query names one of these (lower-case) parameters, however they are spelt."""
+    parts = target.partition("?")[2].split("&")
+    return sum(unquote(part.partition("=")[0]).casefold() in names for part in parts)
+
+
 def _is_below(path: str, prefix: str) -> bool:
     return path == prefix or path.startswith(prefix.rstrip("/") + "/")
 

@@ -14,11 +14,14 @@ import ssl
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from aiohappyeyeballs import start_connection
 
 from gateway.errors import Failure, Kind, Whose
 
 if TYPE_CHECKING:
+    from gateway.wire.credentials import Credential, Keyring
     from gateway.wire.relay import Relay
 
 WRITE_HIGH_WATER = 64 * 1024
@@ -42,6 +45,8 @@ class Endpoint:
     host_header: bytes
     base_path: str
     credential: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    credentials: tuple[Credential, ...] = ()
+    """Several, of which each call has one; then ``credential`` is None."""
     verify_tls: bool = True
     ca_file: str = ""
     connect_s: float = 10.0
@@ -159,8 +164,7 @@ class Connection(asyncio.Protocol):
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self.transport = transport
+        self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         transport.set_write_buffer_limits(WRITE_HIGH_WATER)
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -232,8 +236,10 @@ class Tunnel:
 class Pool:
     """The connections of one upstream. All mutable state is one deque of idle connections and the set of all."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, keys: Keyring | None = None) -> None:
+        """``keys``: of an endpoint with ``credentials``."""
         self.endpoint = endpoint
+        self.keys = keys
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._retired = False
@@ -269,13 +275,13 @@ class Pool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(endpoint.connect_s or None):
+                addresses = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+                reached = await start_connection(addresses, happy_eyeballs_delay=0.25)  # RFC 8305 section 5
                 _, connection = await loop.create_connection(
                     lambda: Connection(self),
-                    endpoint.host,
-                    endpoint.port,
+                    sock=reached,
                     ssl=self._tls,
                     server_hostname=endpoint.host if self._tls else None,
-                    happy_eyeballs_delay=0.25,  # RFC 8305 section 5
                 )
         except TimeoutError:
             raise Failure(

@@ -33,6 +33,7 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
         connection = await pool.connect()
     except Failure as failure:
         return Sent(None, 1, failure)
+    turn = pool.keys.take(leading=request.of_one_account) if pool.keys is not None else None
     relay = Relay(request.method, arrival.reply, watcher, drain_bytes=0, loop=asyncio.get_running_loop())
     endpoint = connection.endpoint
     head = request_head(
@@ -40,7 +41,7 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
         request.upstream_target.encode("utf-8", "surrogateescape"),
         request.headers,
         host=endpoint.host_header,
-        credential=endpoint.credential,
+        credential=endpoint.credential if turn is None else turn.key.header,
         length=None,
         upgrade=True,
         traceparent=request.traceparent,
@@ -51,12 +52,17 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
         await relay.finished
     finally:
         arrival.attach(None)
+    sent = Sent(relay, 1, relay.failure)
+    if pool.keys is not None and turn is not None:
+        sent.provider_key = turn.key.name
+        sent.set_aside = pool.keys.answered(turn, relay.status, relay.headers, leading=request.of_one_account)
     if relay.upgraded is None:
-        return Sent(relay, 1, relay.failure)
+        return sent
     tunnel = _Joined(arrival, connection, relay, watcher)
     watcher.upgraded(relay.headers)
     await tunnel.open(relay.upgraded)
-    return Sent(relay, 1, relay.failure, tunnel.upward_bytes)
+    sent.failure, sent.request_bytes = relay.failure, tunnel.upward_bytes
+    return sent
 
 
 def close_frame(code: int, reason: str) -> bytes:

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.errors import MEANINGS, Kind
-from gateway.settings import GatewayKey
+from gateway.loading import load
+from gateway.settings import GatewayKey, ProviderKey, Settings
 from gateway.simulator import Simulator
 from tests.harness.books import CHAT, MINI
 from tests.harness.gateways import in_process, record_of
@@ -26,7 +27,7 @@ from tests.harness.raw_client import ask
 TEXT = (Path(__file__).parents[2] / "docs" / "keys.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 COMMANDS = [line for form, block in BLOCKS if not form for line in block.splitlines()]
-(CONFIG,) = [block for form, block in BLOCKS if form == "yaml"]
+CONFIG, *EXAMPLES = [block for form, block in BLOCKS if form == "yaml"]
 
 
 def command(start: str) -> list[str]:
@@ -95,6 +96,22 @@ def test_the_command_that_serves_is_one() -> None:
 def test_every_part_of_a_key_is_explained(field: str) -> None:
     """In the table."""
     assert re.search(rf"^\| .*`{field}`.* \| .+ \|$", TEXT, re.MULTILINE)
+
+
+@pytest.mark.parametrize("field", list(ProviderKey.__dataclass_fields__))
+def test_every_part_of_a_provider_key_is_in_the_example(field: str) -> None:
+    """Of the page."""
+    assert any(re.search(rf"[{{ ]{field}:", example) for example in EXAMPLES)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_a_config(example: str, tmp_path: Path) -> None:
+    """And it changes something."""
+    secret = tmp_path / "secret"
+    secret.write_text("sk-us")
+    path = tmp_path / "tollgate.yaml"
+    path.write_text(example.replace("/run/secrets/openai-us", str(secret)))
+    assert load(path, {"OPENAI_EU_KEY": "sk-eu"}) != Settings()
 
 
 @pytest.mark.parametrize("kind", [Kind.AUTHENTICATION, Kind.PERMISSION])

@@ -51,6 +51,8 @@ async def serve(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Ser
 
         async def start(place: ScriptedUpstream | str = upstream, **blocks: Any) -> Any:
             blocks["front"] = {"shutdown_grace": "200ms"} | blocks.get("front", {})
+            told = blocks.setdefault("observability", {})
+            told["health"] = {"every": "200ms"} | told.get("health", {})
             return await stack.enter_async_context(in_process(tmp_path, config_for(tmp_path, place, **blocks)))
 
         yield start

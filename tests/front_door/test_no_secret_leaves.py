@@ -60,12 +60,13 @@ PLACES = (
     # what the config holds
     "admin-token", "admin-tokens", "upstream-key", "store-password", "webhook-url", "webhook-secret", "tracing-header", "otlp-header",
     "mlflow-password", "key-file", "env-used", "env-default", "env-unused", "env-provider-key",
+    "one-of-several", "another-of-several",
     # what a broken config holds
     "config-url-credentials", "config-url-query", "config-tracking-credentials", "config-store-credentials", "config-store-query",
     "config-endpoint-credentials", "config-endpoint-query", "config-statsd-credentials", "config-otlp-credentials",
     "config-unknown-key", "config-wrong-kind", "config-no-ascii", "config-yaml", "config-yaml-tag", "config-yaml-alias",
     "config-twice", "config-block", "config-header-list", "config-pattern", "config-money", "config-choice", "config-prices",
-    "config-key-hash", "config-key-expires", "config-key-network",
+    "config-key-hash", "config-key-expires", "config-key-network", "config-several-keys",
     # what is asked of the admin listener
     "wrong-token", "admin-query", "admin-cookie", "admin-path", "admin-malformed", "admin-method", "admin-agent",
     # what goes wrong inside
@@ -110,6 +111,8 @@ def config(
     """Every secret that a config can hold, everything that can be logged at its most talkative, all telemetry ``to`` one place."""
     key_file = folder / "key"
     key_file.write_text(of("key-file"))
+    other_file = folder / "another key"
+    other_file.write_text(of("another-of-several"))
     hook = f"{to}/hook/{of('webhook-url')}"
     built = config_for(
         folder,
@@ -147,6 +150,13 @@ def config(
         "filed": {"base_url": upstream.url, "api_key_file": str(key_file)},
         "spoken": {"base_url": upstream.url, "api_key": "${ZQ_USED}"},
         "usual": {"base_url": upstream.url, "api_key": "${ZQ_NOT_SET:-" + of("env-default") + "}"},
+        "several": {
+            "base_url": upstream.url,
+            "api_keys": [
+                {"name": "one", "api_key": of("one-of-several")},
+                {"name": "another", "api_key_file": str(other_file)},
+            ],
+        },
         "dead": {"base_url": dead, "api_key": of("upstream-key")},
     }
     return built
@@ -196,6 +206,15 @@ def broken(good: dict[str, Any]) -> dict[str, str]:
         "config-key-hash": with_(keys=[{"name": "a", "hash": f"tg-{of('config-key-hash') * 2}"}]),
         "config-key-expires": with_(keys=[{"name": "a", "hash": "ab" * 32, "expires": of("config-key-expires")}]),
         "config-key-network": with_(keys=[{"name": "a", "hash": "ab" * 32, "cidr": [of("config-key-network")]}]),
+        "config-several-keys": with_(
+            upstreams=good["upstreams"]
+            | {
+                "bad": {
+                    "base_url": "http://127.0.0.1",
+                    "api_keys": [{"name": str(at), "api_key": of("config-several-keys")} for at in (1, 2)],
+                }
+            }
+        ),
         "config-prices": with_(pricing={"overrides": of("config-prices")}),
     }
 
@@ -241,6 +260,8 @@ CALLS: dict[str, bytes] = {
     "filed": post("/filed/v1/chat/completions", SAID, "", *KEYS),
     "spoken": post("/spoken/v1/chat/completions", SAID, "", *KEYS),
     "usual": post("/usual/v1/chat/completions", SAID, "", *KEYS),
+    "several": post("/several/v1/chat/completions", SAID, "", *KEYS),
+    "several again": post("/several/v1/chat/completions", SAID, "", *KEYS),
     "dead": post("/dead/v1/chat/completions", SAID, "", *KEYS),
     "form": request(
         "POST", "/v1/audio/transcriptions", ("Content-Type", "multipart/form-data; boundary=b"), *KEYS, body=form()
@@ -550,7 +571,7 @@ async def test_what_had_to_go_to_the_upstream_went_there(lived: Lived, standing_
     seen = b"".join(each.head.raw + each.body.content for each in standing_upstream.seen)
     sent = {
         "authorization", "x-api-key", "cookie", "query-key", "other-header", "prompt", "system-prompt", "metadata", "tool",
-        "odd-field", "form-file", "form-name", "path-unknown", "upstream-key", "key-file", "env-used",
+        "odd-field", "form-file", "form-name", "path-unknown", "upstream-key", "key-file", "one-of-several", "another-of-several", "env-used",
         "env-default", "websocket-protocol", "upgrade-query", "hang-up",
     }  # fmt: skip
     assert {leak.removeprefix("seen: ") for leak in leaks("seen", seen)} >= sent

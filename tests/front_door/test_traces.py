@@ -118,6 +118,20 @@ async def test_the_upstreams_spans_can_hang_below_ours(tmp_path, receiver, given
     assert trace_id == (TRACE if given else trace_id)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "sent"), [("OTEL_TRACES_SAMPLER", "always_off", "00"), ("OTEL_SDK_DISABLED", "true", "")]
+)
+async def test_what_the_upstream_is_told_of_sampling_is_so(tmp_path, receiver, monkeypatch, name, value, sent):
+    """The flag is that of the sampler which the variables name; a span that is not sent is not named."""
+    monkeypatch.setenv(name, value)
+    async with ScriptedUpstream([OK]) as scripted:
+        tracing = {"tracing": {"enabled": True, "endpoint": receiver.url, "propagate": True}}
+        async with in_process(tmp_path, config_for(tmp_path, scripted, observability=tracing)) as gateway:
+            await ask(gateway.front_port, post(CHAT, MINI))
+        (seen,) = scripted.seen
+    assert [field.decode().split("-")[-1] for field in seen.head.values(b"traceparent")] == ([sent] if sent else [])
+
+
 async def test_sampling_keeps_errors_and_dear_calls(tmp_path, provider, receiver):
     """At a share of nothing there are still traces of what failed and of what was dear."""
     config = traced(tmp_path, provider, receiver.url, sample_rate=0, always_over_usd=0.001)

@@ -38,10 +38,10 @@ from gateway.kinds import (
     whole,
 )
 from gateway.loading import load
-from gateway.settings import Budget, GatewayKey, Match, Route, Settings, Upstream
+from gateway.settings import Budget, GatewayKey, Match, ProviderKey, Route, Settings, Upstream
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "tollgate.example.yaml"
-LISTED = (Upstream, Route, Match, Budget, GatewayKey)
+LISTED = (Upstream, ProviderKey, Route, Match, Budget, GatewayKey)
 """Blocks that stand in a list or under a name."""
 
 

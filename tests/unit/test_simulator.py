@@ -296,3 +296,23 @@ async def test_pace_and_delay_are_kept(provider: Simulator) -> None:
     began = clock()
     await ask(provider.port, post(CHAT, "words=5;delay=0.1;pace=0.02", stream=True))
     assert clock() - began >= 0.1 + 7 * 0.02
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta"])
+async def test_gemini_is_asked_by_the_path_and_counts_as_gemini_does(provider: Simulator, version: str) -> None:
+    """Thoughts beside the candidates' tokens; a stream tells usage in each chunk, and the last one is the whole's."""
+    path = f"/{version}/models/gemini-2.5-flash"
+    asked = {"contents": [{"role": "user", "parts": [{"text": "one two three"}]}]}
+    body, billed = await told(provider, f"{path}:generateContent", "words=9;cached=2;reasoning=4", **asked)
+    usage = body["usageMetadata"]
+    assert (usage["candidatesTokenCount"], usage["thoughtsTokenCount"], usage["cachedContentTokenCount"]) == (5, 4, 2)
+    assert usage["totalTokenCount"] == billed.input + billed.output == usage["promptTokenCount"] + 9
+    assert (body["modelVersion"], billed.model) == ("gemini-2.5-flash", "gemini-2.5-flash")
+    short = {"generationConfig": {"maxOutputTokens": 3}}
+    found, billed = await streamed(provider, f"{path}:streamGenerateContent?alt=sse", "words=9", **asked, **short)
+    chunks = [data for _, data in found]
+    assert [chunk["usageMetadata"]["candidatesTokenCount"] for chunk in chunks] == [1, 2, 3]
+    assert [chunk["candidates"][0].get("finishReason") for chunk in chunks] == [None, None, "STOP"]
+    assert billed.output == 3
+    failed = await ask(provider.port, post(f"{path}:generateContent", "status=429", **asked))
+    assert json.loads(failed.body.content)["error"]["status"] == "RESOURCE_EXHAUSTED"

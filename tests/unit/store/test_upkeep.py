@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from gateway.store import Settlement, queries, sums, upkeep
 from gateway.store.books import Count, Reserve, Settle
 from gateway.store.lost import rfc3339
 from gateway.store.rollups import Rollups, spend_of
-from gateway.store.tables import connect, load, prepare, save
+from gateway.store.tables import UPGRADES, connect, load, prepare, save
 from gateway.store.upkeep import ACCOUNT_KEPT_S, Tenure, begin_tenure, end_tenure, step
 from gateway.tallies import KEPT_S, Tally
 
@@ -252,15 +253,9 @@ def test_what_is_told_apart_may_change_within_an_hour(connection):
 def test_a_file_of_an_earlier_version_begins_its_sums_with_the_upgrade(connection):
     """Its records have no sums, and that is no difference."""
     carry_out(connection, "one#1", 0.0, counted("old", HOUR, 7))
-    for statement in (
-        "DROP TABLE entries",
-        "DROP TABLE changes",
-        "DROP TABLE tallies",
-        "DROP TABLE spend",
-        "DROP TABLE complete",
-        "ALTER TABLE records DROP COLUMN spend",
-    ):
-        connection.execute(statement)
+    for table in re.findall(r"CREATE TABLE (\w+)", ";".join(UPGRADES[4:])):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("ALTER TABLE records DROP COLUMN spend")
     connection.execute("PRAGMA user_version=4")
     prepare(connection)
     assert kept(connection) == []
