@@ -48,8 +48,7 @@ class Comparison:
         self.asked = replace(asked, period="month")  # the fewest rows; which period is of no interest here
         self.since = _before(asked)
         began = datetime.combine(asked.since, time(), UTC)
-        ran = min(now, datetime.combine(asked.until, time(), UTC)) - began
-        passed = datetime.combine(self.since, time(), UTC) + max(ran, timedelta(0))
+        passed = datetime.combine(self.since, time(), UTC) + max(now - began, timedelta(0))
         self.until = min(passed.replace(minute=0, second=0, microsecond=0), began)
         """The end of the span before, to the hour."""
         self._tallies = Tally(self.asked), Tally(self.asked)

@@ -143,6 +143,14 @@ class Failure(Exception):  # noqa: N818 - the word of the house for it
         return Refusal(self.kind, self.message)
 
 
+RETRY_FIELDS = {
+    "x-should-retry": "true or false; the official SDKs obey it before anything else.",
+    "retry-after-ms": "budget_held: a short wait, in milliseconds.",
+    "retry-after": "budget_exceeded: the seconds until the budget resets.",
+    "RateLimit-Policy": "budget_exceeded: the limit and its window, in micro-dollars (draft-ietf-httpapi-ratelimit-headers).",
+    "RateLimit": "budget_exceeded: what is left of it, and the seconds until it resets.",
+}
+"""Fields of an error of ours beside those of every answer, each in a sentence for a reference."""
 WINDOW_SECONDS = {"hour": 3600, "day": 86400, "week": 604800}
 """The length that a budget's window normally has; months and DST days differ, so ``w`` is left out or approximate."""
 

@@ -53,4 +53,5 @@ def _yaml(shown: Any) -> str:
             for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()
         }
 
+    Dumper.add_representer(float, lambda dumper, number: dumper.represent_str(repr(number)))
     return str(yaml.dump(shown, Dumper=Dumper, sort_keys=False, allow_unicode=True)).rstrip()

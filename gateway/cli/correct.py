@@ -95,7 +95,8 @@ async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, 
     booked = 0
     try:
         await store.keep_book(book.version, book.packed)
-        for start in range(0, len(corrections), BATCH):
+        starts = range(0, len(corrections), BATCH)
+        for start in progress(starts, len(starts), f"batches of {BATCH}"):
             some = [_settlement(each, settings.spend.by) for each in corrections[start : start + BATCH]]
             for answer in await store.settle_all(some):
                 if not isinstance(answer, Receipt):

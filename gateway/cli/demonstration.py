@@ -196,6 +196,7 @@ def _show_next(gateway: Gateway) -> None:
 Try it yourself, in another terminal
   live page   {admin}/
   metrics     {admin}/metrics
+  at a glance tollgate status --url {admin}
   a call      curl -i {front}/v1/chat/completions -H 'x-tollgate-team: me' -d '{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"hi"}}]}}'
   any app     export OPENAI_BASE_URL={front}/v1 OPENAI_API_KEY=none
               export ANTHROPIC_BASE_URL={front}/anthropic ANTHROPIC_API_KEY=none

@@ -121,10 +121,25 @@ class Program(click.Group):
             return super().main(args, prog_name, complete_var, standalone_mode=False, **more)
         sys.exit(self._status(args, prog_name or "tollgate", complete_var, **more))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Here, because ``click`` makes a status 1 of a reader that went away, which would be an answer."""
+        try:
+            try:
+                found = super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            from gateway.cli.output import NO_READER
+
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # or the interpreter complains when it flushes
+            ctx.exit(NO_READER)
+        return found
+
     def _status(self, args: Sequence[str] | None, prog_name: str, complete_var: str | None, **more: Any) -> int:
         try:
             status = super().main(args, prog_name, complete_var, standalone_mode=False, **more)
-            sys.stdout.flush()
         except Exception as error:
             return _told(error)
         except KeyboardInterrupt:
@@ -137,9 +152,6 @@ def _told(error: Exception) -> int:
     from gateway.cli import output
     from gateway.errors import Failure
 
-    if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
-        return output.NO_READER
     if isinstance(error, click.Abort):
         click.echo("tollgate: interrupted", err=True)
         return output.INTERRUPTED
@@ -168,5 +180,11 @@ def _refused(error: click.ClickException) -> int:
     hint = getattr(error, "hint", "")
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = hint or f"Try '{error.ctx.command_path} --help'."
-    output.complain(error.format_message(), hint)
+    message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        known = [
+            name for parameter in error.ctx.command.get_params(error.ctx) for name in parameter.opts if name[0] == "-"
+        ]
+        message = f"No such option '{error.option_name}'.{meant(error.option_name, known)}"
+    output.complain(message, hint)
     return error.status if isinstance(error, output.Problem) else error.exit_code

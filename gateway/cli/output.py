@@ -3,7 +3,7 @@
 A table has colour and lines where a terminal is there, and is aligned text where not (a pipe, ``NO_COLOR``, ``TERM=dumb``). One that
 is wider than the terminal has its names shortened, never its figures; one that cannot fit at all is shown row by row. What
 callers sent never steers a terminal: each cell is cleaned, and none is markup. rich is imported by the first table that needs
-it (40 ms, 3 MB), by nothing else.
+it (25 ms and 3.4 MB on top of 30 ms, measured), by nothing else.
 """
 
 from __future__ import annotations

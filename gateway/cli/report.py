@@ -91,8 +91,7 @@ def report(
     from gateway.cli import tables_of_spend as shown
 
     form = _form(form, as_json, compare, by, period)
-    if output is not None and output.exists() and not force:
-        raise click.UsageError(f"{output} is there already; --force replaces it.")
+    _check_output(output, force)
     settings, _ = read_config(config)
     now = datetime.now(UTC)
     asked = _question(by, period, since, until, settings, now)
@@ -121,6 +120,16 @@ def _form(form: str | None, as_json: bool, compare: bool, by: str | None, period
             "--format focus is by day and by all of spend.by: leave out --by, --period and --compare."
         )
     return form
+
+
+def _check_output(output: Path | None, force: bool) -> None:
+    """Before anything is asked of the store."""
+    if output is None:
+        return
+    if output.exists() and not force:
+        raise click.UsageError(f"{output} is there already; --force replaces it.")
+    if not output.parent.is_dir():
+        raise click.UsageError(f"there is no folder {output.parent}.")
 
 
 def _question(by: str | None, period: str, since: str, until: str, settings: Settings, now: datetime) -> Question:

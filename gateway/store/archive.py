@@ -46,10 +46,8 @@ class Archive:
             raise as_failure(error) from None
         if known != len(UPGRADES):
             self._connection.close()
-            other = "later" if known > len(UPGRADES) else "earlier"
-            raise Failure(
-                Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store was written by a {other} version of Tollgate."
-            )
+            other = "a later" if known > len(UPGRADES) else "an earlier"
+            raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store was written by {other} version of Tollgate.")
         return self
 
     def __exit__(

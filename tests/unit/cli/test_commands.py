@@ -49,6 +49,8 @@ def test_check_shows_what_a_config_resolves_to(run, tmp_path):
     assert result.exit_code == 0
     assert "valid, version" in result.output
     assert "limit_usd: 2.5" in result.output
+    assert "sample_rate: 1.0" in result.output
+    assert "!!" not in result.output
     assert "very-secret" not in result.output
     assert json.loads(run("check", "--json").output)["config"]["admin"]["token"] == "***"
 

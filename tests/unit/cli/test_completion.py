@@ -34,6 +34,7 @@ LINES = [
     ("tollgate report --period ", {"day", "week", "month"}),
     ("tollgate report --by ", {"team", "user", "model"}),
     ("tollgate report --by team,", {"team,user", "team,model"}),
+    ("tollgate report --by team,u", {"team,user"}),
     ("tollgate price gpt-4o-mini-r", {"gpt-4o-mini-realtime-preview"}),
     ("tollgate completion ", set(SHELLS)),
     ("tollgate keys c", {"create"}),

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.output import Column, _unsteered, clean, shorten, table, width_of
+from gateway.cli import output
+from gateway.cli.output import Column, _unsteered, clean, progress, shorten, table, width_of
 from tests.harness.terminals import PAINT, seen
 
 COLUMNS = [
@@ -22,7 +23,7 @@ COLUMNS = [
     Column("state", styles={"failed": "red"}),
 ]
 ROWS = [
-    ["2026-11-21", "gpt-4o-mini", "1,234,567", "12.5", "ok"],
+    ["2026-11-21", "gpt-4o-mini", "1,234,567", "123456789012.5", "ok"],
     ["2026-11-20", "[bold]" + "x" * 60, "2", "0.000000001", "failed"],
     ["2026-11-20", "模型" * 8 + "\x1b[2J\n\u202e", "3", "-0.25", "ok"],
 ]
@@ -36,7 +37,7 @@ PROGRAM = (
 def shown(tmp_path: Path, columns: int, **env: str) -> str:
     """The table above in a terminal of that width."""
     shape = [[each.title, each.align, each.whole, dict(each.styles)] for each in COLUMNS]
-    told = json.dumps([shape, ROWS, ["all", "", "1,234,572", "12.250000001", ""]])
+    told = json.dumps([shape, ROWS, ["all", "", "1,234,572", "123456789012.250000001", ""]])
     status, text = seen([told], tmp_path, columns, env, (sys.executable, "-c", PROGRAM))
     assert status == 0, text
     return text
@@ -49,8 +50,8 @@ def test_a_table_fits_its_terminal(tmp_path: Path, columns: int, env: dict[str, 
     text = shown(tmp_path, columns, **env)
     plain = PAINT.sub("", text)
     for line in plain.splitlines():
-        assert width_of(line) <= max(columns, 25), line
-    for figure in ("1,234,567", "0.000000001", "-0.25", "12.250000001", "2026-11-21"):
+        assert width_of(line) <= max(columns, 32), line
+    for figure in ("1,234,567", "0.000000001", "-0.25", "123456789012.250000001", "2026-11-21"):
         assert figure in plain
     if columns >= 80:
         rows = [line for line in plain.splitlines() if line.startswith(("2026", "all"))]
@@ -73,11 +74,36 @@ def test_what_is_piped_is_aligned_text(capsys: pytest.CaptureFixture[str]) -> No
     table(COLUMNS, ROWS[:2])
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == ["day", "model", "calls", "cost", "$", "state"]
-    assert first.split() == ["2026-11-21", "gpt-4o-mini", "1,234,567", "12.5", "ok"]
+    assert first.split() == ["2026-11-21", "gpt-4o-mini", "1,234,567", "123456789012.5", "ok"]
     assert second.split()[1] == "[bold]" + "x" * 33 + "\u2026"
-    assert first.index("12.5") + 2 == second.index("0.000000001") + 1
+    assert first.index("2.5") + 1 == second.index("0.000000001") + 1
     table(["name"], [])
     assert capsys.readouterr().out == "name\n"
+
+
+PROGRESS = (
+    "import sys; from gateway.cli import output; output.SHOW_AFTER_S = output.REDRAW_S = 0.0;"
+    "print(sum(output.progress(range(1000), 1000, 'calls')))"
+)
+
+
+def test_progress_shows_on_a_terminal_and_goes_away(tmp_path: Path) -> None:
+    """What is printed is not mixed up with it, and with TERM=dumb there is none."""
+    status, text = seen([], tmp_path, 80, {}, (sys.executable, "-c", PROGRESS))
+    assert status == 0
+    assert "calls" in text
+    assert "/1000" in text
+    assert PAINT.sub("", text).rstrip("\n").endswith("499500")
+    assert seen([], tmp_path, 80, {"TERM": "dumb"}, (sys.executable, "-c", PROGRESS)) == (0, "499500\n")
+
+
+def test_progress_in_a_pipe_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """And hands everything through."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(output, "SHOW_AFTER_S", 0.0)
+    monkeypatch.setattr(output, "REDRAW_S", 0.0)
+    assert list(progress(iter(range(3)), 3, "calls")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
 
 
 @given(st.text())
