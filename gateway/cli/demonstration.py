@@ -111,6 +111,7 @@ async def _quiet_gateway(provider: Simulator, folder: Path, port: int, admin_por
         upstreams={
             "openai": Upstream(f"{provider.url}/v1", "openai", "openai"),
             "anthropic": Upstream(provider.url, "anthropic", "anthropic"),
+            "gemini": Upstream(provider.url, "gemini", "google"),
         },
         budgets=(
             Budget("team:support", SUPPORT_LIMIT_NANOUSD, "day"),
@@ -200,6 +201,7 @@ Try it yourself, in another terminal
   a call      curl -i {front}/v1/chat/completions -H 'x-tollgate-team: me' -d '{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"hi"}}]}}'
   any app     export OPENAI_BASE_URL={front}/v1 OPENAI_API_KEY=none
               export ANTHROPIC_BASE_URL={front}/anthropic ANTHROPIC_API_KEY=none
+              export GOOGLE_GEMINI_BASE_URL={front}/gemini GEMINI_API_KEY=none
   for real    tollgate serve"""
     )
 

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from gateway.accounts import Balance
 from gateway.call import CORRECTED, from_json
-from gateway.store import Spend, redis_queries
+from gateway.store import Spend, redis_listing, redis_queries
 from gateway.store.archive import LAST
 from gateway.store.keys import Keys
 from gateway.store.redis_link import ERRORS, Link, as_failure
@@ -86,7 +86,7 @@ class RedisArchive:
         """Those that were booked after a mark, oldest first, and the next mark; None: nothing, and the mark of now. Looks at the newest
         ``LOOKED_AT`` calls: one that ran while so many others began is not seen.
         """
-        ids = self._run(redis_queries.newest(self._link, self._keys, LOOKED_AT))
+        ids = self._run(redis_listing.newest(self._link, self._keys, LOOKED_AT, "", ""))
         if after is None:
             return [], frozenset(ids)
         new = [call_id for call_id in reversed(ids) if call_id not in after]

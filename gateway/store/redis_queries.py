@@ -44,11 +44,6 @@ async def recent(link: Link, keys: Keys, limit: int, before: str, correlation_id
     return await redis_listing.records(link, keys, ids)
 
 
-async def newest(link: Link, keys: Keys, limit: int) -> list[str]:
-    """The ids of so many calls, newest first."""
-    return await redis_listing.newest(link, keys, limit, "", "")
-
-
 async def awaiting(link: Link, keys: Keys, provider: str, key: str) -> dict[str, Any] | None:
     """The record of the call that awaits an answer of this name."""
     call_id = await link.commands.get(keys.awaited(provider, key))
