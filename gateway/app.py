@@ -7,20 +7,28 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gateway import checks
 from gateway.admin.api import Sources
+from gateway.admin.changing import Changing
 from gateway.admin.server import AdminServer
 from gateway.bill import bill_of
 from gateway.call import Headers
 from gateway.canonical import canonical
+from gateway.changes import Denied
 from gateway.compile import MEGABYTE, compile_snapshot, tokens_of, vocabulary
+from gateway.decided import NOTHING, Composition, Counts, Decided
+from gateway.deciding import decisions
+from gateway.desk import Desk
+from gateway.desk.log import LogDesk
 from gateway.dialects.table import dialect_for
 from gateway.errors import Failure, Kind, Whose
+from gateway.follower import Follower
 from gateway.handle import Handle, refusal_answer
 from gateway.health import Check, Health, Reading
 from gateway.inspector import Inspected, Inspector
@@ -31,6 +39,7 @@ from gateway.observe.store_watch import StoreWatch
 from gateway.reload import Reloader
 from gateway.settings import Settings
 from gateway.settle import Settler
+from gateway.store.file_desk import FileDesk
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry import Telemetry
 from gateway.wire.front import Front
@@ -40,6 +49,7 @@ from pricing.book import Book
 if TYPE_CHECKING:
     from gateway.store.redis import RedisStore
     from gateway.store.redis_archive import RedisArchive
+    from gateway.store.redis_desk import RedisDesk
     from gateway.store.redis_link import Link
 
 log = logging.getLogger("gateway.app")
@@ -57,8 +67,12 @@ class Gateway:
     ) -> None:
         """``config_path`` is watched for changes; ``call_log`` takes the lines of calls instead of standard output."""
         self.settings = settings
-        self.snapshot = compile_snapshot(settings, {}, Counter(vocabulary))
+        self._composition, self._composing = Composition(), asyncio.Lock()
+        self._decided = NOTHING
+        self._rules = self._composition.of(settings, NOTHING)
+        self.snapshot = compile_snapshot(settings, {}, Counter(vocabulary), self._rules)
         self._store = make_store(settings, f"{socket.gethostname()}-{os.getpid()}")
+        self._follower = Follower(self._store, self._decide)
         self._telemetry = Telemetry(settings, lambda: self.snapshot.book, call_log)
         self._metrics = self._telemetry.metrics
         self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
@@ -82,11 +96,14 @@ class Gateway:
             max_headers=settings.front.max_headers,
             keepalive_s=settings.front.keepalive_timeout,
         )
+        self._desk = Desk(self._store, lambda: self.settings, self._follower.current)
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._process = Process()
         self._metrics.watch(self._inspector.gauges)
         self._store_watch = StoreWatch(self._unbooked, self._telemetry.tell)
         self._metrics.watch(self._process.readings)
+        self._counts = Counts()
+        self._metrics.watch(self._counts.gauges)
         self._reloader = Reloader(config_path, settings, self.apply) if config_path is not None else None
         every_s = max(settings.observability.health.every, LEAST_CHECK_S)
         self._health = Health(self._checks(), every_s=every_s, heard=self._hear)
@@ -97,6 +114,7 @@ class Gateway:
             tokens_of(settings.admin),
             self._sources(),
             access.write if access is not None else None,
+            Changing(decisions(self._desk)).routes(),
         )
         self._retired: list[Pool] = []
         self._loaded_at = time.time()
@@ -129,6 +147,7 @@ class Gateway:
         """Open the books, listen. OSError when an address cannot be had, Failure when the store cannot be opened."""
         self._telemetry.start(self._refresh)
         await self._store.open()
+        await self._follower.start()
         await self._keep_book(self.snapshot.book)
         self._settler.start()
         await self._health.start()
@@ -146,6 +165,7 @@ class Gateway:
         cut = await self._front.stop(grace_s)
         if cut:
             log.warning("%d calls were cut at the end of the grace period", cut)
+        await self._follower.stop()
         await self._settler.close()
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
@@ -165,11 +185,12 @@ class Gateway:
 
     async def apply(self, settings: Settings) -> None:
         """Take new settings over: calls that start from now on see all of them, running calls none."""
-        old = self.snapshot
-        new = await asyncio.to_thread(compile_snapshot, settings, old.pools, old.counter)
-        await self._keep_book(new.book)
-        self.snapshot = new
-        self.settings = settings
+        old, before = self.snapshot, self.settings
+        async with self._composing:
+            rules = await asyncio.to_thread(self._composition.of, settings, self._decided)
+            new = await asyncio.to_thread(compile_snapshot, settings, old.pools, old.counter, rules)
+            await self._keep_book(new.book)
+            self._rules, self.snapshot, self.settings = rules, new, settings
         self._loaded_at = time.time()
         _warn_of_keys(settings)
         self._telemetry.apply(settings)
@@ -181,6 +202,23 @@ class Gateway:
                 pool.retire()
                 self._retired.append(pool)
         self._retired = [pool for pool in self._retired if pool.busy]
+        if old.version != new.version:
+            await self._log_reload(old.version, before)
+
+    async def _log_reload(self, version: str, before: Settings) -> None:
+        """For those who ask later since when something is so."""
+        try:
+            await LogDesk(self._desk).tell_reload((version, before), (self.snapshot.version, self.settings))
+        except (Failure, Denied) as error:
+            log.warning("the reload stands in no log of changes: %s", error.message)
+
+    async def _decide(self, decided: Decided) -> None:
+        """Take over what operators have decided."""
+        async with self._composing:
+            self._rules = rules = await asyncio.to_thread(self._composition.of, self.settings, decided)
+            self._decided = decided
+            self._counts.add(decided)
+            self.snapshot = replace(self.snapshot, keys=rules.keys, ledger=rules.ledger)
 
     async def _keep_book(self, book: Book) -> None:
         """Beside the records that will name it, so that an audit can price them again."""
@@ -200,8 +238,14 @@ class Gateway:
             self._front.draining,
             self._telemetry.recent,
             self._health,
+            self._about_budget,
             self._loaded_at,
         )
+
+    def _about_budget(self, name: str) -> Mapping[str, Any]:
+        decided, of_config = self._decided.budgets.get(name), self._rules.budgets.get(name)
+        mode = decided.body["mode"] if decided is not None else of_config.mode if of_config is not None else None
+        return {"mode": mode, **self._decided.about_budget(name)}
 
     def _checks(self) -> list[Check]:
         """What makes this process unfit, or is worth a look."""
@@ -258,7 +302,10 @@ class Gateway:
     async def _refresh(self) -> None:
         """Read what gauges show, before somebody looks at them."""
         await asyncio.gather(
-            self._inspector.refresh(), self._telemetry.targets.refresh(), asyncio.to_thread(self._process.refresh)
+            self._inspector.refresh(),
+            self._telemetry.targets.refresh(),
+            asyncio.to_thread(self._process.refresh),
+            asyncio.to_thread(self._counts.look, self.settings, self._decided, time.time()),
         )
 
 
@@ -295,6 +342,17 @@ def make_store(settings: Settings, owner: str, *, durability: str = "") -> Sqlit
         owner=owner,
         journal=Journal(Path(store.journal), sync=durability == "full"),
     )
+
+
+def make_desk(settings: Settings) -> FileDesk | RedisDesk:
+    """The part of the store that the config names where operators decide, without a gateway that runs."""
+    store = settings.store
+    if store.url.startswith("sqlite:"):
+        return FileDesk(store.url.removeprefix("sqlite:///"), store.durability)
+    link = _link(settings, max(store.timeout, LEAST_TIMEOUT_S))
+    from gateway.store.redis_desk import RedisDesk  # noqa: PLC0415 - as in ``_link``
+
+    return RedisDesk(link, store.prefix)
 
 
 def redis_archive(settings: Settings) -> RedisArchive:

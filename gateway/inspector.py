@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway import __version__, report
-from gateway.accounts import Account, Balance
+from gateway.accounts import Account, Balance, Claim
 from gateway.call import Call
 from gateway.errors import Failure
 from gateway.health import Health
@@ -42,6 +42,8 @@ class Inspected:
     draining: bool
     recent: Recent
     health: Health
+    about_budget: Callable[[str], Mapping[str, Any]]
+    """Its mode, where it is from, and who said so, by name."""
     loaded_at: float
     """Unix seconds when the snapshot came into force."""
 
@@ -85,24 +87,11 @@ class Inspector:
 
     async def budgets(self) -> list[dict[str, Any]]:
         """Every account that a budget limits at the moment, with its balance. Wildcards show who has spent."""
-        limits = self._look().snapshot.ledger.limits(time.time())
+        now = self._look()
+        limits = now.snapshot.ledger.limits(time.time())
         balances = await self._store.read([limit.account for limit in limits])
         return [
-            {
-                "budget": limit.budget,
-                "scope": limit.account.scope,
-                "window": limit.window,
-                "window_id": limit.account.window,
-                "limit_nanousd": limit.limit_nanousd,
-                "spent_nanousd": balance.spent_nanousd,
-                "held_nanousd": balance.held_nanousd,
-                "remaining_nanousd": _left(limit.limit_nanousd or 0, balance),
-                "limit_usd": format_usd(limit.limit_nanousd or 0),
-                "spent_usd": format_usd(balance.spent_nanousd),
-                "held_usd": format_usd(balance.held_nanousd),
-                "remaining_usd": format_usd(_left(limit.limit_nanousd or 0, balance)),
-                "resets_at": datetime.fromtimestamp(limit.resets_at, UTC).isoformat() if limit.resets_at else None,
-            }
+            {**_row_of_budget(limit, balance), **now.about_budget(limit.budget)}
             for limit, balance in zip(limits, balances, strict=True)
         ]
 
@@ -191,5 +180,24 @@ def _rfc3339(unix_seconds: float) -> str:
     return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _left(limit_nanousd: int, balance: Balance) -> int:
-    return max(0, limit_nanousd - balance.spent_nanousd - balance.held_nanousd)
+def _row_of_budget(limit: Claim, balance: Balance) -> dict[str, Any]:
+    """What was forgiven stands by itself: spent is what counts against the limit."""
+    spent = max(0, balance.spent_nanousd - limit.forgiven_nanousd)
+    left = max(0, limit.stated_nanousd - spent - balance.held_nanousd)
+    return {
+        "budget": limit.budget,
+        "scope": limit.account.scope,
+        "window": limit.window,
+        "window_id": limit.account.window,
+        "limit_nanousd": limit.stated_nanousd,
+        "spent_nanousd": spent,
+        "held_nanousd": balance.held_nanousd,
+        "remaining_nanousd": left,
+        "forgiven_nanousd": limit.forgiven_nanousd,
+        "limit_usd": format_usd(limit.stated_nanousd),
+        "spent_usd": format_usd(spent),
+        "held_usd": format_usd(balance.held_nanousd),
+        "remaining_usd": format_usd(left),
+        "forgiven_usd": format_usd(limit.forgiven_nanousd),
+        "resets_at": datetime.fromtimestamp(limit.resets_at, UTC).isoformat() if limit.resets_at else None,
+    }

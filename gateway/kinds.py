@@ -94,6 +94,8 @@ CALLS = Kind("calls", least=1, most=300)
 NAME = Kind("name", most=MAX_CHARS)
 """A name of a caller's, as a header field may have it."""
 OWN_NAME = Kind("name", least=1, most=MAX_CHARS)
+NAMED_THING = Kind("text", least=1, most=200)
+"""What an operator calls something."""
 HASH = Kind("hash")
 """SHA-256 of a gateway key."""
 MOMENT = Kind("moment")

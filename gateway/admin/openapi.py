@@ -99,7 +99,7 @@ def _operation(route: Route, error: Mapping[str, Any], named: dict[str, Any]) ->
         "responses": {str(status): each for status, each in sorted(_responses(route, error, named).items())},
     }
     if route.body is not None:
-        found["requestBody"] = {"content": _content(route.body, (JSON,), named), "required": "required" in route.body}
+        found["requestBody"] = {"content": _content(route.body, (JSON,), named), "required": route.method != "DELETE"}
     return found
 
 

@@ -194,8 +194,14 @@ BUDGET = shape(
         "scope": TEXT,
         "window": TEXT,
         "window_id": TEXT,
-        **money("limit", "spent", "held", "remaining"),
+        **money("limit", "spent", "held", "remaining", "forgiven"),
         "resets_at": TIME_OR_NULL,
+        "mode": TEXT_OR_NULL,
+        "source": TEXT,
+        "version": {"type": ["integer", "null"]},
+        "reason": TEXT_OR_NULL,
+        "changed_by": TEXT_OR_NULL,
+        "changed_at": TIME_OR_NULL,
     },
 )
 BUDGETS = shape("Budgets", {"budgets": listed(BUDGET)})

@@ -113,6 +113,12 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tollgate_store_up": ("1 while the store answers.", ()),
     "tollgate_journal_settlements": ("Settlements that stand in the journal and not in the store yet.", ()),
     "tollgate_config_version_info": ("The config in force.", ("version",)),
+    "tollgate_entries_revision": (
+        "The newest decision of an operator that this process follows: replicas that agree show the same.",
+        (),
+    ),
+    "tollgate_keys": ("Gateway keys, of the config and made at run time: active, expired or revoked.", ("state",)),
+    "tollgate_annotations_total": ("Annotations that were added, by their first tag.", ("tag",)),
     "tollgate_pricebook_info": ("The price book in force.", ("version",)),
     "tollgate_build_info": ("The version of the gateway.", ("version",)),
     "tollgate_workers": ("Processes that serve calls.", ()),

@@ -287,7 +287,8 @@ def _note_crossings(page: Page, claims: Sequence[Claim]) -> None:
     """The thresholds that the last charge has crossed."""
     for claim in claims:
         for percent in claim.notify_at:
-            if page.balances.get(key_of(claim.account), (0, 0))[0] * 100 >= claim.watched_nanousd * percent:
+            spent = page.balances.get(key_of(claim.account), (0, 0))[0] - claim.forgiven_nanousd
+            if spent * 100 >= claim.stated_nanousd * percent:
                 page.cross(claim, percent)
 
 

@@ -79,8 +79,8 @@ class Page:
     changed_accounts: set[Key] = field(default_factory=set)
     changed_holds: set[str] = field(default_factory=set)
     changed_records: set[str] = field(default_factory=set)
-    told: set[tuple[Key, str, int]] = field(default_factory=set)
-    """Thresholds (account, budget, percent) that have been crossed before."""
+    told: set[tuple[Key, str, int, int, int]] = field(default_factory=set)
+    """Thresholds (account, budget, percent, limit, forgiven) that have been crossed before."""
     crossed: list[Notice] = field(default_factory=list)
     heard: list[Notice] = field(default_factory=list)
     spend: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
@@ -141,11 +141,12 @@ class Page:
 
     def cross(self, claim: Claim, percent: int) -> None:
         """Note that a threshold is crossed, the first time."""
-        account = key_of(claim.account)
-        if (account, claim.budget, percent) not in self.told:
-            self.told.add((account, claim.budget, percent))
-            spent, _ = self.balances.get(account, (0, 0))
-            self.crossed.append(Notice(claim.account, claim.budget, percent, claim.watched_nanousd, spent))
+        account, stated, forgiven = key_of(claim.account), claim.stated_nanousd, claim.forgiven_nanousd
+        threshold = (account, claim.budget, percent, stated, forgiven)
+        if threshold not in self.told:
+            self.told.add(threshold)
+            spent = max(0, self.balances.get(account, (0, 0))[0] - forgiven)
+            self.crossed.append(Notice(claim.account, claim.budget, percent, stated, spent, forgiven))
 
 
 def key_of(account: Account) -> Key:

@@ -70,9 +70,10 @@ local function last_until(account, ends_at)
 end
 
 local function cross(crossed, limit, percent, spent)
-  if redis.call('HSETNX', key(limit.c), 'n:' .. percent .. ':' .. limit.b, args.owner) == 1 then
-    local id = limit.c .. '\31' .. percent .. '\31' .. limit.b
-    redis.call('HSET', OUTBOX, id, cjson.encode({limit.c, limit.b, percent, limit.of, spent, args.owner}))
+  local threshold = percent .. ':' .. limit.of .. ':' .. (limit.f or '0')  -- another limit is another threshold
+  if redis.call('HSETNX', key(limit.c), 'n:' .. threshold .. ':' .. limit.b, args.owner) == 1 then
+    local id = limit.c .. '\31' .. threshold .. '\31' .. limit.b
+    redis.call('HSET', OUTBOX, id, cjson.encode({limit.c, limit.b, percent, limit.of, spent, args.owner, limit.f or '0'}))
     crossed[#crossed + 1] = id
   end
 end

@@ -307,8 +307,9 @@ def lists_of(keys: Keys, settlement: Settlement) -> list[str]:
 
 def notice_of(text: bytes) -> tuple[Notice, str]:
     """A threshold as the outbox keeps it, and who crossed it."""
-    account, budget, percent, limit, spent, owner = orjson.loads(text)
-    return Notice(account_of(account), budget, int(percent), int(limit), int(spent)), owner
+    account, budget, percent, limit, spent, owner, forgiven = (*orjson.loads(text), 0)[:7]
+    since = max(0, int(spent) - int(forgiven))
+    return Notice(account_of(account), budget, int(percent), int(limit), since, int(forgiven)), owner
 
 
 def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply: Reply) -> list[Notice]:
@@ -317,10 +318,11 @@ def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply:
     spent = {str(claim.account): int(each) for claim, each in zip(claims, reply, strict=False) if status == "ok"}
     found = []
     for each in ids:
-        account, percent, budget = each.decode().split("\x1f", 2)
+        account, threshold, budget = each.decode().split("\x1f", 2)
+        percent, limit, forgiven = map(int, threshold.split(":"))
         claim = next(claim for claim in claims if str(claim.account) == account and claim.budget == budget)
         at = spent[account] if status == "ok" else int(reply[1])
-        found.append(Notice(claim.account, budget, int(percent), claim.watched_nanousd, at))
+        found.append(Notice(claim.account, budget, percent, limit, max(0, at - forgiven), forgiven))
     return found
 
 
@@ -354,19 +356,20 @@ def _claim(script: Script, claim: Claim) -> dict[str, Any]:
         "e": _ends(claim),
     }
     if claim.limit_nanousd is not None:
-        made |= {"l": str(claim.limit_nanousd), "of": str(claim.limit_nanousd)}
+        made["l"] = str(claim.limit_nanousd)
         if 100 in claim.notify_at:
-            made["h"] = True
+            made |= {"h": True, "of": str(claim.stated_nanousd), "f": str(claim.forgiven_nanousd)}
     return made
 
 
 def _limit(script: Script, claim: Claim) -> dict[str, Any]:
-    limit = claim.watched_nanousd
+    limit, forgiven = claim.stated_nanousd, claim.forgiven_nanousd
     return {
         "c": script.account(str(claim.account)),
         "b": claim.budget,
         "of": str(limit),
-        "n": [[percent, str(-(-limit * percent // 100))] for percent in claim.notify_at],
+        "f": str(forgiven),
+        "n": [[percent, str(forgiven - (-limit * percent // 100))] for percent in claim.notify_at],
     }
 
 

@@ -99,6 +99,18 @@ UPGRADES: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     ALTER TABLE holds ADD COLUMN uses TEXT
     """,
+    """
+    ALTER TABLE notices RENAME TO old_notices;
+    CREATE TABLE notices (
+        scope TEXT NOT NULL, "window" TEXT NOT NULL, budget TEXT NOT NULL, percent INTEGER NOT NULL,
+        "limit" INTEGER NOT NULL, forgiven INTEGER NOT NULL, spent INTEGER NOT NULL, owner TEXT NOT NULL,
+        told INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (scope, "window", budget, percent, "limit", forgiven)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO notices (scope, "window", budget, percent, "limit", forgiven, spent, owner, told)
+    SELECT scope, "window", budget, percent, "limit", 0, spent, owner, told FROM old_notices;
+    DROP TABLE old_notices
+    """,
 )
 """Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
 
@@ -149,10 +161,13 @@ _PUT_SPEND = (
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{count} = {count} + excluded.{count}' for count in SPEND_COUNTS)}",
 )
 _NOTICES = """
-    SELECT json_group_array(json_array(n.scope, n."window", n.budget, n.percent)) FROM json_each(?) AS asked
+    SELECT json_group_array(json_array(n.scope, n."window", n.budget, n.percent, n."limit", n.forgiven)) FROM json_each(?) AS asked
     CROSS JOIN notices AS n ON n.scope = json_extract(asked.value, '$[0]') AND n."window" = json_extract(asked.value, '$[1]')
 """
-_PUT_NOTICES = ('INSERT OR IGNORE INTO notices (scope, "window", budget, percent, "limit", spent, owner) VALUES ', "")
+_PUT_NOTICES = (
+    'INSERT OR IGNORE INTO notices (scope, "window", budget, percent, "limit", forgiven, spent, owner) VALUES ',
+    "",
+)
 _PUT_TALLIES = (
     "INSERT INTO tallies (bucket, target, calls, missed) VALUES ",
     " ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, missed = missed + excluded.missed",
@@ -258,7 +273,7 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
     watched = [key_of(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
     if watched:
         told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
-        page.told = {((scope, window), budget, percent) for scope, window, budget, percent in _parse(told)}
+        page.told = {((scope, window), *threshold) for scope, window, *threshold in _parse(told)}
     return page
 
 
@@ -305,6 +320,7 @@ def _notice_row(page: Page, notice: Notice) -> tuple[Any, ...]:
         notice.budget,
         notice.percent,
         notice.limit_nanousd,
+        notice.forgiven_nanousd,
         notice.spent_nanousd,
         page.owner,
     )
@@ -313,8 +329,15 @@ def _notice_row(page: Page, notice: Notice) -> tuple[Any, ...]:
 def _mark_heard(connection: sqlite3.Connection, notices: Sequence[Notice]) -> None:
     for notice in notices:
         connection.execute(
-            'UPDATE notices SET told = 1 WHERE scope = ? AND "window" = ? AND budget = ? AND percent = ?',
-            (*key_of(notice.account), notice.budget, notice.percent),
+            'UPDATE notices SET told = 1 WHERE scope = ? AND "window" = ? AND budget = ? AND percent = ?'
+            ' AND "limit" = ? AND forgiven = ?',
+            (
+                *key_of(notice.account),
+                notice.budget,
+                notice.percent,
+                notice.limit_nanousd,
+                notice.forgiven_nanousd,
+            ),
         )
 
 

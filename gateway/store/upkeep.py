@@ -93,7 +93,7 @@ def _renew(connection: sqlite3.Connection, tenure: Tenure, now: float) -> None:
 def _inherit_notices(connection: sqlite3.Connection, tenure: Tenure, now: float) -> list[Notice]:
     rows = connection.execute(
         "UPDATE notices SET owner = ? WHERE told = 0 AND owner NOT IN (SELECT owner FROM owners WHERE lease_until >= ?)"
-        ' RETURNING scope, "window", budget, percent, "limit", spent',
+        ' RETURNING scope, "window", budget, percent, "limit", spent, forgiven',
         (tenure.owner, now),
     ).fetchall()
     return [Notice(Account(scope, window), *rest) for scope, window, *rest in rows]

@@ -53,8 +53,10 @@ def _advice_limited(use: Use, wait_ms: int, *, never: bool) -> str:
 
 
 def refusal(kind: Kind, claim: Claim, needed_nanousd: int, spent_nanousd: int, held_nanousd: int) -> Refusal:
-    """``kind`` is BUDGET_EXCEEDED (no room before the reset) or BUDGET_HELD (only other calls' holds are in the way)."""
-    limit = claim.limit_nanousd or 0
+    """``kind`` is BUDGET_EXCEEDED (no room before the reset) or BUDGET_HELD (only other calls' holds are in the way). What
+    was forgiven is told of nowhere: the limit is as it was stated, and spent what was spent since.
+    """
+    limit, spent_nanousd = claim.stated_nanousd, max(0, spent_nanousd - claim.forgiven_nanousd)
     figures = (
         f"{_of(claim)} has no room for this call: of ${format_usd(limit)}, ${format_usd(spent_nanousd)} is spent and "
         f"${format_usd(held_nanousd)} is held by running calls; this call needs ${format_usd(needed_nanousd)}."
