@@ -25,7 +25,7 @@ from gateway.store.redis_digest import Digesting, KnownAccounts
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, as_failure
 from gateway.store.redis_recovery import Lost, recover
-from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times, balance_of
+from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times
 from gateway.store.redis_upkeep import give_slices_back, renew, size_slices, sweep
 from gateway.store.slices import Slices
 from gateway.tallies import Tally
@@ -252,8 +252,8 @@ class RedisStore:
     async def read(self, accounts: Sequence[Account]) -> list[Balance]:
         """Balances, in the order asked for."""
         names = [self._keys.account(str(account)) for account in accounts]
-        found = await self._look(lambda: self._link.many([("hmget", name, "s", "h") for name in names]))
-        return [balance_of(account, *each) for account, each in zip(accounts, found, strict=True)]
+        found = await self._look(lambda: redis_queries.balances(self._link, names))
+        return [Balance(account, *pair) for account, pair in zip(accounts, found, strict=True)]
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """One record by call id."""
@@ -281,8 +281,8 @@ class RedisStore:
 
     async def accounts(self, which: Which) -> list[Balance]:
         """A page of the accounts of a window, with their balances of now."""
-        names = await self._look(lambda: self._accounts.page(which))
-        return await self.read(names)
+        found = await self._look(lambda: self._accounts.page(which))
+        return await self.read(found)
 
     async def tally(self, tallies: Sequence[Tally]) -> None:
         """Add to how well targets are met."""
