@@ -6,13 +6,13 @@ for what comes after a place in the order, never for all.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -28,6 +28,10 @@ SORTS = ("used", "name")
 AT_ONCE = 200
 LEAST_ELAPSED_S = 60
 """Before that the pace of a window is chance."""
+FINE = 10**36
+"""Two shares of limits of at most 2^53 are equal in so many parts only when they are equal; a Fraction takes ten times as long."""
+TOLD_AT_ONCE = 50
+"""Rows that are written before the loop is let go: 0.5 ms."""
 LAST = "\U0010ffff"
 """Behind every scope."""
 
@@ -76,7 +80,7 @@ class _Row:
 def _order(sort: str) -> Callable[[Place], tuple[Any, ...]]:
     if sort == "name":
         return lambda place: (place.budget, place.scope)
-    return lambda place: (-Fraction(place.used, place.limit), place.budget, place.scope)
+    return lambda place: (-(place.used * FINE // place.limit), place.budget, place.scope)
 
 
 class Standings:
@@ -99,10 +103,11 @@ class Standings:
             (row for row in rows if after is None or order(row.place) > order(after)), key=lambda row: order(row.place)
         )
         more = len(found) > limit
-        return {
-            "budgets": [_told(row, now) for row in found[:limit]],
-            "next": found[limit - 1].place.written() if more else None,
-        }
+        told: list[dict[str, Any]] = []
+        while len(told) < min(limit, len(found)):
+            await asyncio.sleep(0)
+            told += [_told(row, now) for row in found[len(told) : min(limit, len(told) + TOLD_AT_ONCE)]]
+        return {"budgets": told, "next": found[limit - 1].place.written() if more else None}
 
     async def _of_one(self, standings: Sequence[Standing], search: str) -> list[_Row]:
         wanted = (each for each in standings if search in each.budget.name.lower() or search in each.scope.lower())
