@@ -7,15 +7,17 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from gateway import checks
 from gateway.admin.api import Sources
 from gateway.admin.changing import Changing
+from gateway.admin.overview import Figures, Overview
+from gateway.admin.routes import Route
 from gateway.admin.server import AdminServer
 from gateway.bill import bill_of
 from gateway.call import Headers
@@ -27,36 +29,29 @@ from gateway.deciding import decisions
 from gateway.desk import Desk
 from gateway.desk.log import LogDesk
 from gateway.dialects.table import dialect_for
-from gateway.errors import Failure, Kind, Whose
+from gateway.errors import Failure
 from gateway.follower import Follower
 from gateway.handle import Handle, refusal_answer
 from gateway.health import Check, Health, Reading
 from gateway.inspector import Inspected, Inspector
-from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
+from gateway.observe.pace import BY, WINDOWS
 from gateway.observe.process import Process
 from gateway.observe.store_watch import StoreWatch
+from gateway.overview import PERIODS, Overviews
 from gateway.reload import Reloader
 from gateway.settings import Settings
 from gateway.settle import Settler
-from gateway.store.file_desk import FileDesk
-from gateway.store.sqlite import SqliteStore
+from gateway.standing import Standings
+from gateway.stores import make_store
 from gateway.telemetry import Telemetry
 from gateway.wire.front import Front
 from gateway.wire.upstreams import Pool
 from pricing.book import Book
 
-if TYPE_CHECKING:
-    from gateway.store.redis import RedisStore
-    from gateway.store.redis_archive import RedisArchive
-    from gateway.store.redis_desk import RedisDesk
-    from gateway.store.redis_link import Link
-
 log = logging.getLogger("gateway.app")
 
-LEAST_TIMEOUT_S = 0.01
 LEAST_CHECK_S = 0.1
-READ_TIMEOUT_S = 30.0
 
 
 class Gateway:
@@ -98,6 +93,9 @@ class Gateway:
         )
         self._desk = Desk(self._store, lambda: self.settings, self._follower.current)
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
+        self._overviews = Overviews(self._store, settings.spend.by)
+        self._standings = Standings(lambda: self.snapshot.ledger, self._about_budget, self._store)
+        self._telemetry.live.connect(self._inspector.now, self._inspector.version)
         self._process = Process()
         self._metrics.watch(self._inspector.gauges)
         self._store_watch = StoreWatch(self._unbooked, self._telemetry.tell)
@@ -114,7 +112,7 @@ class Gateway:
             tokens_of(settings.admin),
             self._sources(),
             access.write if access is not None else None,
-            Changing(decisions(self._desk)).routes(),
+            self._routes(),
         )
         self._retired: list[Pool] = []
         self._loaded_at = time.time()
@@ -170,7 +168,9 @@ class Gateway:
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
         await self._telemetry.stop()
+        await self._telemetry.live.close()
         await self._admin.stop()
+        await self._overviews.close()
         await self._health.stop()
         await self._store.close()
 
@@ -237,15 +237,14 @@ class Gateway:
             self._settler.depth,
             self._front.draining,
             self._telemetry.recent,
+            self._telemetry.pace,
             self._health,
-            self._about_budget,
+            self._decided.revision,
             self._loaded_at,
         )
 
-    def _about_budget(self, name: str) -> Mapping[str, Any]:
-        decided, of_config = self._decided.budgets.get(name), self._rules.budgets.get(name)
-        mode = decided.body["mode"] if decided is not None else of_config.mode if of_config is not None else None
-        return {"mode": mode, **self._decided.about_budget(name)}
+    def _about_budget(self, name: str) -> dict[str, Any]:
+        return self._decided.about_budget(name)
 
     def _checks(self) -> list[Check]:
         """What makes this process unfit, or is worth a look."""
@@ -279,7 +278,6 @@ class Gateway:
             page=self._store.page,
             is_active=lambda call_id: call_id in self.handle.active or self._settler.is_open(call_id),
             status=inspector.status,
-            budgets=inspector.budgets,
             spend=inspector.spend,
             upstreams=inspector.upstreams,
             targets=self._telemetry.targets.report,
@@ -294,6 +292,24 @@ class Gateway:
         """A record, with its bill where the book in force explains it."""
         record = await self._store.find(call_id)
         return record and {**record, "bill": bill_of(record, self.snapshot.book)}
+
+    def _routes(self) -> list[Route]:
+        return [*Overview(self._figures()).routes(), *Changing(decisions(self._desk)).routes()]
+
+    def _figures(self) -> Figures:
+        inspector, live = self._inspector, self._telemetry.live
+        return Figures(
+            overview=self._overviews.answer,
+            periods=PERIODS,
+            dimensions=self.settings.spend.by,
+            now=inspector.now,
+            latency=inspector.latency,
+            windows=tuple(WINDOWS),
+            latency_by=BY,
+            budgets=self._standings.page,
+            is_full=lambda: live.is_full,
+            listen=live.listen,
+        )
 
     async def _slices_of_metrics(self, open_metrics: bool) -> Iterator[bytes]:
         await self._refresh()
@@ -313,66 +329,6 @@ def _warn_of_keys(settings: Settings) -> None:
     """Who lists keys most likely believes that they are asked for."""
     if settings.keys and settings.auth.mode != "keys":
         log.warning("no call needs any of the %d gateway keys: auth.mode is passthrough", len(settings.keys))
-
-
-def make_store(settings: Settings, owner: str, *, durability: str = "") -> SqliteStore | RedisStore:
-    """The store that the config names; ``owner`` is what this process is called in it."""
-    store = settings.store
-    durability = durability or store.durability
-    if store.url.startswith("sqlite:"):
-        return SqliteStore(
-            store.url.removeprefix("sqlite:///"),
-            lease_s=store.lease,
-            durability=durability,
-            retention_s=settings.retention.calls,
-            owner=owner,
-            rollups=rollups_of(settings),
-        )
-    link = _link(settings, max(store.timeout, LEAST_TIMEOUT_S))
-    from gateway.store.journal import Journal  # noqa: PLC0415 - as in ``_link``
-    from gateway.store.redis import RedisStore  # noqa: PLC0415
-    from gateway.store.redis_steps import Times  # noqa: PLC0415
-
-    return RedisStore(
-        link,
-        prefix=store.prefix,
-        lease_s=store.lease,
-        on_outage=store.on_outage,
-        times=Times(settings.retention.calls, rollups_of(settings)),
-        owner=owner,
-        journal=Journal(Path(store.journal), sync=durability == "full"),
-    )
-
-
-def make_desk(settings: Settings) -> FileDesk | RedisDesk:
-    """The part of the store that the config names where operators decide, without a gateway that runs."""
-    store = settings.store
-    if store.url.startswith("sqlite:"):
-        return FileDesk(store.url.removeprefix("sqlite:///"), store.durability)
-    link = _link(settings, max(store.timeout, LEAST_TIMEOUT_S))
-    from gateway.store.redis_desk import RedisDesk  # noqa: PLC0415 - as in ``_link``
-
-    return RedisDesk(link, store.prefix)
-
-
-def redis_archive(settings: Settings) -> RedisArchive:
-    """The books in Redis, for reading only."""
-    link = _link(settings, READ_TIMEOUT_S)
-    from gateway.store.redis_archive import RedisArchive  # noqa: PLC0415 - as in ``_link``
-
-    return RedisArchive(link, settings.store.prefix)
-
-
-def _link(settings: Settings, timeout_s: float) -> Link:
-    """To the Redis that the config names. Its client is imported here: it takes 24 MB that nobody else needs."""
-    try:
-        from gateway.store.redis_link import Link  # noqa: PLC0415
-    except ImportError:
-        raise Failure(
-            Kind.STORE_UNAVAILABLE, Whose.OURS, "A store in Redis needs its client: pip install 'llm-tollgate[redis]'."
-        ) from None
-    store = settings.store
-    return Link(store.url, timeout_s, username=store.username, password=store.password.reveal(), ca_file=store.ca_file)
 
 
 def _in_url(host: str) -> str:

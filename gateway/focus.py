@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from gateway.report import Question, period_of
-from gateway.store import SPEND_COUNTS, Spend
+from gateway.store import FIRST_COUNTS, SPEND_COUNTS, Spend
 from gateway.store.rollups import spend_of
 from pricing.money import format_usd
 
@@ -96,7 +96,7 @@ class Charges:
         return [
             self._row(day, json.loads(dims), is_correction, counts)
             for (day, dims, is_correction), counts in sorted(self._sums.items())
-            if any(counts[3:])
+            if any(counts[3:FIRST_COUNTS])
         ]
 
     def _row(
@@ -104,7 +104,7 @@ class Charges:
     ) -> dict[str, str | None]:
         provider, model, team = (dims.get(name) or None for name in ("provider", "model", "team"))
         month = period_of(day, "month")
-        read, _, written, nanousd = counts[3:]
+        read, _, written, nanousd = counts[3:FIRST_COUNTS]
         invoiced = is_correction and month < self._this_month
         sku = f"{provider}/{model}" if provider and model else None
         seller = NAMES.get(provider or "", provider) or UNKNOWN
@@ -140,7 +140,7 @@ class Charges:
             "SubAccountId": team,
             "SubAccountName": team,
             "Tags": json.dumps(tags, ensure_ascii=False) if tags else None,
-            **dict(zip(_COUNTED, map(str, counts), strict=True)),
+            **dict(zip(_COUNTED, map(str, counts[:FIRST_COUNTS]), strict=True)),
             "x_Model": model,
             **{column: dims.get(name) or None for name, column in OWN.items()},
         }

@@ -5,13 +5,13 @@ Asks the snapshot in force and the store; changes nothing.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from gateway import __version__, report
@@ -19,6 +19,7 @@ from gateway.accounts import Account, Balance, Claim
 from gateway.call import Call
 from gateway.errors import Failure
 from gateway.health import Health
+from gateway.observe.pace import Pace
 from gateway.observe.recent import Recent
 from gateway.snapshot import Snapshot
 from gateway.store import Store
@@ -28,6 +29,8 @@ log = logging.getLogger("gateway.inspector")
 
 MAX_SPEND_ROWS = 10_000
 MAX_ACTIVE_ROWS = 10
+LIMITS_AT_ONCE = 100
+"""Some 0.5 ms of the event loop."""
 MAX_MODEL_CHARS = 64
 Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
 
@@ -41,9 +44,10 @@ class Inspected:
     queue_depth: int
     draining: bool
     recent: Recent
+    pace: Pace
     health: Health
-    about_budget: Callable[[str], Mapping[str, Any]]
-    """Its mode, where it is from, and who said so, by name."""
+    revision: int
+    """Of what operators decided, as it is in force here."""
     loaded_at: float
     """Unix seconds when the snapshot came into force."""
 
@@ -56,7 +60,7 @@ class Inspector:
         self._spend_by = spend_by
         self._look = look
         self._store = store
-        self._budgets: list[dict[str, Any]] = []
+        self._budgets: list[tuple[Claim, Balance]] = []
 
     async def check_store(self) -> None:
         """Raises when the store does not answer."""
@@ -85,25 +89,42 @@ class Inspector:
             "last_minute": now.recent.last_minute(),
         }
 
-    async def budgets(self) -> list[dict[str, Any]]:
-        """Every account that a budget limits at the moment, with its balance. Wildcards show who has spent."""
+    def now(self) -> dict[str, Any]:
+        """How it goes at the moment, in figures. Asks nobody."""
         now = self._look()
-        limits = now.snapshot.ledger.limits(time.time())
-        balances = await self._store.read([limit.account for limit in limits])
-        return [
-            {**_row_of_budget(limit, balance), **now.about_budget(limit.budget)}
-            for limit, balance in zip(limits, balances, strict=True)
-        ]
+        pace = now.pace.last_minute()
+        failed = any(check["status"] == "failed" for check in now.health.told().values())
+        return {
+            "at": _rfc3339(time.time()),
+            "in_flight": len(now.active),
+            **pace,
+            "cost_per_minute_usd": format_usd(pace["cost_per_minute_nanousd"]),
+            "queue_depth": now.queue_depth,
+            "owed_settlements": self.owed,
+            **self.version(),
+            "status": "draining" if now.draining else "failed" if failed else "ok",
+        }
+
+    def version(self) -> dict[str, Any]:
+        """What names the state that the operator made."""
+        now = self._look()
+        return {"revision": now.revision, "config_version": now.snapshot.version}
+
+    async def latency(self, window: str, by: str) -> dict[str, Any]:
+        """Percentiles of how long calls took."""
+        return {
+            "as_of": _rfc3339(time.time()),
+            "window": window,
+            "by": by,
+            **await self._look().pace.durations(window, by),
+        }
 
     async def spend(self, by: str | None, period: str, since: str, until: str) -> dict[str, Any]:
-        """The report of spend. Adding up happens in a thread, a day at a time: calls go on beside it."""
-        asked = report.question(by, period, since, until, self._spend_by, datetime.now(UTC).date())
-        tally = report.Tally(asked)
-        for day in asked.days():
-            sums = await self._store.spend(*day)
-            if sums:
-                await asyncio.to_thread(tally.add, sums)
-        return await asyncio.to_thread(report.document, asked, tally, MAX_SPEND_ROWS)
+        """The report of spend, added up beside the calls."""
+        today = datetime.now(UTC).date()
+        asked = report.question(by, period, since, until, self._spend_by, today)
+        found = await self._store.report(asked.by, report.periods(asked, today), MAX_SPEND_ROWS, report.writer(asked))
+        return report.written(asked, found.rows, found.total, truncated=found.more)
 
     def upstreams(self) -> list[dict[str, Any]]:
         """Every upstream with its connections, its state and its last minute. Addresses, never credentials."""
@@ -130,9 +151,18 @@ class Inspector:
         """Read what the gauges need of the store, before a scrape."""
         try:
             if (await self._look().health.look("store")).status != "failed":
-                self._budgets = await self.budgets()
+                self._budgets = await self._limits()
         except Failure as failure:
             log.debug("the gauges of budgets are not fresh: %s", failure.message)
+
+    async def _limits(self) -> list[tuple[Claim, Balance]]:
+        """What is limited at the moment, with its balance; in slices, since thousands of callers may have been seen."""
+        found: list[tuple[Claim, Balance]] = []
+        limits = self._look().snapshot.ledger.limits(time.time())
+        while some := list(islice(limits, LIMITS_AT_ONCE)):
+            balances = await self._store.read([limit.account for limit in some])
+            found += zip(some, balances, strict=True)
+        return found
 
     def gauges(self) -> Gauges:
         """The values of the gauges in ``observe/names``."""
@@ -143,13 +173,15 @@ class Inspector:
             active[(provider,)] = active.get((provider,), 0.0) + 1
         checks = now.health.up()
         rings = {name: pool.keys.told() for name, pool in now.snapshot.pools.items() if pool.keys is not None}
-        of_budgets = [((each["budget"], each["scope"], each["window"]), each) for each in self._budgets]
+        of_budgets = [((each.budget, each.account.scope, each.window), each, has) for each, has in self._budgets]
         return {
             "llm_active_requests": active,
             "llm_queue_depth": {(): float(now.queue_depth)},
-            "llm_budget_limit_usd": {labels: each["limit_nanousd"] / NANO for labels, each in of_budgets},
-            "llm_budget_spent_usd": {labels: each["spent_nanousd"] / NANO for labels, each in of_budgets},
-            "llm_budget_held_usd": {labels: each["held_nanousd"] / NANO for labels, each in of_budgets},
+            "llm_budget_limit_usd": {labels: each.stated_nanousd / NANO for labels, each, _ in of_budgets},
+            "llm_budget_spent_usd": {
+                labels: max(0, has.spent_nanousd - each.forgiven_nanousd) / NANO for labels, each, has in of_budgets
+            },
+            "llm_budget_held_usd": {labels: has.held_nanousd / NANO for labels, _, has in of_budgets},
             "llm_upstream_up": {(name,): float(up) for name, up in now.recent.verdicts().items()},
             "tollgate_provider_keys_set_aside": {
                 (name,): float(sum(state != "ready" for _, _, state, _ in keys)) for name, keys in rings.items()
@@ -178,26 +210,3 @@ def _biggest(active: Mapping[str, Call]) -> list[dict[str, Any]]:
 
 def _rfc3339(unix_seconds: float) -> str:
     return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _row_of_budget(limit: Claim, balance: Balance) -> dict[str, Any]:
-    """What was forgiven stands by itself: spent is what counts against the limit."""
-    spent = max(0, balance.spent_nanousd - limit.forgiven_nanousd)
-    left = max(0, limit.stated_nanousd - spent - balance.held_nanousd)
-    return {
-        "budget": limit.budget,
-        "scope": limit.account.scope,
-        "window": limit.window,
-        "window_id": limit.account.window,
-        "limit_nanousd": limit.stated_nanousd,
-        "spent_nanousd": spent,
-        "held_nanousd": balance.held_nanousd,
-        "remaining_nanousd": left,
-        "forgiven_nanousd": limit.forgiven_nanousd,
-        "limit_usd": format_usd(limit.stated_nanousd),
-        "spent_usd": format_usd(spent),
-        "held_usd": format_usd(balance.held_nanousd),
-        "remaining_usd": format_usd(left),
-        "forgiven_usd": format_usd(limit.forgiven_nanousd),
-        "resets_at": datetime.fromtimestamp(limit.resets_at, UTC).isoformat() if limit.resets_at else None,
-    }

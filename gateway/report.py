@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
@@ -24,7 +24,9 @@ PERIODS = ("day", "week", "month")
 USUAL_PERIODS = 7
 MAX_DAYS = 3660
 """Ten years, the longest that sums can be kept."""
-NAMES = ("calls", "failed", "refused", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nanousd")
+NAMES = (
+    "calls", "failed", "refused", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nanousd", "estimated", "unpriced",
+)  # fmt: skip
 """The counts as a report calls them, in the order of ``SPEND_COUNTS``."""
 COST = SPEND_COUNTS.index("cost_nanousd")
 _DATE = re.compile(r"(19[7-9][0-9]|[2-8][0-9]{3})-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -153,20 +155,49 @@ class Tally:
         return tuple(sum(counts) for counts in zip(*self._rows.values(), strict=True)) or (0,) * len(SPEND_COUNTS)
 
 
+def periods(asked: Question, today: date) -> dict[str, list[str]]:
+    """The days of each period, today as its hours: of those only the last one still changes."""
+    found: dict[str, list[str]] = {}
+    for day, _ in asked.days():
+        hours = [f"{day}T{hour:02d}" for hour in range(24)] if day == today.isoformat() else [day]
+        found.setdefault(period_of(day, asked.period), []).extend(hours)
+    return found
+
+
+def writer(asked: Question) -> Callable[[str, str | None, Sequence[int]], bytes]:
+    """Writes a row as JSON: of several dimensions (or none) the values are a JSON array."""
+
+    def write(period: str, value: str | None, counts: Sequence[int]) -> bytes:
+        values = [value] if len(asked.by) == 1 else orjson.loads(value or "[]")
+        return orjson.dumps({"period": period, **dict(zip(asked.by, values, strict=True)), **_counts(counts)})
+
+    return write
+
+
+def written(asked: Question, rows: bytes, total: Sequence[int], *, truncated: bool) -> dict[str, Any]:
+    """As ``document``, of rows that are written already."""
+    return _document(asked, orjson.Fragment(b"[" + rows + b"]"), total, truncated=truncated)
+
+
 def document(asked: Question, tally: Tally, most: int | None = None) -> dict[str, Any]:
     """The report for a program. ``truncated`` when there are more rows than the ``most``; the total is that of all of them."""
     rows = tally.rows()
+    shown = [
+        {"period": row.period, **dict(zip(asked.by, row.values, strict=True)), **_counts(row.counts)}
+        for row in rows[:most]
+    ]
+    return _document(asked, shown, tally.total(), truncated=most is not None and len(rows) > most)
+
+
+def _document(asked: Question, rows: Any, total: Sequence[int], *, truncated: bool) -> dict[str, Any]:
     return {
         "by": list(asked.by),
         "period": asked.period,
         "since": asked.since.isoformat(),
         "until": asked.until.isoformat(),
-        "rows": [
-            {"period": row.period, **dict(zip(asked.by, row.values, strict=True)), **_counts(row.counts)}
-            for row in rows[:most]
-        ],
-        "total": _counts(tally.total()),
-        "truncated": most is not None and len(rows) > most,
+        "rows": rows,
+        "total": _counts(total),
+        "truncated": truncated,
     }
 
 

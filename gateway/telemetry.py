@@ -16,8 +16,10 @@ from gateway.observe import Batch, FanOut, Sink, logs, occasions
 from gateway.observe.access import AccessLog
 from gateway.observe.alerts import Alerts
 from gateway.observe.events import Event
+from gateway.observe.live import Live
 from gateway.observe.metrics import Metrics, is_not_unsampled
 from gateway.observe.objectives import Objectives
+from gateway.observe.pace import Pace
 from gateway.observe.recent import Recent
 from gateway.observe.repeats import Repeats
 from gateway.observe.targets import FIELDS, Target
@@ -54,13 +56,15 @@ class Telemetry:
         """See ``Settler.capture``."""
         self._meters: Meters | None = None
         self.recent = Recent(self.tell)
+        self.pace = Pace()
+        self.live = Live()
         self.targets = Objectives(targets_of(settings), self.metrics.count_target, self.tell)
         self.metrics.watch(self.targets.gauges)
         told = self._logging
         lines = logs.CallLog(told.format, call_log, told.sample_rate, content=told.content)
         self.access = AccessLog(told.format, lines.output) if told.access else None
         """Takes the requests to the admin listener; None where they are not logged."""
-        sinks: list[Sink] = [self.recent, self.targets.sink]
+        sinks: list[Sink] = [self.recent, self.targets.sink, self.pace, self.live]
         if observability.enabled:
             self._tracers = tracers(observability, self.metrics.count_export, book)
             self.capture = self._capturer(observability)

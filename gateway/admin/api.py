@@ -45,7 +45,6 @@ class Sources:
     is_active: Callable[[str], bool]
     status: Callable[[], dict[str, Any]]
     """The state at a glance, without what the listener knows itself."""
-    budgets: Callable[[], Awaitable[list[dict[str, Any]]]]
     spend: Callable[[str | None, str, str, str], Awaitable[dict[str, Any]]]
     """(by, period, since, until) -> the report; Failure for what cannot be asked."""
     upstreams: Callable[[], list[dict[str, Any]]]
@@ -113,14 +112,6 @@ class Api:
                 self.status,
                 "The state of the gateway at a glance.",
                 answers={200: schemas.STATUS},
-            ),
-            Route(
-                "GET",
-                "/api/v1/budgets",
-                VIEWER,
-                self.budgets,
-                "Every budget with what is spent and held of it.",
-                answers={200: schemas.BUDGETS},
             ),
             Route(
                 "GET",
@@ -228,10 +219,6 @@ class Api:
                 **sources.status(),
             }
         )
-
-    async def budgets(self, request: web.Request) -> web.Response:
-        """Every budget with what is spent and held of it."""
-        return answer({"budgets": await self._sources.budgets()})
 
     async def spend(self, request: web.Request) -> web.Response:
         """What was spent, by period and whatever it is told apart by."""

@@ -187,25 +187,6 @@ REQUEST = shape(
     },
 )
 
-BUDGET = shape(
-    "Budget",
-    {
-        "budget": TEXT,
-        "scope": TEXT,
-        "window": TEXT,
-        "window_id": TEXT,
-        **money("limit", "spent", "held", "remaining", "forgiven"),
-        "resets_at": TIME_OR_NULL,
-        "mode": TEXT_OR_NULL,
-        "source": TEXT,
-        "version": {"type": ["integer", "null"]},
-        "reason": TEXT_OR_NULL,
-        "changed_by": TEXT_OR_NULL,
-        "changed_at": TIME_OR_NULL,
-    },
-)
-BUDGETS = shape("Budgets", {"budgets": listed(BUDGET)})
-
 _SUMMED = ("calls", "failed", "refused", "input_tokens", "cached_input_tokens", "output_tokens")
 _COUNTED: dict[str, Schema] = {
     **dict.fromkeys(_SUMMED, WHOLE),

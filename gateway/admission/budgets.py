@@ -14,15 +14,16 @@ Owns the rules by which budgets apply; knows no store, no price and no clock. La
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
 from gateway.admission.scopes import ALONE, Facts, Scope, facts_of, names_of, parse_scope, specificity
-from gateway.admission.windows import Calendar
+from gateway.admission.windows import Calendar, Window
 from gateway.call import Caller
 
 WINDOWS = ("hour", "day", "week", "month", "total")
@@ -69,6 +70,19 @@ class Budget:
             raise ValueError(f"not a mode: {self.mode!r}")
         if not 0 <= self.limit_nanousd <= MAX_LIMIT_NANOUSD:
             raise ValueError("a limit lies between 0 and 9 million dollars")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A budget at a moment. Of one account: ``scope`` is its scope. Of ``many``: a GLOB of theirs (``Scope.pattern``), and ``without``
+    are those for which a budget of their own stands in its place.
+    """
+
+    budget: Budget
+    window: Window
+    scope: str
+    many: bool
+    without: tuple[str, ...] = ()
 
 
 class _Row:
@@ -228,20 +242,47 @@ class Ledger:
                 return Claim(Account("call", "call"), needed, limit, name, "call"), needed
         return None
 
-    def limits(self, now: float) -> list[Claim]:
-        """What is limited at ``now``: the accounts of named budgets, and those of the callers seen since the start that
-        wildcards limit. Claims of nothing, in no order.
+    def limits(self, now: float) -> Iterator[Claim]:
+        """What is limited at ``now``: the accounts of the callers seen lately, and those of named budgets. Claims of nothing, in no
+        order; a few microseconds each, so that whoever wants them all takes them in slices.
         """
+        seen = set()
+        for known in [*self._rows.values(), *map(self._of_one_name, [self._general, *self._named.values()])]:
+            for row in known:
+                if row.limit is not None and row.key not in seen:
+                    seen.add(row.key)
+                    yield row.claim(now, 0, 0, self._forgiven)
+
+    def standings(self, now: float) -> Iterator[Standing]:
+        """Every budget that has accounts of its own: not those of a single request or call. First those of one account, then those
+        of many.
+        """
+        own: dict[str, list[str]] = {}
+        for _, scope, budget in chain(self._general, *self._named.values()):
+            if not scope.is_general:
+                name = account_scope(scope)
+                if budget.mode != "shadow":
+                    own.setdefault(budget.window, []).append(name)
+                yield Standing(budget, self._window(budget, now), name, many=False)
+        for _, scope, budget in self._general:
+            if scope.is_general:
+                without = own.get(budget.window, []) if budget.mode != "shadow" else []
+                yield Standing(budget, self._window(budget, now), scope.pattern, many=True, without=tuple(without))
+
+    def forgiven(self, account: Account) -> int:
+        """Nano-dollars of an account that do not count any more."""
+        return self._forgiven.get(str(account), 0)
+
+    def _window(self, budget: Budget, now: float) -> Window:
+        return self._calendar(budget.window, budget.timezone, budget.week_start).at(now)
+
+    def _of_one_name(self, budgets: Iterable[_Scoped]) -> Iterable[_Row]:
+        """The rows of budgets that each limit one account; those on the same account are one."""
         rows: _Rows = {}
-        for _, scope, budget in self._in_order(
-            [*self._general, *(each for same in self._named.values() for each in same)]
-        ):
+        for _, scope, budget in self._in_order(budgets):
             if budget.mode != "shadow" and not scope.is_general:
-                row = self._row(account_scope(scope), budget)
-                rows[row.key] = row
-        for known in self._rows.values():
-            rows.update((row.key, row) for row in known if row.limit is not None)
-        return [row.claim(now, 0, 0, self._forgiven) for row in rows.values()]
+                _add(rows, self._row(account_scope(scope), budget))
+        return rows.values()
 
     def _sort_in(self, scoped: _Scoped, kinds: set[str]) -> None:
         scope = scoped[1]

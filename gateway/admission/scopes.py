@@ -76,6 +76,16 @@ class Part:
         return self.label + _escaped(self.name)
 
     @property
+    def pattern(self) -> str:
+        """A GLOB of what stands for it in the scopes of accounts."""
+        if self.kind in ALONE:
+            return self.kind
+        if self.name == "*":
+            return f"{self.label}*"
+        is_pattern = self.kind == "model" and _PATTERN.search(self.name)
+        return _PATTERN.sub(r"[\g<0>]", f"{self.label}{self.name if is_pattern else _escaped(self.name)}")
+
+    @property
     def label(self) -> str:
         """What comes before the name."""
         return f"tag:{self.tag}=" if self.kind == "tag" else f"{self.kind}:"
@@ -92,6 +102,11 @@ class Scope:
     """Whether it stands for many accounts."""
     only_name: str | None
     """Where it has one part, with a name in full: that account's scope, which only calls meet that have it among their names."""
+
+    @property
+    def pattern(self) -> str:
+        """A GLOB of the scopes of its accounts, if ``*`` stands for no ``+``."""
+        return "+".join(part.pattern for part in self.parts)
 
     def of(self, facts: Facts) -> str | None:
         """The scope of the account that a call is booked under; None where the budget does not speak of it."""

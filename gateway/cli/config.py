@@ -71,7 +71,7 @@ def open_archive(settings: Settings) -> Archive | RedisArchive:
         from gateway.store.archive import Archive
 
         return Archive(settings.store.url.removeprefix("sqlite:///"))
-    from gateway.app import redis_archive
+    from gateway.stores import redis_archive
 
     return redis_archive(settings)
 

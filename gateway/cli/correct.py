@@ -87,8 +87,8 @@ def _find(settings: Settings, book: Book, since: str, until: str, model: str) ->
 
 async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, Any]]) -> int:
     """How many were booked. One that another run has booked meanwhile is none."""
-    from gateway.app import make_store
     from gateway.call import Receipt
+    from gateway.stores import make_store
 
     store = make_store(settings, f"correct-{os.getpid()}", durability="full")
     await store.open()

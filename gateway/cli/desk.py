@@ -44,9 +44,9 @@ def decide(config: Path | None, work: Callable[[Desk], Awaitable[T]]) -> tuple[T
 
 
 async def _at_desk(settings: Settings, work: Callable[[Desk], Awaitable[T]]) -> T:
-    from gateway.app import make_desk
     from gateway.decided import NOTHING, Decided
     from gateway.desk import Desk
+    from gateway.stores import make_desk
 
     store = make_desk(settings)
     known = NOTHING

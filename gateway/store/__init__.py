@@ -7,6 +7,7 @@
              time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
 ``release``  gives a hold back without a charge. Idempotent.
 ``read``     balances of accounts; ``find``, ``recent``, ``page`` finished calls; ``spend`` sums of them by the hour.
+``digest``   sums of them by one dimension, for a page that asks again and again; ``accounts`` those that a wildcard stands for.
 ``change``   carries out what an operator decided (keys, budgets, annotations): all entries or none, each with the next revision
              and a line in the log. ``entries`` and ``revision`` tell every process of it.
 ``tally``    adds to how well targets are met; ``tallies`` reads it. Not idempotent: no money hangs on it.
@@ -24,17 +25,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.value import value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
     from gateway.call import Receipt
     from gateway.changes import Change, Changed, Conflict, Entry
     from gateway.errors import Failure, Refusal
     from gateway.selection import Page, Selection
+    from gateway.store.digest import Digest, Report, Write
     from gateway.tallies import Tally
 
 
-SPEND_COUNTS = ("calls", "failed", "refused", "input", "cached_input", "output", "cost_nanousd")
+SPEND_COUNTS = (
+    "calls", "failed", "refused", "input", "cached_input", "output", "cost_nanousd", "estimated", "unpriced",
+)  # fmt: skip
+"""New ones go to the end: sums that were kept before one was counted lack it."""
+FIRST_COUNTS = 7
+"""So many are known of every sum, however old."""
 
 
 @value
@@ -46,7 +53,9 @@ class Spend:
     dims: str
     """JSON object of the declared dimensions, in their order, empty values kept: {"team":"search","model":"gpt-5"}."""
     counts: tuple[int, ...]
-    """In the order of ``SPEND_COUNTS``; input is with cached input. What takes away is negative."""
+    """In the order of ``SPEND_COUNTS``; input is with cached input. What takes away is negative. Fewer, where a sum was kept before
+    the last of them were counted: those are not known of it, and count as none.
+    """
 
 
 @value
@@ -68,6 +77,25 @@ class Settlement:
     """What it was granted of limits."""
     tokens: int | None = None
     """What it used of those on tokens; None = nobody knows."""
+
+
+@value
+class Which:
+    """A page of the accounts of one window. ``pattern`` is a GLOB of scopes in which each ``*`` is the name in one part; ``without``
+    are scopes that are none of them; ``search`` stands somewhere in the scope, whatever the case of ASCII letters.
+    """
+
+    window: str
+    pattern: str
+    limit: int
+    without: tuple[str, ...] = ()
+    search: str = ""
+    by_use: bool = True
+    """Those with the most spent and held first; else in the order of their scopes, which is also that of equals."""
+    most_used: int | None = None
+    """By use: what used more came on an earlier page, and so did of those that used exactly this much the ones up to ``after``."""
+    after: str = ""
+    """The scope after which the page goes on."""
 
 
 class Store(Protocol):
@@ -110,6 +138,19 @@ class Store(Protocol):
 
     async def spend(self, since: str, until: str) -> list[Spend]:
         """Sums of the hours or days from ``since`` to before ``until``; those of the same hour and dims are added up."""
+
+    async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
+        """Sums by one dimension over these hours and days ("2026-11-21T05", "2026-11-21"), beside those before. The first time of
+        a dimension reads all of them, later ones what has changed.
+        """
+
+    async def report(self, by: Sequence[str], periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """Sums by these dimensions for periods, each with its hours and days: the dearest first, so many rows in all. ``write`` is
+        called in a thread.
+        """
+
+    async def accounts(self, which: Which) -> list[Balance]:
+        """Those that are in the books. A store may be some seconds behind in which there are and in their order."""
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """One record by call id."""

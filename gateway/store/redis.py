@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
@@ -18,16 +18,18 @@ from gateway.call import Receipt
 from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.selection import Page, Selection
-from gateway.store import Settlement, Spend, redis_listing, redis_queries, redis_tallies
+from gateway.store import Settlement, Spend, Which, redis_listing, redis_queries, redis_tallies
 from gateway.store.answers import check_amount, check_cost, closed
+from gateway.store.digest import Digest, Report, Write
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
 from gateway.store.limits import OwnLimits
+from gateway.store.redis_digest import Digesting, KnownAccounts
 from gateway.store.redis_entries import Entries
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, as_failure
 from gateway.store.redis_recovery import Lost, recover
-from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times, balance_of
+from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times
 from gateway.store.redis_upkeep import give_slices_back, renew, size_slices, sweep
 from gateway.store.slices import Slices
 from gateway.tallies import Tally
@@ -67,6 +69,8 @@ class RedisStore:
         self._own_limits = OwnLimits(clock)
         self._lease_s = lease_s
         self._clock = clock
+        self._accounts = KnownAccounts(link, self._keys)
+        self._digesting = Digesting(link, self._keys)
         self._upkeep: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._open = False
@@ -133,6 +137,7 @@ class RedisStore:
         if not self._open or self._upkeep is None:
             return
         self._open = False
+        await asyncio.gather(self._accounts.close(), self._digesting.close())
         self._stop.set()  # not cancelled: redis-py swallows that in the middle of a command
         await self._upkeep
         await self._lane.finish()
@@ -262,8 +267,8 @@ class RedisStore:
     async def read(self, accounts: Sequence[Account]) -> list[Balance]:
         """Balances, in the order asked for."""
         names = [self._keys.account(str(account)) for account in accounts]
-        found = await self._look(lambda: self._link.many([("hmget", name, "s", "h") for name in names]))
-        return [balance_of(account, *each) for account, each in zip(accounts, found, strict=True)]
+        found = await self._look(lambda: redis_queries.balances(self._link, names))
+        return [Balance(account, *pair) for account, pair in zip(accounts, found, strict=True)]
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """One record by call id."""
@@ -284,6 +289,19 @@ class RedisStore:
     async def spend(self, since: str, until: str) -> list[Spend]:
         """Sums of the hours or days in between."""
         return await self._look(lambda: redis_queries.spend(self._link, self._keys, since, until))
+
+    async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
+        """Sums by one dimension."""
+        return await self._look(lambda: self._digesting.digest(by, now, before))
+
+    async def report(self, by: Sequence[str], periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """Sums by some dimensions."""
+        return await self._look(lambda: self._digesting.report(by, periods, most, write))
+
+    async def accounts(self, which: Which) -> list[Balance]:
+        """A page of the accounts of a window, with their balances of now."""
+        found = await self._look(lambda: self._accounts.page(which))
+        return await self.read(found)
 
     async def tally(self, tallies: Sequence[Tally]) -> None:
         """Add to how well targets are met."""

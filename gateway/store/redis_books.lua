@@ -287,8 +287,11 @@ local function add_up(sums, sign)
   for _, at in ipairs(sums and {sums.h, sums.d} or {}) do
     local counts = {}
     for count in string.gmatch(redis.call('HGET', KEYS[at], sums.of) or '', '[^,]+') do counts[#counts + 1] = tonumber(count) end
+    local known = #counts > 0 and math.min(#counts, #sums.n) or #sums.n  -- a count that one part lacks is not known of the sum
+    for index = #counts, known + 1, -1 do counts[index] = nil end
     local all_zero = true
-    for index, count in ipairs(sums.n) do
+    for index = 1, known do
+      local count = sums.n[index]
       counts[index] = (counts[index] or 0) + sign * count
       if counts[index] ~= 0 then all_zero = false end
     end

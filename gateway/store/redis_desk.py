@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from gateway.accounts import Account, Balance
 from gateway.changes import Change, Changed, Conflict, Entry, check
+from gateway.store import redis_queries
 from gateway.store.keys import Keys
 from gateway.store.redis_entries import Entries
 from gateway.store.redis_link import ERRORS, Link, as_failure
-from gateway.store.redis_steps import balance_of
 
 T = TypeVar("T")
 
@@ -47,8 +47,8 @@ class RedisDesk:
     async def read(self, accounts: Sequence[Account]) -> list[Balance]:
         """Balances, in the order asked for."""
         names = [self._keys.account(str(account)) for account in accounts]
-        found = await self._ask(self._link.many([("hmget", name, "s", "h") for name in names])) if names else []
-        return [balance_of(account, *each) for account, each in zip(accounts, found, strict=True)]
+        found = await self._ask(redis_queries.balances(self._link, names))
+        return [Balance(account, *each) for account, each in zip(accounts, found, strict=True)]
 
     async def _ask(self, asked: Awaitable[T]) -> T:
         try:

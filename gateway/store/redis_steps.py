@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from gateway.accounts import REQUESTS, Account, Balance, Claim, Hold, Notice, Use, account_of
+from gateway.accounts import REQUESTS, Claim, Hold, Notice, Use, account_of
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement
@@ -324,11 +324,6 @@ def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply:
         at = spent[account] if status == "ok" else int(reply[1])
         found.append(Notice(claim.account, budget, percent, limit, max(0, at - forgiven), forgiven))
     return found
-
-
-def balance_of(account: Account, spent: bytes | None, held: bytes | None) -> Balance:
-    """As it is read."""
-    return Balance(account, int(spent or 0), int(held or 0))
 
 
 def hold_text(owner: str, hold: Hold, mark_nanousd: int | None, uses: Sequence[Use] = ()) -> bytes:

@@ -43,7 +43,10 @@ WRITTEN = frozenset(("output", "reasoning", "audio_out", "image_out"))
 MAX_REMEMBERED = 4096
 """Combinations of values whose text is kept: orjson and a dict cost 1 us a call, looking one up 0.2 (measured)."""
 _BLANK: dict[str, Any] = {
-    **dict.fromkeys((*DIMENSIONS, "started_at", "model_requested", "model_served", "corrects", "told_by"), ""),
+    **dict.fromkeys(
+        (*DIMENSIONS, "started_at", "model_requested", "model_served", "corrects", "told_by", "usage_source"), ""
+    ),
+    "unpriced": False,
     "usage": {},
     "corrected_usage": {},
     "cost_nanousd": 0,
@@ -61,7 +64,7 @@ class Rollups:
 
 def spend_of(record: Record | Mapping[str, Any], dimensions: Sequence[str]) -> Spend:
     """What a record adds to the sums of its hour. A correction adds the difference that it makes, which may be negative, and no
-    call; neither is work a call that the answer of another one told of.
+    call; neither is work a call that the answer of another one told of. Estimated and unpriced are calls as they were first booked.
     """
     told: Any = record if isinstance(record, Record) else SimpleNamespace(**(_BLANK | dict(record)))
     names = tuple(dimensions)
@@ -70,18 +73,20 @@ def spend_of(record: Record | Mapping[str, Any], dimensions: Sequence[str]) -> S
     if told.corrected_usage:
         before = _tokens(told.corrected_usage)
         read, again, written = read - before[0], again - before[1], written - before[2]
-    outcome = told.outcome
+    outcome, is_call = told.outcome, not (told.corrects or told.told_by)
     return Spend(
         told.started_at[:13],
         _dims(names, values),
         (
-            0 if told.corrects or told.told_by else 1,
+            1 if is_call else 0,
             1 if outcome in FAILED else 0,
             1 if outcome == "refused" else 0,
             read,
             again,
             written,
             told.cost_nanousd,
+            1 if is_call and told.usage_source == "estimated" else 0,
+            1 if is_call and told.unpriced else 0,
         ),
     )
 
@@ -121,12 +126,17 @@ def beyond_records(
     for period, dims, _ in kept:  # what all rows of a period are told apart by: that may have changed within it
         names[period] = [name for name in names.get(period, dims) if name in dims]
     beyond: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(SPEND_COUNTS))
+    known: dict[tuple[str, str], int] = {}
     for period, dims, counts in kept:
-        _add(beyond[period, orjson.dumps({name: dims[name] for name in names[period]}).decode()], counts, 1)
+        key = period, orjson.dumps({name: dims[name] for name in names[period]}).decode()
+        known[key] = min(known.get(key, len(SPEND_COUNTS)), len(counts))
+        _add(beyond[key], counts, 1)
     for record in records:
         period = period_of(record.get("started_at", "")[:13])
         each = spend_of(record, names.get(period, ()))
         _add(beyond[period, each.dims], each.counts, -1)
+    for key, count in known.items():
+        beyond[key][count:] = [0] * (len(SPEND_COUNTS) - count)
     return [Spend(period, dims, tuple(counts)) for (period, dims), counts in sorted(beyond.items()) if any(counts)]
 
 

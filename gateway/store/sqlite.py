@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,9 +23,11 @@ from gateway.call import Receipt
 from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.selection import Page, Selection
-from gateway.store import Settlement, Spend, entries, listing, queries, sums
+from gateway.store import Settlement, Spend, Which, entries, listing, queries, sums
 from gateway.store.answers import closed, tell_nobody
+from gateway.store.apart import Apart
 from gateway.store.books import Count, Extend, Heard, Operation, Release, Reserve, Settle
+from gateway.store.digest import Digest, Parts, Report, Write
 from gateway.store.faults import as_failure, patiently
 from gateway.store.rollups import Rollups
 from gateway.store.tables import connect, keep_book, move_log, prepare
@@ -90,6 +92,9 @@ class SqliteStore:
         self._reading: ThreadPoolExecutor | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pages = Apart("store-pages", self._open_pages)
+        self._parts = Apart("store-digest", lambda: Parts(self._file))
+        self._digesting = asyncio.Lock()
         self._making_way = False
         self._written = False
         self._checkpoint: asyncio.TimerHandle | None = None
@@ -127,6 +132,7 @@ class SqliteStore:
             self._checkpoint.cancel()
         self._writer = self._reading = self._reader = None
         writer.stop()
+        await asyncio.gather(self._pages.close(), self._parts.close())
         await asyncio.to_thread(writer.join)
         await asyncio.to_thread(reading.shutdown)
         reader.close()
@@ -147,6 +153,12 @@ class SqliteStore:
         except BaseException:
             connection.close()
             raise
+        return connection
+
+    def _open_pages(self) -> sqlite3.Connection:
+        """With room for ten thousand accounts of each window: they are read here and there (9 ms; 6 with it)."""
+        connection = connect(self._file, self._durability, write=False)
+        connection.execute("PRAGMA cache_size=-16000")
         return connection
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -255,6 +267,30 @@ class SqliteStore:
     async def spend(self, since: str, until: str) -> list[Spend]:
         """Sums of hours or days."""
         return await self._look(lambda connection: sums.spend(connection, since, until))
+
+    async def digest(self, by: str, now: Sequence[str], before: Sequence[str]) -> Digest:
+        """Sums by one dimension."""
+        async with self._digesting:
+            await self._read_parts(by, [*before, *now])
+            return await self._parts.ask(lambda parts: parts.digest(by, now, before))
+
+    async def report(self, by: Sequence[str], periods: Mapping[str, Sequence[str]], most: int, write: Write) -> Report:
+        """Sums by some dimensions."""
+        names = ",".join(by)
+        async with self._digesting:
+            await self._read_parts(names, [unit for units in periods.values() for unit in units])
+            return await self._parts.ask(lambda parts: parts.report(names, periods, most, write))
+
+    async def _read_parts(self, by: str, units: Sequence[str]) -> None:
+        """Whatever has changed since it was read."""
+        marked = dict.fromkeys(units, 0)
+        await self._parts.ask(Parts.touched)
+        for unit in await self._parts.ask(lambda parts: parts.wanted(by, marked)):
+            await self._parts.ask(lambda parts, unit=unit: parts.read(by, unit))  # type: ignore[misc]
+
+    async def accounts(self, which: Which) -> list[Balance]:
+        """A page of the accounts of a window."""
+        return await self._pages.ask(lambda connection: queries.accounts(connection, which))
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """One record by call id."""

@@ -14,11 +14,13 @@ from gateway.store import SPEND_COUNTS, Spend
 from gateway.store.rollups import beyond_records
 
 _COUNTS = ", ".join(SPEND_COUNTS)
+_SUMS = ", ".join(f"CASE WHEN count({count}) = count(*) THEN sum({count}) END" for count in SPEND_COUNTS)
+"""One part that does not know a count makes a sum that does not know it."""
 _READ = f"SELECT hour, dims, {_COUNTS} FROM spend WHERE hour >= ? AND hour < ? ORDER BY hour, dims"  # noqa: S608
 _OLD_HOURS = "FROM spend WHERE length(hour) = 13 AND hour < ? ORDER BY hour, dims LIMIT ?"
 _CONDENSE = (
     f"INSERT INTO spend (hour, dims, {_COUNTS}) SELECT substr(hour, 1, 10), dims,"  # noqa: S608 - names from this program
-    f" {', '.join(f'sum({count})' for count in SPEND_COUNTS)}"
+    f" {_SUMS}"
     f" FROM (SELECT * {_OLD_HOURS}) WHERE true GROUP BY 1, 2"
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{count} = {count} + excluded.{count}' for count in SPEND_COUNTS)}"
 )
@@ -38,7 +40,7 @@ _AFTER = "~"
 def spend(connection: sqlite3.Connection, since: str, until: str) -> list[Spend]:
     """Rows of the hours and days from ``since`` to before ``until``, in their order."""
     rows = connection.execute(_READ, (since, until))
-    return [Spend(hour, dims, tuple(counts)) for hour, dims, *counts in rows]
+    return [Spend(hour, dims, tuple([count for count in counts if count is not None])) for hour, dims, *counts in rows]
 
 
 def span(connection: sqlite3.Connection) -> tuple[str, str] | None:

@@ -111,13 +111,19 @@ UPGRADES: tuple[str, ...] = (
     SELECT scope, "window", budget, percent, "limit", 0, spent, owner, told FROM old_notices;
     DROP TABLE old_notices
     """,
+    """
+    ALTER TABLE spend ADD COLUMN estimated INTEGER;
+    ALTER TABLE spend ADD COLUMN unpriced INTEGER;
+    CREATE INDEX accounts_by_window ON accounts ("window")
+    """,
 )
 """Step n takes a file from schema version n to n + 1 (``PRAGMA user_version``). Steps are added, never changed.
 
 ``archived`` is what the records that retention has deleted had charged: spent = archived + the records, always.
 ``complete.since`` is the moment from which on every record and all sums are there: a file of an earlier version begins its sums
-with the upgrade. ``records.spend`` is what a lost call added to the sums, which may have to be taken back. ``limits`` are as
-``store.limits`` counts them, ``holds.uses`` what ends with a hold; both may be emptied, and no money is touched.
+with the upgrade. ``records.spend`` is what a lost call added to the sums, which may have to be taken back. ``spend.estimated``
+and what follows it are NULL in rows of earlier versions, and stay so when something is added: not known, and never half known.
+``limits`` are as ``store.limits`` counts them, ``holds.uses`` what ends with a hold; both may be emptied, and no money is touched.
 """
 
 MANY_ROWS, SOME_ROWS = 64, 8
@@ -282,7 +288,7 @@ def save(connection: sqlite3.Connection, page: Page) -> None:
     _put(connection, _PUT_ACCOUNTS, [_account_row(page, account) for account in page.changed_accounts])
     _put(connection, _PUT_HOLDS, [_hold_row(page.holds[call]) for call in page.changed_holds if call in page.holds])
     _put(connection, _PUT_RECORDS, [_record_row(page.records[c]) for c in page.changed_records if c in page.records])
-    _put(connection, _PUT_SPEND, [(*key, *counts) for key, counts in page.spend.items() if any(counts)])
+    _put(connection, _PUT_SPEND, [_spend_row(*each) for each in page.spend.items() if any(each[1])])
     _put(connection, _PUT_NOTICES, [_notice_row(page, notice) for notice in page.crossed])
     _put(connection, _PUT_TALLIES, page.tallies)
     _put(connection, _PUT_LEVELS, [(*key, *page.limits.of[key]) for key in page.limits.changed])
@@ -312,6 +318,10 @@ def _record_row(booked: Booked) -> tuple[Any, ...]:
     spend = _json((booked.spend.hour, booked.spend.dims, booked.spend.counts)) if booked.spend is not None else None
     record = booked.record.decode()
     return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, record, spend)
+
+
+def _spend_row(key: tuple[str, str], counts: tuple[int, ...]) -> tuple[Any, ...]:
+    return (*key, *counts, *(None,) * (len(SPEND_COUNTS) - len(counts)))
 
 
 def _notice_row(page: Page, notice: Notice) -> tuple[Any, ...]:

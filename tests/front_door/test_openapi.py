@@ -31,6 +31,11 @@ include-path = "/api/v1/spend"
 checks = { positive_data_acceptance = { enabled = false } }
 
 [[operations]]
+include-path = "/api/v1/budgets"
+# a cursor is whatever a page before gave
+checks = { positive_data_acceptance = { enabled = false } }
+
+[[operations]]
 include-method = ["POST", "PUT"]
 # scopes, time zones, networks, moments and upstreams are read as in the config: no schema can say all that they must be
 checks = { positive_data_acceptance = { enabled = false } }

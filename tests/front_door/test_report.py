@@ -34,7 +34,9 @@ from tests.harness.raw_client import ask, connected
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NAMES = ("calls", "failed", "refused", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nanousd")
+NAMES = (
+    "calls", "failed", "refused", "input_tokens", "cached_input_tokens", "output_tokens", "cost_nanousd", "estimated", "unpriced",
+)  # fmt: skip
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -171,7 +173,7 @@ async def test_weeks_months_and_days_of_the_past(provider: Simulator, serve: Ser
     with contextlib.closing(sqlite3.connect(tmp_path / "books.db")) as connection, connection:
         for age in (1, 6, 7, 40, 400):
             connection.execute(
-                "INSERT INTO spend SELECT ?, dims, calls, failed, refused, input, cached_input, output, ? FROM spend WHERE hour >= ?",
+                "INSERT INTO spend SELECT ?, dims, calls, failed, refused, input, cached_input, output, ?, 0, 0 FROM spend WHERE hour >= ?",
                 (f"{day - timedelta(days=age)}" + ("T05" if age < 10 else ""), age, f"{day}T"),
             )
 
@@ -305,7 +307,7 @@ async def test_how_sums_are_kept_is_what_the_config_says(provider: Simulator, tm
     with contextlib.closing(sqlite3.connect(tmp_path / "books.db")) as connection, connection:
         for age in (1, 3, 5):
             hour = f"{today - timedelta(days=age)}T05"
-            connection.execute('INSERT INTO spend VALUES (?, \'{"team":"old"}\', 1, 0, 0, 1, 0, 1, 1)', (hour,))
+            connection.execute('INSERT INTO spend VALUES (?, \'{"team":"old"}\', 1, 0, 0, 1, 0, 1, 1, 0, 0)', (hour,))
     after = GatewayProcess(tmp_path, config)
     await after.start()
     try:

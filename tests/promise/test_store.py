@@ -20,7 +20,8 @@ import pytest
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.errors import Failure, Kind, Refusal
 from gateway.selection import LOOKED_AT_MOST, Selection
-from gateway.store import Settlement, Store
+from gateway.store import FIRST_COUNTS, Settlement, Store, Which
+from gateway.store.digest import COST
 from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
 from gateway.store.redis_link import Link
@@ -673,10 +674,10 @@ async def _is_found(store: Store, call_id: str) -> bool:
 async def sums(
     store: Store, since: str = "2026-11-20", until: str = "2026-11-21"
 ) -> dict[tuple[str, str], tuple[int, ...]]:
-    """(hour, dims) -> counts; a charge that was taken back may leave a row of zeros. Each combination stands once."""
+    """(hour, dims) -> the first counts; a charge that was taken back may leave a row of zeros. Each combination stands once."""
     found = await store.spend(since, until)
     assert len({(each.hour, each.dims) for each in found}) == len(found)
-    return {(each.hour, each.dims): each.counts for each in found if any(each.counts)}
+    return {(each.hour, each.dims): each.counts[:FIRST_COUNTS] for each in found if any(each.counts)}
 
 
 def spent(call_id: str, team: str, hour: str, *counts: int) -> Settlement:
@@ -898,3 +899,93 @@ async def test_many_tallies_at_once(opened):
         assert await store.tallies(at, at + 1) == [
             Tally(at, name, 2 * calls, 2 * missed) for _, name, calls, missed in rows
         ]
+
+
+# -- what pages ask for -------------------------------------------------------------------------------------------------
+
+
+HOURS = [f"2026-11-20T{hour:02d}" for hour in range(24)]
+
+
+async def test_a_digest_is_the_sum_of_its_hours_and_days(opened):
+    """By any dimension, with hours and days mixed, beside those before; the next one has what came since."""
+    async with opened() as store:
+        calls = [
+            spent(f"c{number}", f"team-{number % 5}", f"2026-11-{19 + number % 2}T{number % 24:02d}", 1, number % 2, 0, number, 0, 1, number)
+            for number in range(60)
+        ]  # fmt: skip
+        await store.settle_all(calls)
+        found = await store.digest("team", HOURS, ["2026-11-19"])
+        today = [each.spend for each in calls if each.spend.hour.startswith("2026-11-20")]
+        before = [each.spend for each in calls if each.spend.hour.startswith("2026-11-19")]
+        assert found.totals == tuple(map(sum, zip(*(each.counts for each in today), strict=True)))
+        assert found.before == tuple(map(sum, zip(*(each.counts for each in before), strict=True)))
+        assert {hour: counts[0] for hour, counts in found.series.items()} == {
+            hour: sum(each.hour == hour for each in today) for hour in {each.hour for each in today}
+        }
+        top = found.top(2)
+        assert [name for name, _, _ in top.rows] == ["team-4", "team-2"]
+        for name, counts, counts_before in top.rows:
+            of_team = [[each.counts for each in some if each.dims == of(name)] for some in (today, before)]
+            assert counts == tuple(map(sum, zip(*of_team[0], strict=True)))
+            assert counts_before == tuple(map(sum, zip(*of_team[1], strict=True)))
+        assert (top.values, top.found) == (5, found.totals)
+        assert found.top(9, "AM-3").values == 1
+        assert (await store.digest("model", HOURS, [])).top(9).rows == [("", found.totals, (0,) * len(found.totals))]
+        assert (await store.digest("nothing", HOURS, [])).top(9).rows == [
+            (None, found.totals, (0,) * len(found.totals))
+        ]
+        await store.settle(spent("late", "team-1", "2026-11-19T03", 1, 0, 0, 5, 0, 5, 1000))
+        await store.settle(spent("new", "team-9", "2026-11-20T23", 1, 0, 0, 5, 0, 5, 1000))
+        again = await store.digest("team", HOURS, ["2026-11-19"])
+        assert again.totals[COST] == found.totals[COST] + 1000
+        assert again.before[COST] == found.before[COST] + 1000
+        assert again.top(1).rows[0][0] == "team-9"
+
+
+async def test_the_accounts_of_a_window_come_in_pages(opened):
+    """Those that a wildcard stands for and no others, in either order, as they are searched for; each stands on one page."""
+    async with opened() as store:
+        for number, scope in enumerate(
+            ("team:a", "team:B", "team:c", "team:d+e%", "user:x", "user:x+team:a", "team:own")
+        ):
+            account = Account(scope.replace("+e", "%2Be"), "day:2026-11-20")
+            await store.settle(
+                settlement(f"c{number}", 100 - number % 3, account, replace(account, window="month:2026-11"))
+            )
+        await store.reserve("held", [Claim(Account("team:c", "day:2026-11-20"), 50)])
+        which = Which("day:2026-11-20", "team:*", 100, without=("team:own",))
+        found = await store.accounts(which)
+        assert [(each.account.scope, each.spent_nanousd, each.held_nanousd) for each in found] == [
+            ("team:c", 98, 50), ("team:a", 100, 0), ("team:d%2Be%", 100, 0), ("team:B", 99, 0),
+        ]  # fmt: skip
+        assert [each.account.scope for each in await store.accounts(replace(which, search="D%"))] == ["team:d%2Be%"]
+        by_name = await store.accounts(replace(which, by_use=False, limit=3))
+        assert [each.account.scope for each in by_name] == ["team:B", "team:a", "team:c"]
+        rest = await store.accounts(replace(which, by_use=False, after="team:c"))
+        assert [each.account.scope for each in rest] == ["team:d%2Be%"]
+        rest = await store.accounts(replace(which, most_used=100, after="team:a"))
+        assert [each.account.scope for each in rest] == ["team:d%2Be%", "team:B"]
+        both = await store.accounts(Which("day:2026-11-20", "user:*+team:*", 9))
+        assert [str(each.account) for each in both] == ["user:x+team:a/day:2026-11-20"]
+        assert await store.accounts(Which("day:2026-11-21", "team:*", 9)) == []
+
+
+async def test_estimates_and_missing_prices_are_summed(opened):
+    """What is not known of a row of an earlier version stays unknown, and is no difference to its records."""
+    async with opened() as store:
+        made = settlement("a", 5)
+        record = orjson.loads(made.record) | {"usage_source": "estimated", "unpriced": True}
+        made = replace(made, record=orjson.dumps(record), spend=spend_of(record, USUAL))
+        await store.settle(made)
+        (found,) = await store.spend("2026-11-20", "2026-11-21")
+        assert found.counts[FIRST_COUNTS:] == (1, 1)
+        old = replace(made, call_id="b", record=orjson.dumps(record | {"call_id": "b"}))
+        await store.settle(replace(old, spend=replace(made.spend, counts=made.spend.counts[:FIRST_COUNTS])))
+        (found,) = await store.spend("2026-11-20", "2026-11-21")
+        assert found.counts == (2, 0, 0, 0, 0, 0, 10)
+        await store.settle(replace(made, call_id="c", record=orjson.dumps(record | {"call_id": "c"})))
+        (found,) = await store.spend("2026-11-20", "2026-11-21")
+        assert found.counts == (3, 0, 0, 0, 0, 0, 15)
+        assert await store.check() == 0
+        assert (await store.digest("team", HOURS, [])).totals == (3, 0, 0, 0, 0, 0, 15, 0, 0)

@@ -19,6 +19,7 @@ from gateway.accounts import Hold, account_of
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement, Spend, redis_queries
+from gateway.store.digest import COST
 from gateway.store.journal import Journal
 from gateway.store.keys import Keys
 from gateway.store.redis_lane import Lane
@@ -169,7 +170,7 @@ class Books(RuleBasedStateMachine):
         sums = self.do(redis_queries.spend(self.link, self.keys, "", "9"))
         charged = [cost for cost, _, _ in self.napkin.charged.values()]
         assert sum(each.counts[0] for each in sums) == len(charged)
-        assert sum(each.counts[-1] for each in sums) == sum(charged)
+        assert sum(each.counts[COST] for each in sums) == sum(charged)
 
 
 def spend_of_cost(cost: int) -> Spend:

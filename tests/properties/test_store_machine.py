@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.accounts import Account, Claim, Hold
 from gateway.call import CORRECTED, Receipt
 from gateway.errors import Failure, Kind, Refusal
-from gateway.store import Settlement, Spend, queries, sums
+from gateway.store import SPEND_COUNTS, Settlement, Spend, queries, sums
 from gateway.store.books import Extend, Lapse, Operation, Release, Reserve, Settle
 from gateway.store.rollups import spend_of
 from gateway.store.tables import connect, load, prepare, roll_back, save
@@ -100,7 +100,7 @@ class Napkin:
 
     def spend(self) -> dict[tuple[str, str], list[int]]:
         """By day and dims."""
-        found: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * 7)
+        found: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(SPEND_COUNTS))
         for call in self.charged:
             each = self.added[call]
             for at, count in enumerate(each.counts):
@@ -116,7 +116,7 @@ class Napkin:
         made = self.held.pop(call, None)
         if made is not None:
             self.charged[call] = (self.mark[call], {claim.account for claim in made}, "lost")
-            self.added[call] = Spend(*LAPSED, (1, 1, 0, 0, 0, 0, self.mark[call]))
+            self.added[call] = Spend(*LAPSED, (1, 1, 0, 0, 0, 0, self.mark[call], 1, 0))
 
 
 class Books(RuleBasedStateMachine):
@@ -242,7 +242,7 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def spend_is_the_sum_of_what_is_charged(self):
         """By day and dims, whatever lapsed, came late, was taken back or corrected; and the file agrees with itself."""
-        found = defaultdict(lambda: [0] * 7)
+        found = defaultdict(lambda: [0] * len(SPEND_COUNTS))
         for each in sums.spend(self.connection, "", "~"):
             found[each.hour[:10], each.dims] = [
                 a + b for a, b in zip(found[each.hour[:10], each.dims], each.counts, strict=True)

@@ -25,7 +25,7 @@ def asked(period: str = "day", since: str = "", until: str = "", by: str | None 
 
 
 def spend(hour: str, cost: int, **dims: str) -> Spend:
-    return Spend(hour, orjson.dumps(dims).decode(), (1, 0, 0, 10, 4, 2, cost))
+    return Spend(hour, orjson.dumps(dims).decode(), (1, 0, 0, 10, 4, 2, cost, 1, 0))
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,24 @@ def test_whatever_it_is_told_apart_by_the_sum_is_the_same(sums, period, by):
         names = {"team": team, "model": model}
         expected[(period_of(f"{day}", period), *(names[name] for name in by.split(",") if name))] += cost
     assert {(row.period, *row.values): row.counts[COST] for row in tally.rows()} == expected
-    assert tally.total() == (len(sums), 0, 0, 10 * len(sums), 4 * len(sums), 2 * len(sums), sum(expected.values()))
+    assert tally.total() == (
+        len(sums),
+        0,
+        0,
+        10 * len(sums),
+        4 * len(sums),
+        2 * len(sums),
+        sum(expected.values()),
+        len(sums),
+        0,
+    )
 
 
 def test_rows_are_in_order_and_what_was_taken_back_is_none():
     """By period, the dearest first; a dimension that was not declared then is unknown, not empty."""
     tally = Tally(asked(by="team,model"))
     tally.add([spend("2026-11-20T01", 5, team="a", model="x"), spend("2026-11-20T02", 9, team="b", model="")])
-    tally.add([spend("2026-11-19", 1, team="c"), Spend("2026-11-19", '{"team":"gone"}', (0,) * 7)])
+    tally.add([spend("2026-11-19", 1, team="c"), Spend("2026-11-19", '{"team":"gone"}', (0,) * 9)])
     assert [(row.period, row.values, row.counts[COST]) for row in tally.rows()] == [
         ("2026-11-19", ("c", None), 1), ("2026-11-20", ("b", ""), 9), ("2026-11-20", ("a", "x"), 5),
     ]  # fmt: skip
@@ -138,6 +148,7 @@ def test_a_long_report_is_cut_and_says_so():
     assert found["rows"][0] == {
         "period": "2026-11-20", "team": "t0", "calls": 1, "failed": 0, "refused": 0, "input_tokens": 10,
         "cached_input_tokens": 4, "output_tokens": 2, "cost_nanousd": 2, "cost_usd": "0.000000002",
+        "estimated": 1, "unpriced": 0,
     }  # fmt: skip
     assert document(question_, tally, 5)["truncated"] is document(question_, tally)["truncated"] is False
     assert document(question_, Tally(question_))["total"]["cost_nanousd"] == 0

@@ -11,11 +11,11 @@ import pytest
 from gateway.admin import schemas
 from gateway.admin.openapi import document
 from gateway.admin.routes import OPERATOR, VIEWER, Parameter, Route
-from gateway.admin.server import AdminServer
 from gateway.admin.shapes import ANNOTATIONS, KEYWORDS
 from gateway.call import Record
+from tests.harness.listener import listener
 
-ROUTES = AdminServer("localhost", 0, [], None).api  # type: ignore[arg-type]  # nothing is asked
+ROUTES = listener().api
 
 
 def within(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.call import Record, as_json, from_json
 from gateway.store import SPEND_COUNTS
 from gateway.store.lost import lost_record
-from gateway.store.rollups import DIMENSIONS, USUAL, spend_of
+from gateway.store.rollups import DIMENSIONS, USUAL, beyond_records, spend_of
 from pricing.usage import UNITS, Usage
 
 RECORD = replace(
@@ -35,7 +35,8 @@ def test_a_call_adds_itself_to_its_hour():
     assert spend.hour == "2026-11-21T00"
     assert spend.dims == '{"team":"search","model":"gpt-5-2025-08-07","agent":""}'
     assert counts(RECORD) == {
-        "calls": 1, "failed": 0, "refused": 0, "input": 15, "cached_input": 5, "output": 5, "cost_nanousd": 7,
+        "calls": 1, "failed": 0, "refused": 0, "input": 15, "cached_input": 5, "output": 5, "cost_nanousd": 7, "estimated": 1,
+        "unpriced": 0,
     }  # fmt: skip
     assert spend_of(RECORD, ()).dims == "{}"
     assert spend_of(RECORD, ["user"]).dims == '{"user":"ann"}'
@@ -67,7 +68,28 @@ def test_a_correction_adds_the_difference_and_no_call():
     )  # fmt: skip
     assert counts(fixed) == {
         "calls": 0, "failed": 0, "refused": 0, "input": -5, "cached_input": -5, "output": -4, "cost_nanousd": -4,
+        "estimated": 0, "unpriced": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{"corrects": "c"}, {"told_by": "other"}, {}])
+def test_estimates_and_missing_prices_are_counted_of_calls(more):
+    """Once, when the call is booked; what corrects it later, and what it told of, are no calls."""
+    found = counts(replace(RECORD, usage_source="estimated", unpriced=True, **more))
+    assert (found["estimated"], found["unpriced"]) == ((0, 0) if more else (1, 1))
+    assert counts(replace(RECORD, usage_source="counted", **more))["estimated"] == 0
+
+
+def test_sums_from_before_a_count_was_kept_are_held_against_what_they_know():
+    """A row that lacks the last counts, or is made of one that does, differs in none of them; in the others a nano-dollar shows."""
+    record = from_json(as_json(replace(RECORD, usage_source="estimated")))
+    whole = spend_of(record, USUAL)
+    assert beyond_records([whole], [record], lambda hour: hour) == []
+    assert beyond_records([replace(whole, counts=whole.counts[:7])], [record], lambda hour: hour) == []
+    (found,) = beyond_records([replace(whole, counts=(*whole.counts[:6], 8))], [record], lambda hour: hour)
+    assert found.counts == (0, 0, 0, 0, 0, 0, 1, 0, 0)
+    (found,) = beyond_records([replace(whole, counts=(*whole.counts[:7], 0, 0))], [record], lambda hour: hour)
+    assert found.counts == (0, 0, 0, 0, 0, 0, 0, -1, 0)
 
 
 def test_work_that_another_call_told_of_is_no_call():

@@ -1,0 +1,205 @@
+"""How fast calls come and how long they take: a sink that counts into buckets of time and of milliseconds.
+
+Owns the last minute by the second, and the last five minutes and hour by model, upstream and call type. Durations are counted in 16
+buckets an octave, so that a percentile is right to 2.2 % whatever came; nothing here grows with the number of calls. A record costs
+about 4 us (measured), what is asked for is put together when it is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from math import exp2, log2
+from typing import Any
+
+from gateway.call import Record
+from gateway.observe import Batch
+from gateway.observe.series import OTHER
+
+BY = ("model", "upstream", "call_type")
+"""What durations are told apart by."""
+WINDOWS: Mapping[str, tuple[int, int]] = {"5m": (30, 10), "1h": (300, 12)}
+"""Window -> (seconds of a slot, slots)."""
+MAX_VALUES = 100
+"""Of each in one slot: callers name them; what comes beyond counts as ``other``."""
+NOW_S = 60
+RATE_S = 10
+"""Over so many seconds calls a second are counted."""
+AN_OCTAVE = 16
+SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+SWITCHED = 101
+"""A session over WebSocket lasts as long as its two sides like."""
+Buckets = dict[int, int]
+
+
+def bucket_of(milliseconds: float) -> int:
+    """The bucket that a duration is counted in."""
+    return int(AN_OCTAVE * log2(milliseconds)) if milliseconds > 1 else 0
+
+
+def percentiles(buckets: Mapping[int, int]) -> dict[str, float] | None:
+    """The middle of the buckets in which they lie, in milliseconds; None of nothing."""
+    count = sum(buckets.values())
+    if not count:
+        return None
+    found, seen, order = {}, 0, iter(sorted(buckets))
+    place = 0
+    for name, share in SHARES.items():
+        while seen < share * count:
+            place = next(order)
+            seen += buckets[place]
+        found[name] = round(exp2((place + 0.5) / AN_OCTAVE), 1)
+    return found
+
+
+def _add(sums: Buckets, more: Mapping[int, int]) -> None:
+    for bucket, count in more.items():
+        sums[bucket] = sums.get(bucket, 0) + count
+
+
+class Durations:
+    """How long calls took, and until their first byte."""
+
+    __slots__ = ("latency", "ttft")
+
+    def __init__(self) -> None:
+        self.latency: Buckets = {}
+        self.ttft: Buckets = {}
+
+    def count(self, latency: int, ttft: int | None) -> None:
+        """One call, by its buckets."""
+        self.latency[latency] = self.latency.get(latency, 0) + 1
+        if ttft is not None:
+            self.ttft[ttft] = self.ttft.get(ttft, 0) + 1
+
+    def add(self, other: Durations) -> None:
+        """Another one's calls too."""
+        _add(self.latency, other.latency)
+        _add(self.ttft, other.ttft)
+
+    def told(self, name: str | None) -> dict[str, Any]:
+        """One row of an answer."""
+        calls = sum(self.latency.values())
+        return {
+            "value": name,
+            "calls": calls,
+            "latency_ms": percentiles(self.latency),
+            "ttft_ms": percentiles(self.ttft),
+        }
+
+
+class _Slot:
+    """The durations of some seconds, by each of ``BY``."""
+
+    __slots__ = ("moment", "values")
+
+    def __init__(self, moment: int) -> None:
+        self.moment = moment
+        self.values: tuple[dict[str, Durations], ...] = ({}, {}, {})
+
+    def count(self, names: Iterable[str], latency: int, ttft: int | None) -> None:
+        for known, name in zip(self.values, names, strict=True):
+            row = known.get(name)
+            if row is None:
+                row = known.setdefault(name if len(known) < MAX_VALUES else OTHER, Durations())
+            row.count(latency, ttft)
+
+
+class _Second:
+    """Counts of the calls that ended in one second."""
+
+    __slots__ = ("calls", "durations", "errors", "estimated", "moment", "nanousd", "refused", "unpriced")
+
+    def __init__(self, moment: int) -> None:
+        self.moment = moment
+        self.calls = self.errors = self.refused = self.estimated = self.unpriced = self.nanousd = 0
+        self.durations = Durations()
+
+    def count(self, record: Record) -> None:
+        self.calls += 1
+        self.nanousd += record.cost_nanousd
+        self.estimated += record.usage_source == "estimated"
+        self.unpriced += record.unpriced
+        if record.outcome == "refused":
+            self.refused += 1
+        elif record.error_type:
+            self.errors += 1
+
+
+class Pace:
+    """A sink. ``clock`` gives monotonic seconds."""
+
+    name = "pace"
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._seconds: deque[_Second] = deque(maxlen=NOW_S)
+        self._slots: dict[str, deque[_Slot]] = {name: deque(maxlen=slots) for name, (_, slots) in WINDOWS.items()}
+
+    def take(self, batch: Batch) -> None:
+        """Count a batch."""
+        now = int(self._clock())
+        if not self._seconds or self._seconds[-1].moment != now:
+            self._seconds.append(_Second(now))
+        second = self._seconds[-1]
+        slots = [self._slot(name, now) for name in WINDOWS]
+        for record in batch.records:
+            if record.corrects or record.told_by:
+                continue  # no call that somebody waited for
+            second.count(record)
+            if not record.attempts or record.status == SWITCHED:
+                continue
+            latency = bucket_of(record.latency_ms)
+            ttft = bucket_of(record.ttft_ms) if record.ttft_ms is not None else None
+            second.durations.count(latency, ttft)
+            names = (record.model_served or record.model_requested, record.upstream, record.call_type)
+            for slot in slots:
+                slot.count(names, latency, ttft)
+
+    def _slot(self, window: str, now: int) -> _Slot:
+        length, _ = WINDOWS[window]
+        slots, moment = self._slots[window], now // length
+        if not slots or slots[-1].moment != moment:
+            slots.append(_Slot(moment))
+        return slots[-1]
+
+    def last_minute(self) -> dict[str, Any]:
+        """Calls a second (over ten), the rest by the minute; percentiles None without calls. Some 0.1 ms."""
+        now = self._clock()
+        seconds = [each for each in self._seconds if each.moment > int(now) - NOW_S]
+        calls = sum(each.calls for each in seconds)
+        durations = Durations()
+        for each in seconds:
+            durations.add(each.durations)
+        latency, ttft = percentiles(durations.latency) or {}, percentiles(durations.ttft) or {}
+        lately = sum(each.calls for each in seconds if each.moment >= int(now) - RATE_S)
+        return {
+            "calls_per_s": round(lately / min(RATE_S, max(1.0, now - self._began)), 3),
+            "cost_per_minute_nanousd": sum(each.nanousd for each in seconds),
+            "ttft_p50_ms": ttft.get("p50"),
+            "ttft_p95_ms": ttft.get("p95"),
+            "latency_p50_ms": latency.get("p50"),
+            "latency_p95_ms": latency.get("p95"),
+            "errors_per_minute": sum(each.errors for each in seconds),
+            "refused_per_minute": sum(each.refused for each in seconds),
+            "estimated_share": round(sum(each.estimated for each in seconds) / calls, 6) if calls else 0.0,
+            "unpriced_share": round(sum(each.unpriced for each in seconds) / calls, 6) if calls else 0.0,
+        }
+
+    async def durations(self, window: str, by: str) -> dict[str, Any]:
+        """Percentiles of the last window, the values with the most calls first. Calls go on between two slots."""
+        length, slots = WINDOWS[window]
+        oldest = int(self._clock()) // length - slots
+        sums: dict[str, Durations] = {}
+        everything = Durations()
+        for slot in list(self._slots[window]):
+            if slot.moment > oldest:
+                for name, durations in slot.values[BY.index(by)].items():
+                    sums.setdefault(name, Durations()).add(durations)
+                    everything.add(durations)
+            await asyncio.sleep(0)
+        rows = sorted((each.told(name) for name, each in sums.items()), key=lambda row: (-row["calls"], row["value"]))
+        return {"rows": rows, "all": everything.told(None)}
