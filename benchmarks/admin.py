@@ -54,9 +54,10 @@ budgets:
 MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-5", "claude-haiku-4-5", "claude-sonnet-4-5", "gemini-2.5-flash")
 DAY_S, DAYS, HOURLY_DAYS, BATCH = 86_400, 30, 13, 5_000
 BAR_MS = 50.0
-"""Each answer, 99 of 100."""
-BAR_FRONT = 1.25
-"""How much longer 99 of 100 calls may take while the pages are open."""
+"""Each answer, 99 of 100, beyond what the same machine takes at the same time for one that asks nobody (``IDLE``)."""
+IDLE = "/health/ready"
+BAR_FRONT, BAR_FRONT_MS = 1.25, 2.0
+"""How much longer 99 of 100 calls may take while the pages are open: so many times, or so many milliseconds."""
 ANSWERS = (
     "/api/v1/now", "/api/v1/overview?period=hour", "/api/v1/overview?period=day", "/api/v1/overview?period=week",
     "/api/v1/overview?period=month", "/api/v1/overview?period=month&search=team-00", "/api/v1/overview?period=month&by=model",
@@ -290,14 +291,14 @@ def serving(folder: Path, store: str) -> Iterator[tuple[System, int]]:
 def report(found: dict[str, dict[str, float]], p99: Sequence[float], waited: Sequence[float], mb: float) -> bool:
     """Print the table. Whether all is under its bar."""
     print(f"{'':52}{'first ms':>10}{'p50 ms':>9}{'p99 ms':>9}")
-    over = []
+    over, bar = [], BAR_MS + found[IDLE]["p99_ms"]
     for path, figures in found.items():
-        mark = " over" if figures["p99_ms"] > BAR_MS else ""
+        mark = " over" if figures["p99_ms"] > bar else ""
         over += [path] if mark else []
         print(f"{path:52}{figures['first_ms']:10.1f}{figures['p50_ms']:9.1f}{figures['p99_ms']:9.1f}{mark}")
     print(f"pages beside the load: p50 {share(waited, 0.5):.1f} ms, p99 {share(waited, 0.99):.1f} ms")
     print(f"the front's p99: {p99[0]:.2f} ms, with three pages open {p99[1]:.2f} ms; {mb:.0f} MB")
-    if p99[1] > BAR_FRONT * p99[0]:
+    if p99[1] > max(BAR_FRONT * p99[0], p99[0] + BAR_FRONT_MS):
         over.append("the front")
     print("over the bar: " + ", ".join(over) if over else "all under the bar")
     return not over

@@ -1,4 +1,4 @@
-"""Measures what exact budgets cost, and that they are exact: reserve and settle on SQLite and Redis, one to four processes.
+"""Measures what exact budgets and limits cost, and that they are exact: reserve and settle on SQLite and Redis, one to four processes.
 
     python benchmarks/budgets.py            # needs redis-server on the PATH for the half about Redis
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 import orjson  # noqa: E402
 
-from gateway.accounts import Account, Claim, Hold  # noqa: E402
+from gateway.accounts import PLACES, REQUESTS, TOKENS, Account, Claim, Hold, Use  # noqa: E402
 from gateway.store import Settlement, Spend  # noqa: E402
 from gateway.store.journal import Journal  # noqa: E402
 from gateway.store.redis import RedisStore  # noqa: E402
@@ -39,6 +39,10 @@ from gateway.store.sqlite import SqliteStore  # noqa: E402
 NANO = 10**9
 SCOPES = ("user:ann", "team:search", "team:search+model:gpt-5", "agent:planner", "global")
 """Five budgets that each call meets."""
+LIMITS = tuple(
+    Use("team:search", unit, 900 if unit == TOKENS else 1, 10**9, "team:*") for unit in (REQUESTS, TOKENS, PLACES)
+)
+"""What it uses beside them, where limits are measured: one of each unit."""
 RECORD = {"call_id": "", "correlation_id": "", "team": "search", "model_requested": "gpt-5", "padding": "x" * 700}
 RATE, SECONDS = 1000, 5
 PAIRS = 4000
@@ -52,13 +56,13 @@ def claims(limit: int) -> list[Claim]:
     ]
 
 
-def settlement(call_id: str, asked: list[Claim]) -> Settlement:
+def settlement(call_id: str, asked: list[Claim], uses: tuple[Use, ...] = ()) -> Settlement:
     """What it cost, with a record of the usual size."""
     at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
     text = orjson.dumps(RECORD | {"call_id": call_id, "correlation_id": call_id})
     spend = Spend(at[:13], '{"team":"search","model":"gpt-5"}', (1, 0, 0, 900, 0, 120, NANO // 100))
     accounts = tuple(claim.account for claim in asked)
-    return Settlement(call_id, NANO // 100, "completed", accounts, text, at, limits=tuple(asked), spend=spend)
+    return Settlement(call_id, NANO // 100, "completed", accounts, text, at, tuple(asked), spend, uses, 1020)
 
 
 def make(kind: str, folder: str, owner: str) -> Any:
@@ -70,22 +74,22 @@ def make(kind: str, folder: str, owner: str) -> Any:
     return RedisStore(Link(url, 5), prefix="bench", lease_s=60, times=Times(1e9), owner=owner, journal=journal)
 
 
-async def pair(store: Any, call_id: str, asked: list[Claim]) -> bool:
+async def pair(store: Any, call_id: str, asked: list[Claim], uses: tuple[Use, ...]) -> bool:
     """One call; whether it was let through."""
-    if not isinstance(await store.reserve(call_id, asked), Hold):
+    if not isinstance(await store.reserve(call_id, asked, uses=uses), Hold):
         return False
-    await store.settle(settlement(call_id, asked))
+    await store.settle(settlement(call_id, asked, uses))
     return True
 
 
-async def book(store: Any, name: str, pairs: int, at_once: int, limit: int) -> int:
+async def book(store: Any, name: str, pairs: int, at_once: int, limit: int, uses: tuple[Use, ...] = ()) -> int:
     """So many pairs; how many were let through."""
     asked, numbers, granted = claims(limit), iter(range(pairs)), 0
 
     async def worker() -> None:
         nonlocal granted
         for number in numbers:
-            if await pair(store, f"{name}-{number}", asked):
+            if await pair(store, f"{name}-{number}", asked, uses):
                 granted += 1
 
     await asyncio.gather(*(worker() for _ in range(at_once)))
@@ -119,10 +123,10 @@ async def costs(kind: str, folder: str, server: int) -> dict[str, float]:
     await store.open()
     await book(store, "warm", 300, 10, 9_000_000 * NANO)
     found: dict[str, float] = {}
-    for name, at_once in (("alone", 1), ("crowd", 50)):
+    for name, at_once, uses in (("alone", 1, ()), ("crowd", 50, ()), ("limited", 50, LIMITS)):
         gc.collect()
         own, theirs, wall = time.process_time(), cpu_of(server), time.perf_counter()
-        await book(store, name, PAIRS, at_once, 9_000_000 * NANO)
+        await book(store, name, PAIRS, at_once, 9_000_000 * NANO, uses)
         found[f"{name}_cpu_us"] = (time.process_time() - own) / PAIRS * 1e6
         found[f"{name}_pairs_per_s"] = PAIRS / (time.perf_counter() - wall)
         if server:

@@ -36,6 +36,13 @@ ANNOTATIONS = (
         "has come to {{percent}} % of its limit",
     ),
     (
+        "Annotations",
+        events("tollgate_annotations_total", "tag", over="max") + " > 0",
+        "green",
+        "{{tag}}",
+        "an operator or a pipeline said so (tollgate annotate); its text: GET /api/v1/annotations",
+    ),
+    (
         "Alerts",
         'max by (alertname, severity) (ALERTS{alertname=~"Tollgate.*",alertstate="firing"})',
         "red",

@@ -26,14 +26,14 @@ def gained(metric: str, by: str = "", selector: str = "", window: str = "$__rang
     return _sum(f"increase({of(metric, selector)}[{window}])", by)
 
 
-def events(metric: str, by: str, selector: str = "") -> str:
+def events(metric: str, by: str, selector: str = "", over: str = "sum") -> str:
     """How often something rare happened within one step of the graph.
 
     The first event of its kind begins the series, and ``increase`` takes a series' first value for its start: it would miss
-    what often happens once (a notice is told once a window).
+    what often happens once (a notice is told once a window). ``over`` is max for what every replica counts by itself.
     """
-    now = f"sum by ({by}) ({of(metric, selector)})"
-    before = f"sum by ({by}) ({of(metric, selector)} offset $__interval)"
+    now = f"{over} by ({by}) ({of(metric, selector)})"
+    before = f"{over} by ({by}) ({of(metric, selector)} offset $__interval)"
     return f"clamp_min({now} - ({before} or {now} * 0), 0)"
 
 

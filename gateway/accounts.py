@@ -1,7 +1,8 @@
 """Accounts, claims and holds: the words in which calls and stores talk about room.
 
-A limit and a budget are the same thing here: an account, which is one scope in one window, counted in one unit. A call
-makes claims on accounts; the store grants all of them or none. Amounts are integers: nano-dollars for money.
+A limit and a budget are the same thing to a call: one scope, counted in one unit. A call makes claims on accounts of money and
+uses of limits; the store grants all of them or none. Amounts are integers: nano-dollars for money. Accounts are kept for ever and
+must be right; limits (requests and tokens of the last minute, calls in flight) may be forgotten, so they are kept apart.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Claim:
     ``resets_at`` the end of the window (Unix seconds; 0 = never). ``notify_at`` are percents of the limit whose crossing is
     told once. ``cut``: a call that outgrows its hold and finds no room here is cut. ``lost_estimate``: a call whose process
     dies costs what it had likely used, where all its limits say so. ``grows``: more is set aside here when a running call
-    outgrows its hold.
+    outgrows its hold. ``forgiven``: a reset has added so much, what was spent before it, to the limit of this account; it stands in
+    ``limit`` and ``shadow`` already.
     """
 
     account: Account
@@ -49,6 +51,7 @@ class Claim:
     cut: bool = False
     lost_estimate: bool = False
     grows: bool = False
+    forgiven_nanousd: int = 0
 
     @property
     def is_watched(self) -> bool:
@@ -59,6 +62,28 @@ class Claim:
     def watched_nanousd(self) -> int:
         """The limit, in force or looking on; 0 where there is none."""
         return self.limit_nanousd if self.limit_nanousd is not None else self.shadow_nanousd or 0
+
+    @property
+    def stated_nanousd(self) -> int:
+        """The same as the operator wrote it, without what was forgiven: what people are told."""
+        return max(0, self.watched_nanousd - self.forgiven_nanousd)
+
+
+@value
+class Use:
+    """So much of one limit, asked for by one call: a request, the tokens that it likely takes, a place among the calls in flight.
+
+    ``unit`` is the key of the config (``UNITS``), ``allowed`` what it says there, ``limit`` the name of the entry.
+    """
+
+    scope: str
+    unit: str
+    amount: int
+    allowed: int
+    limit: str
+
+
+REQUESTS, TOKENS, PLACES = UNITS = ("requests_per_minute", "tokens_per_minute", "concurrent")
 
 
 @value
@@ -85,10 +110,13 @@ class Balance:
 
 @value
 class Notice:
-    """A threshold of a budget that was crossed: told once for each account, budget and percent, whoever crosses it."""
+    """A threshold of a budget that was crossed: told once for each account, budget and percent, whoever crosses it; once more after
+    the limit was changed or what was spent forgiven. ``limit`` is as it was stated, ``spent`` without what was forgiven.
+    """
 
     account: Account
     budget: str
     percent: int
     limit_nanousd: int
     spent_nanousd: int
+    forgiven_nanousd: int = 0

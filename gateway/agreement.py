@@ -6,12 +6,28 @@ wrong. No value is repeated but a name.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Sequence
 
-from gateway.kinds import near
-from gateway.settings import GatewayKey, Settings, Target
+from gateway.accounts import UNITS
+from gateway.admission.limits import WITHOUT
+from gateway.admission.scopes import parse_scope
+from gateway.kinds import Secret, near
+from gateway.settings import Admin, GatewayKey, Limit, Settings, Target
 
 Fault = tuple[str, str, str]
+TAKEN = ("admin.token", "loopback")
+"""Names of whoever asks with that token, and of whoever asks where there is none."""
+
+
+def disagreements(settings: Settings) -> Iterator[Fault]:
+    """All that are spoken of here."""
+    yield from of_workers(settings)
+    yield from of_limits(settings.limits)
+    yield from of_targets(settings.targets)
+    yield from of_keys(settings)
+    yield from of_provider_keys(settings)
+    yield from of_admin(settings.admin)
 
 
 def of_targets(targets: Sequence[Target]) -> Iterator[Fault]:
@@ -34,6 +50,61 @@ def of_workers(settings: Settings) -> Iterator[Fault]:
     """Books that all of them can reach."""
     if settings.workers != 1 and settings.store.url == "sqlite:///:memory:":
         yield "workers", "store", "need books that they share: a file (sqlite:///FILE) or Redis, and not :memory:"
+
+
+def of_limits(limits: Sequence[Limit]) -> Iterator[Fault]:
+    """Scopes and names of their own, and something that is limited."""
+    scopes, names = set(), set()
+    for index, limit in enumerate(limits):
+        path = f"limits[{index}]"
+        if not limit.scope:
+            continue  # told where it was read
+        scope = parse_scope(limit.scope)
+        if scope.kinds & WITHOUT:
+            yield f"{path}.scope", path, "a limit is not on a single call or request"
+        if scope in scopes:
+            yield (
+                f"{path}.scope",
+                path,
+                "another limit has this scope; one entry can limit requests, tokens and calls at once",
+            )
+        elif limit_name(limit) in names:
+            yield f"{path}.name", path, "another limit has this name"
+        scopes.add(scope)
+        names.add(limit_name(limit))
+        if not any(getattr(limit, unit) for unit in UNITS):
+            yield path, path, f"limits nothing: it has none of {', '.join(UNITS)}"
+
+
+def limit_name(limit: Limit) -> str:
+    """The name a limit goes by: its own, or its scope."""
+    return limit.name or limit.scope
+
+
+def of_admin(admin: Admin) -> Iterator[Fault]:
+    """Tokens that are told apart, by text and by name; off loopback one of an operator's."""
+    if not _is_loopback(admin.host) and not admin.token and all(each.role != "operator" for each in admin.tokens):
+        yield (
+            "admin.host",
+            "admin",
+            "off loopback the admin listener needs admin.token, or an operator among admin.tokens",
+        )
+    names, secrets = set(TAKEN), {admin.token} - {Secret()}
+    for index, token in enumerate(admin.tokens):
+        path = f"admin.tokens[{index}]"
+        if token.name in names:
+            yield f"{path}.name", path, "another token has this name; admin.token and loopback are taken"
+        if token.token in secrets:
+            yield f"{path}.token", path, "another name has the same token"
+        names.add(token.name)
+        secrets.add(token.token)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def of_keys(settings: Settings) -> Iterator[Fault]:

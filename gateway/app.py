@@ -4,54 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 
 from gateway import checks
 from gateway.admin.api import Sources
-from gateway.admin.overview import Figures
+from gateway.admin.changing import Changing
+from gateway.admin.overview import Figures, Overview
+from gateway.admin.routes import Route
 from gateway.admin.server import AdminServer
+from gateway.bill import bill_of
 from gateway.call import Headers
 from gateway.canonical import canonical
-from gateway.compile import MEGABYTE, compile_snapshot, vocabulary
+from gateway.changes import Denied
+from gateway.compile import MEGABYTE, compile_snapshot, tokens_of, vocabulary
+from gateway.decided import NOTHING, Composition, Counts, Decided
+from gateway.deciding import decisions
+from gateway.desk import Desk
+from gateway.desk.log import LogDesk
 from gateway.dialects.table import dialect_for
-from gateway.errors import Failure, Kind, Whose
+from gateway.errors import Failure
+from gateway.follower import Follower
 from gateway.handle import Handle, refusal_answer
 from gateway.health import Check, Health, Reading
 from gateway.inspector import Inspected, Inspector
-from gateway.loading import rollups_of
 from gateway.metering.tokens import Counter
 from gateway.observe.pace import BY, WINDOWS
 from gateway.observe.process import Process
 from gateway.observe.store_watch import StoreWatch
 from gateway.overview import PERIODS, Overviews
-from gateway.place import Place
+from gateway.place import Place, owner_at
 from gateway.reload import Reloader
+from gateway.settings import Front as FrontSettings
 from gateway.settings import Settings
 from gateway.settle import Settler
 from gateway.standing import Standings
-from gateway.store.sqlite import SqliteStore
+from gateway.stores import make_store
 from gateway.telemetry import Telemetry
 from gateway.together import Own, Together
 from gateway.wire.front import Front
 from gateway.wire.upstreams import Pool
 from pricing.book import Book
 
-if TYPE_CHECKING:
-    from gateway.store.redis import RedisStore
-    from gateway.store.redis_archive import RedisArchive
-    from gateway.store.redis_link import Link
-
 log = logging.getLogger("gateway.app")
 
-LEAST_TIMEOUT_S = 0.01
 LEAST_CHECK_S = 0.1
-READ_TIMEOUT_S = 30.0
 LINGER_S = 1.0
 """A process that is replaced keeps idle connections for so long: who asks on one in time hears that it is the last answer there."""
 
@@ -74,10 +75,12 @@ class Gateway:
         self._place = place
         self._speaks = place is None or place.is_first
         """Whether it is the one of several that operators hear."""
-        self.snapshot = compile_snapshot(settings, {}, Counter(vocabulary))
-        self._store = make_store(
-            settings, place.owner if place is not None else f"{socket.gethostname()}-{os.getpid()}"
-        )
+        self._composition, self._composing = Composition(), asyncio.Lock()
+        self._decided = NOTHING
+        self._rules = self._composition.of(settings, NOTHING)
+        self.snapshot = compile_snapshot(settings, {}, Counter(vocabulary), self._rules)
+        self._store = make_store(settings, owner_at(place))
+        self._follower = Follower(self._store, self._decide)
         self._telemetry = Telemetry(settings, lambda: self.snapshot.book, call_log, place)
         self._metrics = self._telemetry.metrics
         self._settler = Settler(self._store, self._telemetry.take, settings.spend.by)
@@ -93,21 +96,17 @@ class Gateway:
         )
         self.handle.on_unheld = self._metrics.count_unheld
         self.handle.on_set_aside = self._telemetry.tell_set_aside
-        self._front = Front(
-            self.handle,
-            complain,
-            max_body_bytes=settings.front.max_body_mb * MEGABYTE,
-            max_header_bytes=settings.front.max_header_kb * 1024,
-            max_headers=settings.front.max_headers,
-            keepalive_s=settings.front.keepalive_timeout,
-        )
+        self._front = _front(settings.front, self.handle)
+        self._desk = Desk(self._store, lambda: self.settings, self._follower.current)
         self._inspector = Inspector(self.inspected, self._store, settings.spend.by)
         self._overviews = Overviews(self._store, settings.spend.by)
-        self._standings = Standings(lambda: self.snapshot.ledger, self._store)
+        self._standings = Standings(lambda: self.snapshot.ledger, self._about_budget, self._store)
         self._process = Process()
         self._metrics.watch(self._inspector.gauges)
         self._store_watch = StoreWatch(self._unbooked, self._telemetry.tell)
         self._metrics.watch(self._process.readings)
+        self._counts = Counts()
+        self._metrics.watch(self._counts.gauges)
         self._reloader = self._watcher_of(config_path)
         every_s = max(settings.observability.health.every, LEAST_CHECK_S)
         self._health = Health(self._checks(), every_s=every_s, heard=self._hear)
@@ -117,10 +116,10 @@ class Gateway:
         self._admin = AdminServer(
             settings.admin.host,
             settings.admin.port,
-            settings.admin.token.reveal(),
+            tokens_of(settings.admin),
             self._sources(),
-            self._figures(),
             access.write if access is not None else None,
+            self._routes(),
         )
         self._retired: list[Pool] = []
         self._loaded_at = time.time()
@@ -156,6 +155,7 @@ class Gateway:
         """Open the books, listen. OSError when an address cannot be had, Failure when the store cannot be opened."""
         self._telemetry.start(self._refresh)
         await self._store.open()
+        await self._follower.start()
         await self._keep_book(self.snapshot.book)
         self._settler.start()
         await self._health.start()
@@ -185,6 +185,7 @@ class Gateway:
         cut = await self._front.stop(grace_s, LINGER_S if replaced else 0.0)
         if cut:
             log.warning("%d calls were cut at the end of the grace period", cut)
+        await self._follower.stop()
         await self._settler.close()
         for pool in [*self.snapshot.pools.values(), *self._retired]:
             pool.close()
@@ -208,15 +209,17 @@ class Gateway:
 
     async def apply(self, settings: Settings) -> None:
         """Take new settings over: calls that start from now on see all of them, running calls none."""
-        old = self.snapshot
-        new = await asyncio.to_thread(compile_snapshot, settings, old.pools, old.counter)
-        await self._keep_book(new.book)
-        self.snapshot = new
-        self.settings = settings
+        old, before = self.snapshot, self.settings
+        async with self._composing:
+            rules = await asyncio.to_thread(self._composition.of, settings, self._decided)
+            new = await asyncio.to_thread(compile_snapshot, settings, old.pools, old.counter, rules)
+            await self._keep_book(new.book)
+            self._rules, self.snapshot, self.settings = rules, new, settings
         self._loaded_at = time.time()
         if self._speaks:
             _warn_of_keys(settings)
         self._telemetry.apply(settings)
+        self._admin.admit(tokens_of(settings.admin))
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
         kept = set(self.snapshot.pools.values())
         for pool in old.pools.values():
@@ -224,6 +227,23 @@ class Gateway:
                 pool.retire()
                 self._retired.append(pool)
         self._retired = [pool for pool in self._retired if pool.busy]
+        if old.version != new.version:
+            await self._log_reload(old.version, before)
+
+    async def _log_reload(self, version: str, before: Settings) -> None:
+        """For those who ask later since when something is so."""
+        try:
+            await LogDesk(self._desk).tell_reload((version, before), (self.snapshot.version, self.settings))
+        except (Failure, Denied) as error:
+            log.warning("the reload stands in no log of changes: %s", error.message)
+
+    async def _decide(self, decided: Decided) -> None:
+        """Take over what operators have decided."""
+        async with self._composing:
+            self._rules = rules = await asyncio.to_thread(self._composition.of, self.settings, decided)
+            self._decided = decided
+            self._counts.add(decided)
+            self.snapshot = replace(self.snapshot, keys=rules.keys, ledger=rules.ledger)
 
     async def _keep_book(self, book: Book) -> None:
         """Beside the records that will name it, so that an audit can price them again."""
@@ -244,8 +264,12 @@ class Gateway:
             self._telemetry.recent,
             self._telemetry.pace,
             self._health,
+            self._decided.revision,
             self._loaded_at,
         )
+
+    def _about_budget(self, name: str) -> dict[str, Any]:
+        return self._decided.about_budget(name)
 
     def _checks(self) -> list[Check]:
         """What makes this process unfit, or is worth a look."""
@@ -274,8 +298,9 @@ class Gateway:
     def _sources(self) -> Sources:
         together = self._together
         return Sources(
-            find=self._store.find,
+            find=self._find,
             recent=self._store.recent,
+            page=self._store.page,
             is_active=together.is_active,
             status=together.status,
             spend=self._inspector.spend,
@@ -299,11 +324,20 @@ class Gateway:
             refresh_process=self._process.refresh,
         )
 
+    async def _find(self, call_id: str) -> dict[str, Any] | None:
+        """A record, with its bill where the book in force explains it."""
+        record = await self._store.find(call_id)
+        return record and {**record, "bill": bill_of(record, self.snapshot.book)}
+
+    def _routes(self) -> list[Route]:
+        return [*Overview(self._figures()).routes(), *Changing(decisions(self._desk)).routes()]
+
     def _figures(self) -> Figures:
         together, live = self._together, self._telemetry.live
         return Figures(
             overview=self._overviews.answer,
             periods=PERIODS,
+            dimensions=self.settings.spend.by,
             now=together.now,
             latency=together.latency,
             windows=tuple(WINDOWS),
@@ -316,63 +350,28 @@ class Gateway:
     async def _refresh(self) -> None:
         """Read what gauges show, before somebody looks at them."""
         await asyncio.gather(
-            self._inspector.refresh(), self._telemetry.targets.refresh(), asyncio.to_thread(self._process.refresh)
+            self._inspector.refresh(),
+            self._telemetry.targets.refresh(),
+            asyncio.to_thread(self._process.refresh),
+            asyncio.to_thread(self._counts.look, self.settings, self._decided, time.time()),
         )
+
+
+def _front(told: FrontSettings, handle: Handle) -> Front:
+    return Front(
+        handle,
+        complain,
+        max_body_bytes=told.max_body_mb * MEGABYTE,
+        max_header_bytes=told.max_header_kb * 1024,
+        max_headers=told.max_headers,
+        keepalive_s=told.keepalive_timeout,
+    )
 
 
 def _warn_of_keys(settings: Settings) -> None:
     """Who lists keys most likely believes that they are asked for."""
     if settings.keys and settings.auth.mode != "keys":
         log.warning("no call needs any of the %d gateway keys: auth.mode is passthrough", len(settings.keys))
-
-
-def make_store(settings: Settings, owner: str, *, durability: str = "") -> SqliteStore | RedisStore:
-    """The store that the config names; ``owner`` is what this process is called in it."""
-    store = settings.store
-    durability = durability or store.durability
-    if store.url.startswith("sqlite:"):
-        return SqliteStore(
-            store.url.removeprefix("sqlite:///"),
-            lease_s=store.lease,
-            durability=durability,
-            retention_s=settings.retention.calls,
-            owner=owner,
-            rollups=rollups_of(settings),
-        )
-    link = _link(settings, max(store.timeout, LEAST_TIMEOUT_S))
-    from gateway.store.journal import Journal  # noqa: PLC0415 - as in ``_link``
-    from gateway.store.redis import RedisStore  # noqa: PLC0415
-    from gateway.store.redis_steps import Times  # noqa: PLC0415
-
-    return RedisStore(
-        link,
-        prefix=store.prefix,
-        lease_s=store.lease,
-        on_outage=store.on_outage,
-        times=Times(settings.retention.calls, rollups_of(settings)),
-        owner=owner,
-        journal=Journal(Path(store.journal), sync=durability == "full"),
-    )
-
-
-def redis_archive(settings: Settings) -> RedisArchive:
-    """The books in Redis, for reading only."""
-    link = _link(settings, READ_TIMEOUT_S)
-    from gateway.store.redis_archive import RedisArchive  # noqa: PLC0415 - as in ``_link``
-
-    return RedisArchive(link, settings.store.prefix)
-
-
-def _link(settings: Settings, timeout_s: float) -> Link:
-    """To the Redis that the config names. Its client is imported here: it takes 24 MB that nobody else needs."""
-    try:
-        from gateway.store.redis_link import Link  # noqa: PLC0415
-    except ImportError:
-        raise Failure(
-            Kind.STORE_UNAVAILABLE, Whose.OURS, "A store in Redis needs its client: pip install 'llm-tollgate[redis]'."
-        ) from None
-    store = settings.store
-    return Link(store.url, timeout_s, username=store.username, password=store.password.reveal(), ca_file=store.ca_file)
 
 
 def _in_url(host: str) -> str:

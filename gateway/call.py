@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.accounts import Claim, Hold
+from gateway.accounts import Claim, Hold, Use
 from gateway.errors import Refusal
 from gateway.value import value
 from pricing.money import Cost
@@ -192,6 +192,7 @@ class Call:
     caller: Caller | None = None
     bound: Bound | None = None
     claims: Sequence[Claim] | None = None
+    uses: tuple[Use, ...] | None = None
     hold: Hold | None = None
     refusal: Refusal | None = None
     ending: Ending | None = None
@@ -275,6 +276,8 @@ class Record:
     """See ``Metered``."""
     would_refuse: tuple[str, ...] = field(default=())
     """Budgets in shadow mode that had no room for it."""
+    refused_by: dict[str, str] = field(default_factory=dict)
+    """The limit that had no room for it: limit, scope, unit."""
     waited_ms: float = 0
     """For room that other calls held."""
     provider_key: str = ""
@@ -300,6 +303,7 @@ RARE: dict[str, Any] = {
     "corrected_usage": {},
     "largest_input": 0,
     "would_refuse": [],
+    "refused_by": {},
     "waited_ms": 0,
     "provider_key": "",
 }

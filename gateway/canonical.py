@@ -23,6 +23,11 @@ def version(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def shown(block: Any) -> dict[str, Any]:
+    """One block as YAML would have it."""
+    return _shown_block(block, str)
+
+
 def _shown_block(block: Any, secret: Callable[[Secret], str]) -> dict[str, Any]:
     return {yaml_name(each): _shown(each.metadata["kind"], getattr(block, each.name), secret) for each in fields(block)}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.value import value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_AT_ONCE = 100
@@ -61,6 +61,17 @@ class Changed:
 
 
 @value
+class Asked:
+    """Who asks for something to be changed, and why. ``check`` gets the version of the entry that is meant (None = there is none), and
+    raises if that is not the one that was expected.
+    """
+
+    by: str
+    reason: str = ""
+    check: Callable[[int | None], None] = lambda version: None
+
+
+@value
 class Conflict:
     """Nothing was changed: an entry has another version (0: there is none) than the one that was expected."""
 
@@ -80,3 +91,15 @@ def check(changes: Sequence[Change]) -> None:
             raise ValueError("an entry has a kind and a name of at most 256 characters")
         if each.body is not None and len(each.body) > MAX_BODY_BYTES:
             raise ValueError(f"an entry has at most {MAX_BODY_BYTES} bytes")
+
+
+class Denied(Exception):  # noqa: N818 - a no is not an error of ours
+    """What an operator asked for is not done. ``why`` is absent (there is no such thing), conflict (it does not go together with what
+    there is) or unfit (``problems``: what is wrong with which field, without its value).
+    """
+
+    def __init__(self, why: str, message: str, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.why = why
+        self.message = message
+        self.problems = tuple(problems)

@@ -8,17 +8,21 @@ from importlib import resources
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from gateway.admission.budgets import Budget, Ledger
-from gateway.admission.keys import Key, Keys, patterns
+from gateway.admin.routes import OPERATOR
+from gateway.admin.tokens import Token, token
+from gateway.admission.limits import Limit, Limits
+from gateway.agreement import limit_name
 from gateway.call import Caller
 from gateway.canonical import version
+from gateway.decided import Rules
 from gateway.dialects.stream_usage import Wishes
 from gateway.dialects.table import dialect_for
-from gateway.loading import budget_name, load_book
+from gateway.loading import load_book
 from gateway.metering.tokens import Counter
 from gateway.observe import otel_env
 from gateway.observe.tracing import traceparent_of
-from gateway.settings import WEEK_STARTS, GatewayKey, Settings, Tracing
+from gateway.settings import Admin, Settings, Tracing
+from gateway.settings import Limit as LimitSettings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
 from gateway.wire.credentials import Credential, Keyring
@@ -29,8 +33,8 @@ from gateway.wire.upstreams import Endpoint, Pool
 MEGABYTE = 1024 * 1024
 
 
-def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter) -> Snapshot:
-    """Settings to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
+def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Counter, rules: Rules) -> Snapshot:
+    """Settings and ``rules`` to what a call needs. Pools whose endpoint did not change are taken over from ``pools``, connections and all."""
     endpoints = {name: _endpoint(name, upstream) for name, upstream in settings.upstreams.items()}
     book = load_book(settings.pricing.overrides)
     book.prime(endpoint.provider for endpoint in endpoints.values())
@@ -46,24 +50,9 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
             else _pool(endpoint, pools.get(name))
             for name, endpoint in endpoints.items()
         },
-        ledger=Ledger(
-            [
-                Budget(
-                    budget_name(each),
-                    each.scope,
-                    each.limit_nanousd,
-                    each.window,
-                    each.mode,
-                    each.timezone,
-                    WEEK_STARTS[each.week_start],
-                    tuple(sorted(set(each.notify_at))),
-                    each.on_exhausted == "cut",
-                    each.lost == "estimate",
-                )
-                for each in settings.budgets
-            ]
-        ),
-        keys=Keys(_key(each) for each in settings.keys) if settings.auth.mode == "keys" else None,
+        ledger=rules.ledger,
+        limits=Limits([_limit(each) for each in settings.limits]) if settings.limits else None,
+        keys=rules.keys,
         proxies=Proxies(ip_network(each) for each in settings.front.trusted_proxies),
         book=book,
         counter=counter,
@@ -79,6 +68,10 @@ def compile_snapshot(settings: Settings, pools: Mapping[str, Pool], counter: Cou
     )
 
 
+def _limit(limit: LimitSettings) -> Limit:
+    return Limit(limit_name(limit), limit.scope, limit.requests_per_minute, limit.tokens_per_minute, limit.concurrent)
+
+
 def _traceparent(tracing: Tracing) -> Callable[[Caller, str], bytes] | None:
     """Only where spans are sent, and with the flag of the sampler that decides about them."""
     if not (tracing.enabled and tracing.propagate) or otel_env.is_off(os.environ):
@@ -86,17 +79,10 @@ def _traceparent(tracing: Tracing) -> Callable[[Caller, str], bytes] | None:
     return traceparent_of(otel_env.sample_rate(tracing.sample_rate, os.environ))
 
 
-def _key(key: GatewayKey) -> Key:
-    return Key(
-        name=key.name,
-        digest=bytes.fromhex(key.hash.removeprefix("sha256:")),
-        team=key.team,
-        user=key.user,
-        models=patterns(key.models),
-        upstreams=frozenset(key.upstreams),
-        expires_at=key.expires,
-        networks=tuple(ip_network(each) for each in key.cidr),
-    )
+def tokens_of(admin: Admin) -> list[Token]:
+    """Who may ask the admin listener; nobody named = whoever is on this machine."""
+    found = [token("admin.token", OPERATOR, admin.token.reveal())] if admin.token else []
+    return found + [token(each.name, each.role, each.token.reveal(), each.expires) for each in admin.tokens]
 
 
 def _pool(endpoint: Endpoint, before: Pool | None) -> Pool:

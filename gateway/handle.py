@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.admission.bounds import bound
+from gateway.accounts import PLACES
+from gateway.admission.bounds import bound, likely_tokens
 from gateway.admission.identity import identify
 from gateway.admission.scopes import Facts
 from gateway.call import Call, Caller, Ending, Headers, Request
@@ -33,7 +34,7 @@ from gateway.wire.routes import without_key
 from gateway.wire.websocket import relay_upgrade
 
 if TYPE_CHECKING:
-    from gateway.accounts import Claim, Hold
+    from gateway.accounts import Claim, Hold, Use
     from gateway.admission.keys import Key
     from gateway.dialects import Dialect
     from gateway.snapshot import Snapshot
@@ -51,6 +52,8 @@ MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
 """Methods that can make a provider do billable work, as a WebSocket can; a list of models is not held against a budget."""
 FREE = frozenset(("count_tokens", "moderations"))
 """Operations (``dialects.table.FREE``) that no provider bills: an exhausted budget does not stand in their way."""
+MOST_WAITING = 32
+"""Calls that wait for a place among those in flight, of one process: each asks the store some forty times a second."""
 REASONS = {status: phrase.encode() for status, phrase in (
     (400, "Bad Request"), (401, "Unauthorized"), (403, "Forbidden"), (404, "Not Found"), (413, "Content Too Large"), (429, "Too Many Requests"),
     (431, "Request Header Fields Too Large"), (500, "Internal Server Error"), (502, "Bad Gateway"),
@@ -92,6 +95,7 @@ class Handle:
         self._settler = settler
         self._goes_on = goes_on
         """Whether calls go on without a hold while the store is down, although a budget limits them."""
+        self._waiting = 0
         self.active: dict[str, Call] = {}
         self.on_unheld: Callable[[], None] = _say_nothing
         """Called for each of those."""
@@ -151,7 +155,8 @@ class Handle:
         received_ns = time.monotonic_ns()
         call.ask = dialect.ask(body or b"")
         call.request = _request(arrival, place, call, body, watch.snapshot, received_ns)
-        may_spend = (arrival.method in MAY_SPEND or arrival.upgrade) and call.ask.operation not in FREE
+        may_work = arrival.method in MAY_SPEND or arrival.upgrade
+        may_spend = may_work and call.ask.operation not in FREE
         refusal = None
         if key is not None:
             refusal = await forbid(key, call.ask, call.request, may_spend=may_spend, upgrade=arrival.upgrade)
@@ -161,7 +166,8 @@ class Handle:
         if isinstance(claims, Refusal):
             return claims
         call.claims = claims
-        return await self._reserve(call, claims, arrival, watch.snapshot.held_wait_s)
+        call.uses = _uses(call, watch.snapshot) if may_work and watch.snapshot.limits is not None else ()
+        return await self._reserve(call, claims, call.uses, arrival, watch.snapshot.held_wait_s)
 
     def _claims(self, call: Call, watch: Watch, caller: Caller) -> tuple[Claim, ...] | Refusal:
         request, ask, snapshot = call.request, call.ask, watch.snapshot
@@ -193,17 +199,17 @@ class Handle:
         return claims
 
     async def _reserve(
-        self, call: Call, claims: tuple[Claim, ...], arrival: Arrival, held_wait_s: float
+        self, call: Call, claims: tuple[Claim, ...], uses: tuple[Use, ...], arrival: Arrival, held_wait_s: float
     ) -> Refusal | None:
-        """All claims or none. A store that is down stops only calls that somebody limits."""
-        if not claims:
+        """All claims and uses or none. A store that is down stops only calls that somebody limits."""
+        if not (claims or uses):
             return None
-        limited = any(claim.limit_nanousd is not None for claim in claims)
+        limited = bool(uses) or any(claim.limit_nanousd is not None for claim in claims)
         began_ns = time.monotonic_ns()
         try:
-            answer = await self._store.reserve(call.call_id, claims, _mark(call, claims))
-            if isinstance(answer, Refusal) and answer.kind is Kind.BUDGET_HELD and held_wait_s:
-                answer = await self._wait_for_room(call, claims, arrival, answer, held_wait_s)
+            answer = await self._store.reserve(call.call_id, claims, _mark(call, claims), uses)
+            if isinstance(answer, Refusal) and _is_in_use(answer) and held_wait_s:
+                answer = await self._wait_for_room(call, claims, uses, arrival, answer, held_wait_s)
         except Failure as failure:
             if limited and not (self._goes_on and failure.kind is Kind.STORE_UNAVAILABLE):
                 raise
@@ -221,17 +227,28 @@ class Handle:
         return None
 
     async def _wait_for_room(
-        self, call: Call, claims: tuple[Claim, ...], arrival: Arrival, answer: Hold | Refusal, held_wait_s: float
+        self,
+        call: Call,
+        claims: tuple[Claim, ...],
+        uses: tuple[Use, ...],
+        arrival: Arrival,
+        refusal: Refusal,
+        held_wait_s: float,
     ) -> Hold | Refusal:
         """Ask again whenever something was booked here, and now and then for what others book, until there is room, none
         will come, or the time is over.
         """
         started = time.monotonic()
-        left = held_wait_s
-        while left > 0 and not arrival.gone and isinstance(answer, Refusal) and answer.kind is Kind.BUDGET_HELD:
-            await self._settler.booked(min(left, ASK_AGAIN_S))
-            answer = await self._store.reserve(call.call_id, claims, _mark(call, claims))
-            left = held_wait_s - (time.monotonic() - started)
+        left = held_wait_s if self._waiting < MOST_WAITING or refusal.excess is None else 0
+        answer: Hold | Refusal = refusal
+        self._waiting += 1
+        try:
+            while left > 0 and not arrival.gone and _is_in_use(answer):
+                await self._settler.booked(min(left, ASK_AGAIN_S))
+                answer = await self._store.reserve(call.call_id, claims, _mark(call, claims), uses)
+                left = held_wait_s - (time.monotonic() - started)
+        finally:
+            self._waiting -= 1
         call.waited_ns = int((time.monotonic() - started) * 1e9)
         return answer
 
@@ -329,6 +346,26 @@ def _mark(call: Call, claims: tuple[Claim, ...]) -> int | None:
     if call.bound is None or not limits or not all(claim.lost_estimate for claim in limits):
         return None
     return call.bound.likely_nanousd
+
+
+def _is_in_use(answer: Hold | Refusal) -> bool:
+    """Whether room comes back when calls end that are running."""
+    if not isinstance(answer, Refusal):
+        return False
+    return answer.kind is Kind.BUDGET_HELD or (answer.excess is not None and answer.excess.unit == PLACES)
+
+
+def _uses(call: Call, snapshot: Snapshot) -> tuple[Use, ...]:
+    """What the call uses of limits on requests, tokens and calls in flight."""
+    request, ask, caller, limits = call.request, call.ask, call.caller, snapshot.limits
+    if request is None or ask is None or caller is None or limits is None:
+        return ()
+    read = written = 0
+    if limits.counts_tokens and ask.metered:
+        tariff = snapshot.tariff(request.provider, request.priced_as or ask.model, call.started_at)
+        read, written = likely_tokens(ask, tariff)
+    way = Facts(model=ask.model, provider=request.provider, upstream=request.upstream)
+    return limits.uses(caller, way, read, written)
 
 
 def _say_nothing(*_: object) -> None:

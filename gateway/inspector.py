@@ -47,6 +47,8 @@ class Inspected:
     recent: Recent
     pace: Pace
     health: Health
+    revision: int
+    """Of what operators decided, as it is in force here."""
     loaded_at: float
     """Unix seconds when the snapshot came into force."""
 
@@ -111,7 +113,8 @@ class Inspector:
 
     def version(self) -> dict[str, Any]:
         """What names the state that the operator made."""
-        return {"revision": 0, "config_version": self._look().snapshot.version}
+        now = self._look()
+        return {"revision": now.revision, "config_version": now.snapshot.version}
 
     async def durations(self, window: str, by: str) -> dict[str, Any]:
         """How long calls took in this process, for ``latency``."""
@@ -179,8 +182,10 @@ class Inspector:
         return {
             "llm_active_requests": active,
             "llm_queue_depth": {(): float(now.queue_depth)},
-            "llm_budget_limit_usd": {labels: (each.limit_nanousd or 0) / NANO for labels, each, _ in of_budgets},
-            "llm_budget_spent_usd": {labels: has.spent_nanousd / NANO for labels, _, has in of_budgets},
+            "llm_budget_limit_usd": {labels: each.stated_nanousd / NANO for labels, each, _ in of_budgets},
+            "llm_budget_spent_usd": {
+                labels: max(0, has.spent_nanousd - each.forgiven_nanousd) / NANO for labels, each, has in of_budgets
+            },
             "llm_budget_held_usd": {labels: has.held_nanousd / NANO for labels, _, has in of_budgets},
             "llm_upstream_up": {(name,): float(up) for name, up in now.recent.verdicts().items()},
             "tollgate_provider_keys_set_aside": {

@@ -82,6 +82,7 @@ TEXT = Kind("text", most=4096)
 WORD = Kind("text", least=1, most=4096)
 FLAG = Kind("flag")
 SECRET = Kind("secret", most=4096)
+OWN_SECRET = Kind("secret", least=1, most=4096)
 URL = Kind("url", least=1, most=2048)
 STORE_URL = Kind("store", least=1, most=4096)
 FILE = Kind("file", most=4096)
@@ -93,6 +94,8 @@ CALLS = Kind("calls", least=1, most=300)
 NAME = Kind("name", most=MAX_CHARS)
 """A name of a caller's, as a header field may have it."""
 OWN_NAME = Kind("name", least=1, most=MAX_CHARS)
+NAMED_THING = Kind("text", least=1, most=200)
+"""What an operator calls something."""
 HASH = Kind("hash")
 """SHA-256 of a gateway key."""
 MOMENT = Kind("moment")

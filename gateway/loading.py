@@ -7,7 +7,6 @@ parsing, so that a secret cannot become syntax; no problem repeats a value, whic
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from gateway.agreement import of_keys, of_provider_keys, of_targets, of_workers
+from gateway.agreement import disagreements
 from gateway.canonical import yaml_name
 from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
 from gateway.observe.labels import label_name
@@ -153,7 +152,9 @@ class _Reader:
         missing = {
             name
             for name, each in known.items()
-            if each.metadata["required"] and (name not in entries or _is_null(entries[name][1]))
+            if each.metadata["required"]
+            and (name not in entries or _is_null(entries[name][1]))
+            and not (f"{name}_file" in entries and f"{name}_file" in secrets)
         }
         for name, (at_key, child) in entries.items():
             if name in secrets:
@@ -303,8 +304,7 @@ class _Reader:
             if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
-        found = (*of_targets(settings.targets), *of_keys(settings), *of_provider_keys(settings), *of_workers(settings))
-        for path, unless, fault in found:
+        for path, unless, fault in disagreements(settings):
             if not self._is_faulty(unless):
                 within = path.rpartition(".")[0]
                 self._problem(self._place(path, within if within in self._lines else "auth.mode"), fault)
@@ -318,8 +318,6 @@ class _Reader:
         if len(set(labels)) < len(labels) and not self._is_faulty(at.path):
             self._problem(at, "two of them would be one label: only letters, digits and _ are told apart")
         admin = settings.admin
-        if not _is_loopback(admin.host) and not admin.token and not self._is_faulty("admin"):
-            self._problem(self._place("admin.host"), "off loopback the admin listener needs admin.token")
         if admin.port and admin.port == settings.front.port:
             place = self._place("admin.port" if "admin.port" in self._lines else "front.port")
             self._problem(place, "both listeners have the same port")
@@ -392,13 +390,6 @@ def _yaml_fault(error: Exception, text: str) -> tuple[int, str]:
 def _printable(text: str, most: int = 80) -> str:
     """Text for a message: one line, bounded, nothing that a terminal would obey."""
     return "".join(char if char.isprintable() else "?" for char in text[:most])
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def load_book(overrides: str) -> Book:

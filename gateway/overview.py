@@ -28,7 +28,7 @@ PERIODS = ("hour", "day", "week", "month")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FRESH_S = 2.0
 """What was added up so shortly before is not added up again."""
-REST = 9
+REST = 19
 """Adding up takes at most one part in so many and one of the time: it must not keep a core busy."""
 MAX_KEPT = 16
 """Combinations of period and dimension that are kept."""

@@ -31,3 +31,8 @@ class Place:
     def name(self) -> str:
         """What this process is called among the others: no two of all times have the same."""
         return f"{self.number}-{os.getpid()}"
+
+
+def owner_at(place: Place | None) -> str:
+    """What this process is called in the store."""
+    return place.owner if place is not None else f"{socket.gethostname()}-{os.getpid()}"

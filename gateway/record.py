@@ -71,6 +71,7 @@ def record_of(call: Call) -> Record:
         awaits=usage.awaits,
         largest_input=usage.largest_input,
         would_refuse=call.hold.would_refuse if call.hold else (),
+        refused_by=_refused_by(call),
         waited_ms=_ms(call.waited_ns) if call.waited_ns else 0,
         provider_key=ending.provider_key if ending else "",
         parent_span_id=caller.parent_span_id if caller else "",
@@ -83,6 +84,11 @@ def _budgets(call: Call) -> tuple[str, ...]:
     met = [claim.budget for claim in call.claims or () if claim.budget]
     refusing = call.refusal.budget if call.refusal is not None else ""
     return tuple(sorted(met, key=lambda budget: budget != refusing)) if refusing else tuple(met)
+
+
+def _refused_by(call: Call) -> dict[str, str]:
+    excess = call.refusal.excess if call.refusal is not None else None
+    return {"limit": excess.limit, "scope": excess.scope, "unit": excess.unit} if excess is not None else {}
 
 
 def booked(call: Call) -> Sequence[Claim]:

@@ -22,6 +22,7 @@ from gateway.kinds import (
     NAME,
     NETWORK,
     OWN_NAME,
+    OWN_SECRET,
     PATH,
     PROCESSES,
     SCOPE,
@@ -66,6 +67,7 @@ __all__ = [
     "PROVIDERS",
     "WEEK_STARTS",
     "Admin",
+    "AdminToken",
     "Alerts",
     "Auth",
     "Budget",
@@ -73,6 +75,7 @@ __all__ = [
     "Front",
     "GatewayKey",
     "Health",
+    "Limit",
     "Logging",
     "Match",
     "Metering",
@@ -117,12 +120,29 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminToken:
+    """A bearer token for the admin listener, beside admin.token."""
+
+    name: str = key("", OWN_NAME, "Whose it is, as the log of changes names it.", required=True)
+    token: Secret = key(Secret(), OWN_SECRET, "The bearer token itself.", required=True)
+    role: str = key("viewer", one_of("viewer", "operator"), "A viewer looks at everything, an operator changes things.")
+    expires: int = key(
+        0, MOMENT, "A day (UTC, its beginning) or a time from which on it lets nobody in; empty = never."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Admin:
     """The listener for operators and probes."""
 
-    host: str = key("127.0.0.1", WORD, "Address to listen on; off loopback a token is required.")
-    port: int = key(8081, whole(0, 65535), "Port to listen on; 0 takes a free one.")
-    token: Secret = key(Secret(), SECRET, "Bearer token for everything but the health probes; empty = none.")
+    host: str = key(
+        "127.0.0.1", WORD, "Address to listen on; off loopback an operator's token is required.", restart=True
+    )
+    port: int = key(8081, whole(0, 65535), "Port to listen on; 0 takes a free one.", restart=True)
+    token: Secret = key(
+        Secret(), SECRET, "An operator's bearer token, for everything but the health probes; empty = none."
+    )
+    tokens: tuple[AdminToken, ...] = key((), list_of(block(AdminToken), 0, 100), "More of them, each with a role.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +286,17 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """How fast, and how many at a time, the calls of a scope may be."""
+
+    scope: str = key("", SCOPE, "global, KIND:NAME or KIND:* (each its own); several joined by +.", required=True)
+    requests_per_minute: int = key(0, whole(0, 10**7), "Calls that are let through in a minute; 0 = any number.")
+    tokens_per_minute: int = key(0, whole(0, 10**9), "Tokens, read and written, of a minute's calls; 0 = any number.")
+    concurrent: int = key(0, whole(0, 10**6), "Calls that may run at a time; 0 = any number.")
+    name: str = key("", TEXT, "Its name in errors and metrics. Default: its scope.")
+
+
+@dataclass(frozen=True, slots=True)
 class Metering:
     """How usage is come by."""
 
@@ -333,7 +364,7 @@ class Settings:
     """The whole config."""
 
     front: Front = key(Front(), block(Front), "The listener for apps.")
-    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.", restart=True)
+    admin: Admin = key(Admin(), block(Admin), "The listener for operators and probes.")
     workers: int = key(
         1, PROCESSES, "Processes that serve calls; auto = one for each processor that may be used.", restart=True
     )
@@ -351,6 +382,7 @@ class Settings:
         (), list_of(block(GatewayKey)), "Gateway keys: their hashes, and what each may do."
     )
     budgets: tuple[Budget, ...] = key((), list_of(block(Budget)), "Limits on spend.")
+    limits: tuple[Limit, ...] = key((), list_of(block(Limit)), "Limits on how fast calls may come.")
     metering: Metering = key(Metering(), block(Metering), "How usage is come by.")
     pricing: Pricing = key(Pricing(), block(Pricing), "What calls cost.")
     observability: Observability = key(Observability(), block(Observability), "What is told of calls.", restart=True)

@@ -186,7 +186,10 @@ class Settler:
             claims = booked(finished.call)
             settlements.append(
                 self._settlement(
-                    record, [claim.account for claim in claims], [claim for claim in claims if claim.is_watched]
+                    record,
+                    [claim.account for claim in claims],
+                    [claim for claim in claims if claim.is_watched],
+                    finished.call,
                 )
             )
             if self.capture is not None:
@@ -250,8 +253,11 @@ class Settler:
         if isinstance(answer, Receipt) and not answer.again:
             self._take_all(Batch([record], [settlement.record]))
 
-    def _settlement(self, record: Record, accounts: Sequence[Account], limits: Sequence[Claim] = ()) -> Settlement:
+    def _settlement(
+        self, record: Record, accounts: Sequence[Account], limits: Sequence[Claim] = (), call: Call | None = None
+    ) -> Settlement:
         """What the store is to book of a record."""
+        uses = (call.uses or ()) if call is not None and call.hold is not None else ()
         return Settlement(
             call_id=record.call_id,
             cost_nanousd=record.cost_nanousd,
@@ -261,6 +267,8 @@ class Settler:
             started_at=record.started_at,
             limits=tuple(limits),
             spend=spend_of(record, self._spend_by),
+            uses=uses,
+            tokens=_tokens(call) if uses else None,
         )
 
     def _is_compared(self, finished: Finished) -> bool:
@@ -332,6 +340,13 @@ class Settler:
             if all(isinstance(answer, Failure) and answer.kind is Kind.STORE_UNAVAILABLE for answer in answers):
                 return
         await self._settle_works()
+
+
+def _tokens(call: Call | None) -> int | None:
+    """All that were read and written; None where nobody knows it."""
+    if call is None or call.usage is None or call.usage.method == "hold":
+        return None
+    return call.usage.usage.input_tokens + call.usage.usage.output_tokens
 
 
 def _say_nothing(claim: Claim, nanousd: int) -> None:

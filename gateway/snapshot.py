@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gateway.admission.budgets import Ledger
 from gateway.admission.keys import Keys
+from gateway.admission.limits import Limits
 from gateway.call import Caller
 from gateway.dialects.stream_usage import Wishes
 from gateway.metering.tokens import Counter
@@ -28,6 +29,8 @@ class Snapshot:
     routes: Routes
     pools: Mapping[str, Pool]
     ledger: Ledger
+    limits: Limits | None
+    """None where there are none."""
     keys: Keys | None
     """None where callers bring the provider's own credentials."""
     proxies: Proxies

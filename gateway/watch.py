@@ -38,6 +38,15 @@ MEDIA = (b"audio/", b"image/", b"video/", b"application/octet-stream")
 """Answers that tell nothing to read."""
 ARRAYS = frozenset(("generate_content",))
 """Operations whose streams can be a JSON array (Gemini, without ``alt=sse``)."""
+SAYS = {
+    "x-tollgate-call-id": "Every answer: names the call, for /api/v1/calls/{call_id} and `tollgate calls`.",
+    "x-correlation-id": "Every answer: what the request brought, or the call id.",
+    "x-tollgate-cost-usd": "Metered JSON answers: what the call cost, in dollars, exactly.",
+    "x-tollgate-tokens": "The same: in=..;out=..;cached=.., cached being a part of in.",
+    "x-tollgate-usage": "The same: whose figures these are: provider, counted or estimated.",
+    "x-tollgate-budget-remaining-usd": "The same, where a budget applies: the least that any of them has left.",
+}
+"""The fields that are added to an answer, each in a sentence for a reference."""
 
 
 class Watch:

@@ -40,12 +40,12 @@ CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 def serve(settings: Settings, config_path: Path | None) -> int:
-    """Run the gateway; returns the exit status: 0 after a drain, 1 when it could not start or go on."""
+    """Run the gateway; returns the exit status: 0 after a drain, 1 when it could not start or go on, 3 when that is the store's fault."""
     count = settings.workers or usable_processors()
     if count == 1:
         return asyncio.run(_serve(settings, config_path))
     for key, _, fault in of_workers(settings):
-        print(f"tollgate: cannot start: {key} {fault}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        print(f"tollgate: error: cannot start: {key} {fault}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return 1
     return _supervise(settings, config_path, count)
 
@@ -92,7 +92,7 @@ def _supervise(settings: Settings, path: Path | None, count: int) -> int:
             listeners = open_listeners(front.host, front.port, count)
             [admin_listeners] = open_listeners(admin.host, admin.port, 1)
         except OSError as error:
-            print(f"tollgate: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+            print(f"tollgate: error: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
             return 1
         ports = port_of(listeners), port_of([admin_listeners])
         folder = _private_folder()
@@ -191,10 +191,10 @@ async def _serve(
         gateway = Gateway(settings, config_path, place=place)
         await gateway.start()
     except (OSError, Failure) as error:
-        print(f"tollgate: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        print(f"tollgate: error: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
         if gateway is not None:
             await gateway.stop(grace_s=0)
-        return 1
+        return 3 if isinstance(error, Failure) else 1
     orders.obey(gateway)
     # what was built at the start stays: the collector need not look at it again and again
     gc.collect()

@@ -178,9 +178,12 @@ class Book:
 
     def near(self, model: str, provider: str = "") -> list[str]:
         """Up to five names that look like it, best first, for a person."""
+        return difflib.get_close_matches(model[:MAX_CHARS].lower(), self.names(provider), n=5, cutoff=0.5)
+
+    def names(self, provider: str = "") -> list[str]:
+        """Every model that has a row of its own, of one provider or of all; patterns are not among them."""
         asked = [ALIASES.get(provider, provider)] if provider else self.providers
-        names = {name for shelf in self._shelves for each in asked for name in shelf.of(each).exact}
-        return difflib.get_close_matches(model[:MAX_CHARS].lower(), sorted(names), n=5, cutoff=0.5)
+        return sorted({name for shelf in self._shelves for each in asked for name in shelf.of(each).exact})
 
     def _look_up(self, key: tuple[str, str, int]) -> Tariff | None:
         provider, model, day = key

@@ -6,19 +6,31 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from gateway import __version__
+from gateway.admin import schemas
 from gateway.admin.accept import OPEN_METRICS, PLAIN, asks_open_metrics
-from gateway.admin.routes import OPEN, VIEWER, Route
+from gateway.admin.answers import answer, problem
+from gateway.admin.questions import DAY
+from gateway.admin.routes import OPEN, VIEWER, Parameter, Route
+from gateway.selection import Page, Selection
 from pricing.money import format_usd
 
-MAX_LIST = 500
-DEFAULT_LIST = 50
+__all__ = ["Api", "Sources", "answer", "problem", "with_usd"]
+
+READY_QUERY = (
+    Parameter("verbose", "In lines for people, as text/plain."),
+    Parameter("exclude", "A check to leave out.", repeated=True),
+)
+SPEND_QUERY = (
+    Parameter("by", "Dimensions with commas between them, of those that spend.by in the config declares: team,model."),
+    Parameter("period", "The length of a row.", schemas.one_of("day", "week", "month")),
+    Parameter("since", "The first day (UTC). Default: seven periods back.", DAY),
+    Parameter("until", "The day after the last one.", DAY),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,8 @@ class Sources:
     find: Callable[[str], Awaitable[dict[str, Any] | None]]
     recent: Callable[[int, str, str], Awaitable[list[dict[str, Any]]]]
     """(limit, before, correlation_id) -> records, newest first."""
+    page: Callable[[Selection, int, str], Awaitable[Page]]
+    """(what is wanted, limit, the call id after which the list goes on)."""
     is_active: Callable[[str], Awaitable[bool]]
     status: Callable[[], Awaitable[dict[str, Any]]]
     """The state at a glance, without what the listener knows itself."""
@@ -42,18 +56,6 @@ class Sources:
     """What each health check found last, by name: status (ok, warn, failed), time_ms, and more."""
     metrics: Callable[[bool], Awaitable[Iterator[bytes]]]
     """The exposition, in slices that take a millisecond each: as OpenMetrics, or in Prometheus' own format."""
-
-
-def answer(body: Any, status: int = 200) -> web.Response:
-    """JSON, fresh each time."""
-    return web.Response(
-        body=orjson.dumps(body), status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
-    )
-
-
-def problem(status: int, message: str) -> web.Response:
-    """An error; the message never repeats what was asked."""
-    return answer({"error": {"message": message, "status": status}}, status)
 
 
 def with_usd(record: dict[str, Any]) -> dict[str, Any]:
@@ -83,10 +85,6 @@ def _lines(checks: Mapping[str, dict[str, Any]], status: str) -> str:
     return "\n".join([*lines, "ready check passed" if status == "ready" else "ready check failed", ""])
 
 
-def _start_ms(record: dict[str, Any]) -> float:
-    return datetime.fromisoformat(record["started_at"]).timestamp() * 1000
-
-
 class Api:
     """One method a route."""
 
@@ -97,20 +95,81 @@ class Api:
     def routes(self) -> list[Route]:
         """What is served where."""
         return [
-            Route("GET", "/health/live", OPEN, self.live, "Whether the process answers."),
-            Route("GET", "/health/ready", OPEN, self.ready, "Whether calls can be served, check by check."),
-            Route("GET", "/health/ready/{check}", OPEN, self.check, "One check by itself."),
+            *self._probes(),
             Route(
-                "GET", "/metrics", VIEWER, self.metrics, "Prometheus' exposition, or OpenMetrics.", media="text/plain"
+                "GET",
+                "/metrics",
+                VIEWER,
+                self.metrics,
+                "Prometheus' exposition, or OpenMetrics.",
+                media="text/plain",
+                other_media=("application/openmetrics-text",),
             ),
-            Route("GET", "/system/llm-status", VIEWER, self.status, "The state of the gateway at a glance."),
-            Route("GET", "/api/v1/calls", VIEWER, self.calls, "Finished calls, newest first."),
-            Route("GET", "/api/v1/calls/{call_id}", VIEWER, self.call, "One call."),
-            Route("GET", "/api/v1/requests/{correlation_id}", VIEWER, self.request, "The calls of one correlation id."),
-            Route("GET", "/api/v1/spend", VIEWER, self.spend, "What was spent, by period and dimensions."),
-            Route("GET", "/api/v1/upstreams", VIEWER, self.upstreams, "Every upstream with its connections."),
-            Route("GET", "/api/v1/targets", VIEWER, self.targets, "Every target and how well it was met."),
-            Route("GET", "/api/v1/config", VIEWER, self.config, "The config in force, secrets masked."),
+            Route(
+                "GET",
+                "/system/llm-status",
+                VIEWER,
+                self.status,
+                "The state of the gateway at a glance.",
+                answers={200: schemas.STATUS},
+            ),
+            Route(
+                "GET",
+                "/api/v1/spend",
+                VIEWER,
+                self.spend,
+                "What was spent, by period and dimensions.",
+                SPEND_QUERY,
+                answers={200: schemas.SPEND},
+            ),
+            Route(
+                "GET",
+                "/api/v1/upstreams",
+                VIEWER,
+                self.upstreams,
+                "Every upstream with its connections.",
+                answers={200: schemas.UPSTREAMS},
+            ),
+            Route(
+                "GET",
+                "/api/v1/targets",
+                VIEWER,
+                self.targets,
+                "Every target and how well it was met.",
+                answers={200: schemas.TARGETS},
+            ),
+            Route(
+                "GET",
+                "/api/v1/config",
+                VIEWER,
+                self.config,
+                "The config in force, secrets masked.",
+                answers={200: schemas.CONFIG},
+            ),
+        ]
+
+    def _probes(self) -> list[Route]:
+        """Open to all: a kubelet has no token."""
+        return [
+            Route("GET", "/health/live", OPEN, self.live, "Whether the process answers.", answers={200: schemas.LIVE}),
+            Route(
+                "GET",
+                "/health/ready",
+                OPEN,
+                self.ready,
+                "Whether calls can be served, check by check.",
+                READY_QUERY,
+                answers={200: schemas.READY, 503: schemas.READY},
+                other_media=("text/plain",),
+            ),
+            Route(
+                "GET",
+                "/health/ready/{check}",
+                OPEN,
+                self.check,
+                "One check by itself.",
+                answers={200: schemas.CHECK, 503: schemas.CHECK},
+            ),
         ]
 
     async def live(self, request: web.Request) -> web.Response:
@@ -161,67 +220,9 @@ class Api:
             }
         )
 
-    async def calls(self, request: web.Request) -> web.Response:
-        """Finished calls, newest first; ``next`` is the ``before`` of the next page."""
-        try:
-            limit = int(request.query.get("limit", DEFAULT_LIST))
-        except ValueError:
-            return problem(400, "limit must be a number")
-        if not 1 <= limit <= MAX_LIST:
-            return problem(400, f"limit must be from 1 to {MAX_LIST}")
-        before, correlation_id = request.query.get("before", ""), request.query.get("correlation_id", "")
-        found = await self._sources.recent(limit, before, correlation_id)
-        following = found[-1]["call_id"] if len(found) == limit else None
-        return answer({"calls": [with_usd(record) for record in found], "next": following})
-
-    async def call(self, request: web.Request) -> web.Response:
-        """One call; one that is not settled yet says so."""
-        call_id = request.match_info["call_id"]
-        active = await self._sources.is_active(call_id)  # asked first: it may end while its record is looked for
-        record = await self._sources.find(call_id)
-        if record is not None:
-            return answer({"state": "finished", **with_usd(record)})
-        if active:
-            return answer({"state": "in_flight", "call_id": call_id})
-        return problem(404, "there is no such call")
-
-    async def request(self, request: web.Request) -> web.Response:
-        """The calls of one correlation id (of very many, the newest), and the sums of all of them; ``duration_ms`` is from the
-        first one's start to the last one's end.
-        """
-        correlation_id = request.match_info["correlation_id"]
-        newest = page = await self._sources.recent(MAX_LIST, "", correlation_id)
-        if not newest:
-            return problem(404, "there are no calls with this correlation id")
-        cost, count, errors, models = 0, 0, 0, set()
-        began = ended = _start_ms(newest[0])
-        while page:
-            cost += sum(record["cost_nanousd"] for record in page)
-            count += len(page)
-            errors += sum(bool(record["error_type"]) for record in page)
-            began = min(began, *map(_start_ms, page))
-            ended = max(ended, *(_start_ms(record) + record["latency_ms"] for record in page))
-            models |= {record["model_requested"] for record in page if record["model_requested"]}
-            full = len(page) == MAX_LIST
-            page = await self._sources.recent(MAX_LIST, page[-1]["call_id"], correlation_id) if full else []
-        return answer(
-            {
-                "correlation_id": correlation_id,
-                "calls": [with_usd(record) for record in reversed(newest)],
-                "count": count,
-                "errors": errors,
-                "duration_ms": round(ended - began, 3),
-                "cost_nanousd": cost,
-                "cost_usd": format_usd(cost),
-                "models": sorted(models),
-            }
-        )
-
     async def spend(self, request: web.Request) -> web.Response:
-        """What was spent, by period and whatever it is told apart by; parameters that are not known are an error."""
+        """What was spent, by period and whatever it is told apart by."""
         query = request.query
-        if set(query) - {"by", "period", "since", "until"} or len(set(query)) < len(query):
-            return problem(400, "by, period, since and until can be asked for, each once")
         found = await self._sources.spend(
             query.get("by"), query.get("period", "day"), query.get("since", ""), query.get("until", "")
         )

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.admin.api import problem
+from gateway.admin.answers import problem
 
 log = logging.getLogger("gateway.admin")
 

@@ -9,8 +9,11 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.admin.api import DEFAULT_LIST, MAX_LIST, answer, problem
-from gateway.admin.routes import VIEWER, Parameter, Route, Schema
+from gateway.admin.answers import answer, problem
+from gateway.admin.questions import CURSOR, LIMIT, MAX_LIST, limit_of
+from gateway.admin.routes import VIEWER, Parameter, Route
+from gateway.admin.schemas import listed, or_null
+from gateway.admin.shapes import Schema
 
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
@@ -20,16 +23,8 @@ MAX_SEARCH = 200
 DEFAULT_ROWS = 20
 
 
-def _or_null(schema: Schema) -> Schema:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
 def _object(fields: Mapping[str, Schema]) -> Schema:
     return {"type": "object", "properties": dict(fields), "required": list(fields)}
-
-
-def _list(of: Schema) -> Schema:
-    return {"type": "array", "items": of}
 
 
 COUNTS: Mapping[str, Schema] = {
@@ -50,10 +45,10 @@ OVERVIEW = _object(
         "by": TEXT,
         "totals": _object(COUNTS),
         "previous": _object(COUNTS),
-        "rows": _list(
+        "rows": listed(
             _object(
                 {
-                    "value": _or_null(TEXT),
+                    "value": or_null(TEXT),
                     **COUNTS,
                     "previous_cost_nanousd": WHOLE,
                     "previous_cost_usd": TEXT,
@@ -61,8 +56,8 @@ OVERVIEW = _object(
                 }
             )
         ),
-        "others": _or_null(_object({"values": WHOLE, **COUNTS})),
-        "series": _list(
+        "others": or_null(_object({"values": WHOLE, **COUNTS})),
+        "series": listed(
             _object(
                 {
                     "at": MOMENT,
@@ -70,7 +65,7 @@ OVERVIEW = _object(
                 }
             )
         ),
-        "dimensions": _list(TEXT),
+        "dimensions": listed(TEXT),
     }
 )
 NOW = _object(
@@ -80,7 +75,7 @@ NOW = _object(
         "calls_per_s": NUMBER,
         "cost_per_minute_nanousd": WHOLE,
         "cost_per_minute_usd": TEXT,
-        **dict.fromkeys(("ttft_p50_ms", "ttft_p95_ms", "latency_p50_ms", "latency_p95_ms"), _or_null(NUMBER)),
+        **dict.fromkeys(("ttft_p50_ms", "ttft_p95_ms", "latency_p50_ms", "latency_p95_ms"), or_null(NUMBER)),
         "errors_per_minute": WHOLE,
         "refused_per_minute": WHOLE,
         "estimated_share": NUMBER,
@@ -92,9 +87,9 @@ NOW = _object(
         "status": {"type": "string", "enum": ["ok", "failed", "draining"]},
     }
 )
-PERCENTILES = _or_null(_object(dict.fromkeys(("p50", "p90", "p95", "p99"), NUMBER)))
-DURATIONS = _object({"value": _or_null(TEXT), "calls": WHOLE, "latency_ms": PERCENTILES, "ttft_ms": PERCENTILES})
-LATENCY = _object({"as_of": MOMENT, "window": TEXT, "by": TEXT, "rows": _list(DURATIONS), "all": DURATIONS})
+PERCENTILES = or_null(_object(dict.fromkeys(("p50", "p90", "p95", "p99"), NUMBER)))
+DURATIONS = _object({"value": or_null(TEXT), "calls": WHOLE, "latency_ms": PERCENTILES, "ttft_ms": PERCENTILES})
+LATENCY = _object({"as_of": MOMENT, "window": TEXT, "by": TEXT, "rows": listed(DURATIONS), "all": DURATIONS})
 BUDGET = _object(
     {
         **dict.fromkeys(("budget", "scope", "window", "window_id", "mode"), TEXT),
@@ -103,22 +98,21 @@ BUDGET = _object(
         ),
         **dict.fromkeys(("limit_usd", "spent_usd", "held_usd", "remaining_usd", "forgiven_usd"), TEXT),
         "used_ratio": NUMBER,
-        "exhausts_at": _or_null(MOMENT),
-        "resets_at": _or_null(MOMENT),
+        "exhausts_at": or_null(MOMENT),
+        "resets_at": or_null(MOMENT),
         "source": {"type": "string", "enum": ["config", "runtime"]},
-        "version": _or_null(WHOLE),
-        **dict.fromkeys(("reason", "changed_by"), _or_null(TEXT)),
-        "changed_at": _or_null(MOMENT),
+        "version": or_null(WHOLE),
+        **dict.fromkeys(("reason", "changed_by"), or_null(TEXT)),
+        "changed_at": or_null(MOMENT),
     }
 )
-BUDGETS = _object({"budgets": _list(BUDGET), "next": _or_null(TEXT)})
+BUDGETS = _object({"budgets": listed(BUDGET), "next": or_null(TEXT)})
 
 
 def _one_of(*values: str) -> Schema:
     return {"type": "string", "enum": list(values), "default": values[0]}
 
 
-LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_LIST}
 SEARCH = Parameter(
     "search", "Only those that hold this text, whatever the case.", {"type": "string", "maxLength": MAX_SEARCH}
 )
@@ -131,6 +125,8 @@ class Figures:
     overview: Callable[[str, str, int, str], Awaitable[dict[str, Any]]]
     """(period, by, limit, search); Failure for what cannot be asked."""
     periods: Collection[str]
+    dimensions: Collection[str]
+    """What spend can be told apart by."""
     now: Callable[[], Awaitable[dict[str, Any]]]
     latency: Callable[[str, str], Awaitable[dict[str, Any]]]
     """(window, by)."""
@@ -157,7 +153,9 @@ class Overview:
             _one_of(*figures.windows),
             _one_of(*figures.latency_by),
         )
-        limit = Parameter("limit", "The most rows.", LIMIT)
+        rows = Parameter(
+            "limit", "The most rows.", {"type": "integer", "minimum": 1, "maximum": MAX_LIST, "default": DEFAULT_ROWS}
+        )
         return [
             Route(
                 "GET",
@@ -167,8 +165,8 @@ class Overview:
                 "Spend by one dimension over the running period, beside the same span of the one before.",
                 (
                     Parameter("period", "The running hour, day, week or month, of UTC.", {**periods, "default": "day"}),
-                    Parameter("by", "One of `dimensions`."),
-                    limit,
+                    Parameter("by", "What it is told apart by.", {"type": "string", "enum": list(figures.dimensions)}),
+                    rows,
                     SEARCH,
                 ),
                 answers={200: OVERVIEW},
@@ -193,8 +191,8 @@ class Overview:
                 self.budgets,
                 "Every budget with what is spent and held of it; of a wildcard each account that has spent.",
                 (
-                    limit,
-                    Parameter("cursor", "`next` of the page before."),
+                    LIMIT,
+                    CURSOR,
                     SEARCH,
                     Parameter("sort", "The most used first, or by name.", _one_of("used", "name")),
                 ),
@@ -214,10 +212,7 @@ class Overview:
     async def overview(self, request: web.Request) -> web.Response:
         """Spend of the running period."""
         query = request.query
-        wrong = _unknown(request, "period", "by", "limit", "search") or _too_long(query.get("search", ""))
-        limit = _limit(query.get("limit", ""), DEFAULT_ROWS)
-        if wrong or limit is None:
-            return problem(400, wrong or f"limit must be a number from 1 to {MAX_LIST}")
+        limit = int(query.get("limit", DEFAULT_ROWS))
         found = await self._figures.overview(
             query.get("period", "day"), query.get("by", ""), limit, query.get("search", "")
         )
@@ -231,27 +226,13 @@ class Overview:
         """Percentiles."""
         figures, query = self._figures, request.query
         window = query.get("window", next(iter(figures.windows)))
-        by = query.get("by", next(iter(figures.latency_by)))
-        wrong = _unknown(request, "window", "by")
-        if wrong:
-            return problem(400, wrong)
-        if window not in figures.windows or by not in figures.latency_by:
-            return problem(
-                400, f"window must be one of {', '.join(figures.windows)}, by one of {', '.join(figures.latency_by)}"
-            )
-        return answer(await figures.latency(window, by))
+        return answer(await figures.latency(window, query.get("by", next(iter(figures.latency_by)))))
 
     async def budgets(self, request: web.Request) -> web.Response:
         """A page of budgets."""
         query = request.query
-        sort = query.get("sort", "used")
-        wrong = _unknown(request, "limit", "cursor", "search", "sort") or _too_long(query.get("search", ""))
-        limit = _limit(query.get("limit", ""), DEFAULT_LIST)
-        if wrong or limit is None:
-            return problem(400, wrong or f"limit must be a number from 1 to {MAX_LIST}")
-        if sort not in ("used", "name"):
-            return problem(400, "sort must be used or name")
-        return answer(await self._figures.budgets(limit, query.get("cursor", ""), query.get("search", ""), sort))
+        asked = (query.get("cursor", ""), query.get("search", ""), query.get("sort", "used"))
+        return answer(await self._figures.budgets(limit_of(query), *asked))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """The stream; 503 when there are too many listeners already."""
@@ -278,22 +259,3 @@ class _Stream(web.StreamResponse):
             async for each in events:
                 await self.write(each)
         await super().write_eof(data)
-
-
-def _unknown(request: web.Request, *known: str) -> str:
-    """What is wrong with the names of parameters; "" for nothing."""
-    query = request.query
-    if set(query) - set(known) or len(set(query)) < len(query):
-        return f"{', '.join(known)} can be asked for, each once"
-    return ""
-
-
-def _too_long(search: str) -> str:
-    return f"search must be at most {MAX_SEARCH} characters long" if len(search) > MAX_SEARCH else ""
-
-
-def _limit(text: str, usual: int) -> int | None:
-    """None for what is no number of rows."""
-    if not text:
-        return usual
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIST else None

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiohttp import web
+
+from gateway.admin.shapes import Schema
 
 OPEN, VIEWER, OPERATOR = "open", "viewer", "operator"
 """Who may use a route: anybody, who may look, who may change things. An operator is a viewer too."""
 ROLES = (OPEN, VIEWER, OPERATOR)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Schema = Mapping[str, Any]
-"""JSON Schema as OpenAPI 3.1 has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,8 @@ class Route:
     body: Schema | None = None
     answers: Mapping[int, Schema] = field(default_factory=dict)
     media: str = "application/json"
+    other_media: tuple[str, ...] = ()
+    """What an answer may come as besides, where whoever asks can choose."""
 
 
 WHO = web.RequestKey("who", Who)

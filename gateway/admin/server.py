@@ -6,33 +6,30 @@ bound to 127.0.0.1 (DNS rebinding) reads nothing. Errors never repeat what was a
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import logging
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import resources
 
 from aiohttp import web
 
-from gateway.admin.api import Api, Sources, problem
+from gateway.admin import pages
+from gateway.admin.answers import Refused, problem
+from gateway.admin.api import Api, Sources
+from gateway.admin.bodies import MAX_BODY_BYTES
+from gateway.admin.calls import Calls
+from gateway.admin.conditional import unless_known
 from gateway.admin.connection import Runner
-from gateway.admin.overview import Figures, Overview
-from gateway.admin.routes import OPEN, VIEWER, Handler, Route
+from gateway.admin.guard import Guard
+from gateway.admin.openapi import About
+from gateway.admin.origin import is_loopback
+from gateway.admin.routes import Handler, Route
+from gateway.admin.tokens import Token, has_operator
 from gateway.errors import MEANINGS, Failure
 
 log = logging.getLogger("gateway.admin")
 
-NO_TOKEN = "a bearer token is needed: Authorization: Bearer, then admin.token"  # noqa: S105 - a sentence
-WRONG_TOKEN = "the bearer token is not admin.token"  # noqa: S105
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/app.js": ("app.js", "text/javascript"),
-    "/style.css": ("style.css", "text/css"),
-}
-"""The page holds no numbers: it asks the API for them, with the token."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -48,22 +45,31 @@ class AdminServer:
     """Listens for operators and probes."""
 
     def __init__(
-        self, host: str, port: int, token: str, sources: Sources, figures: Figures, tell: Tell | None = None
+        self,
+        host: str,
+        port: int,
+        tokens: Sequence[Token],
+        sources: Sources,
+        tell: Tell | None = None,
+        more: Sequence[Route] = (),
     ) -> None:
-        """``tell`` gets every request that was answered."""
-        if not is_loopback(host) and not token:
-            raise ValueError("off loopback the admin listener needs a token")
+        """``tell`` gets every request that was answered; ``more`` are routes of parts that are not made here."""
+        if not is_loopback(host) and not has_operator(tokens):
+            raise ValueError("off loopback the admin listener needs the token of an operator")
         self._host = host
         self._wanted_port = port
-        self._token = token.encode()
+        self._guard = Guard(host, tokens)
         self._tell = tell
         self._runner: web.AppRunner | None = None
-        self._app = web.Application(middlewares=[self._guard])
-        pages = [Route("GET", path, OPEN, _page(*file), "The live page.") for path, file in PAGE.items()]
-        self._routes = {
-            (each.method, each.path): each for each in [*Api(sources).routes(), *Overview(figures).routes(), *pages]
-        }
+        self._app = web.Application(middlewares=[self._around], client_max_size=MAX_BODY_BYTES)
+        self.api = _api(sources, more)
+        """Every route but those of the page's files."""
+        self._routes = {(each.method, each.path): each for each in [*self.api, *pages.routes()]}
         self._app.add_routes(map(_served, self._routes.values()))
+
+    def admit(self, tokens: Sequence[Token]) -> None:
+        """From now on these tokens are right, and no others."""
+        self._guard.tokens = tokens
 
     @property
     def port(self) -> int:
@@ -90,9 +96,9 @@ class AdminServer:
             await runner.cleanup()
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
-        response = await self._answer(request, handler)
+        response = await unless_known(request, await self._answer(request, handler))
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if self._tell is not None:
@@ -100,14 +106,12 @@ class AdminServer:
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if is_loopback(self._host) and not self._is_known(request):
-            return problem(421, "this listener answers to localhost only")
-        if self._role(request) != OPEN and not self._may(request):
-            refused = problem(401, WRONG_TOKEN if _token_of(request) else NO_TOKEN)
-            refused.headers["WWW-Authenticate"] = "Bearer"
-            return refused
+        method = "GET" if request.method == "HEAD" else request.method
         try:
+            self._guard.check(request, self._routes.get((method, _template(request))))
             return await handler(request)
+        except Refused as refused:
+            return refused.answer()
         except web.HTTPException as refusal:
             told = problem(refusal.status, refusal.reason or "not possible")
             if "Allow" in refusal.headers:  # RFC 9110 15.5.6: a 405 names the methods that there are
@@ -119,34 +123,11 @@ class AdminServer:
             log.exception("a bug in the admin API")
             return problem(500, "the gateway failed while answering")
 
-    def _role(self, request: web.Request) -> str:
-        """Who may use the route; what is not there says so to viewers only."""
-        method = "GET" if request.method == "HEAD" else request.method
-        route = self._routes.get((method, _template(request)))
-        return route.role if route is not None else VIEWER
 
-    def _may(self, request: web.Request) -> bool:
-        if not self._token:
-            return True
-        return hmac.compare_digest(_token_of(request), self._token)
-
-    def _is_known(self, request: web.Request) -> bool:
-        name = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
-        return name in (self._host, "localhost") or is_loopback(name.strip("[]"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is of this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _token_of(request: web.Request) -> bytes:
-    """The bearer token that was sent; empty where there is none."""
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    return given.strip().encode("utf-8", "replace") if kind.lower() == "bearer" else b""
+def _api(sources: Sources, more: Sequence[Route]) -> list[Route]:
+    """Every part puts its routes here; the last one tells of all of them."""
+    parts = [*Api(sources).routes(), *Calls(sources).routes(), *more]
+    return [*parts, *About(parts).routes()]
 
 
 def _template(request: web.Request) -> str:
@@ -173,12 +154,3 @@ def _served(route: Route) -> web.RouteDef:
     if route.method == "GET":
         return web.get(route.path, route.handler)
     return web.route(route.method, route.path, route.handler)
-
-
-def _page(name: str, kind: str) -> Handler:
-    body = (resources.files("gateway.admin") / "page" / name).read_bytes()
-
-    async def send(request: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "no-cache"})
-
-    return send

@@ -70,6 +70,15 @@ def bound(ask: Ask, tariff: Tariff) -> Bound:
     return Bound(likely_nanousd, max(likely_nanousd, _up(most)), likely_input_nanousd, tariff.likely_output_femto)
 
 
+def likely_tokens(ask: Ask, tariff: Tariff) -> tuple[int, int]:
+    """(read, written) by one call, as far as it is billed by tokens: what a limit on them sets aside."""
+    _, read = _inputs(ask, tariff)
+    if ask.operation in WITHOUT_OUTPUT or ask.seconds or ask.characters or ask.images:
+        return read, 0
+    _, written = _outputs(ask.max_output_tokens if (ask.max_output_tokens or 0) > 0 else None, tariff)
+    return read, written * min(max(1, ask.choices), LIKELY_CHOICES)
+
+
 def _inputs(ask: Ask, tariff: Tariff) -> tuple[int, int]:
     """(femto-dollars at the most, likely tokens) of the input. Where nothing in the body bounds it, the model's context does."""
     text_bytes = max(0, ask.input_bytes)

@@ -8,17 +8,21 @@ Owns the rules by which budgets apply; knows no store, no price and no clock. La
 - One account is claimed once: budgets on the same scope and window merge to the largest amount and the lowest limit.
 - A claim is never below one nano-dollar, so that an exhausted budget also refuses what cannot be priced.
 - What the caller itself asks for (``x-tollgate-budget``) is one more budget on its own scope: it only tightens.
+- What was forgiven of an account (a reset) is added to every limit on it, for the window that it speaks of.
 - Spend by team is always counted, one account per team and UTC day, whether or not somebody limits it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
-from gateway.admission.scopes import Facts, Scope, parse_scope, specificity
+from gateway.admission.scopes import ALONE, Facts, Scope, facts_of, names_of, parse_scope, specificity
 from gateway.admission.windows import Calendar, Window
 from gateway.call import Caller
 
@@ -56,9 +60,10 @@ class Budget:
     notify_at: tuple[int, ...] = ()
     cut: bool = False
     lost_estimate: bool = False
+    parsed: Scope = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parse_scope(self.scope)
+        object.__setattr__(self, "parsed", parse_scope(self.scope))
         if self.window not in WINDOWS:
             raise ValueError(f"not a window: {self.window!r}")
         if self.mode not in MODES:
@@ -89,6 +94,7 @@ class _Row:
         "calendar",
         "cut",
         "end",
+        "forgiven",
         "limit",
         "lost_estimate",
         "mode",
@@ -107,7 +113,7 @@ class _Row:
         self.budget = budget
         self.notify_at: tuple[int, ...] = ()
         self.cut = self.lost_estimate = False
-        self.start = self.end = 0
+        self.start = self.end = self.forgiven = 0
         self.account = Account(scope, "")
 
     @property
@@ -128,26 +134,28 @@ class _Row:
         )
         return row
 
-    def claim(self, now: float, likely_nanousd: int, most_nanousd: int) -> Claim:
+    def claim(self, now: float, likely_nanousd: int, most_nanousd: int, forgiven: Mapping[str, int]) -> Claim:
         """The claim of one call."""
         if not self.start <= now < self.end:
             name, self.start, self.end = self.calendar.at(now)
             self.account = Account(self.scope, name)
+            self.forgiven = forgiven.get(str(self.account), 0) if forgiven else 0
         amount = most_nanousd if self.mode == "strict" else 1 if self.mode == "soft" else likely_nanousd
         kind = self.calendar.window
         resets_at = self.end if kind != "total" else 0
         return Claim(
             self.account,
             max(1, amount),
-            self.limit,
+            self.limit + self.forgiven if self.limit is not None else None,
             self.budget,
             kind,
             resets_at,
-            self.shadow,
+            self.shadow + self.forgiven if self.shadow is not None else None,
             self.notify_at,
             self.cut,
             self.lost_estimate,
             self.mode in GROWING and self.limit is not None,
+            self.forgiven,
         )
 
     def merge(self, other: _Row) -> None:
@@ -163,22 +171,33 @@ class _Row:
 
 
 _Rows = dict[tuple[str, str, str, int], _Row]
+_Scoped = tuple[int, Scope, Budget]
+"""A budget, and where it stands among the others."""
 
 
 class Ledger:
-    """Budgets, compiled: the rows of a caller are put together once, and a call only fills in amounts."""
+    """Budgets, compiled: the rows of a caller are put together once, and a call only fills in amounts. Budgets on one name are found
+    by it, so that ten thousand of them cost a new caller no more than ten.
+    """
 
-    def __init__(self, budgets: Sequence[Budget]) -> None:
-        self.budgets = tuple(budgets)
-        scoped = [(parse_scope(budget.scope), budget) for budget in budgets]
-        self._ceilings = [each for each in scoped if "call" in each[0].kinds]
-        self._requests = [each for each in scoped if "request" in each[0].kinds and "call" not in each[0].kinds]
-        self._others = [each for each in scoped if not each[0].kinds & {"call", "request"}]
-        self._kinds = sorted({kind for scope, _ in self._others for kind in scope.kinds} - {"global", "team", "user"})
-        self._asks_more = bool(self._kinds or self._requests or self._ceilings)
+    def __init__(self, budgets: Iterable[Budget], forgiven: Mapping[str, int] = MappingProxyType({})) -> None:
+        """``forgiven``: nano-dollars by account (``team:search/day:2026-11-21``) that its limits are larger by. Goes through the
+        budgets once.
+        """
+        self._forgiven = dict(forgiven)
+        self._ceilings: list[_Scoped] = []
+        self._requests: list[_Scoped] = []
+        self._general: list[_Scoped] = []
+        self._named: dict[str, list[_Scoped]] = {}
         self._calendars: dict[tuple[str, str, int], Calendar] = {}
-        for budget in budgets:
+        kinds: set[str] = set()
+        count = 0
+        for count, budget in enumerate(budgets, 1):
             self._calendar(budget.window, budget.timezone, budget.week_start)
+            self._sort_in((count, budget.parsed, budget), kinds)
+        self.count = count
+        self._kinds = sorted(kinds - {"global", "team", "user"})
+        self._asks_more = bool(self._kinds or self._requests or self._ceilings)
         for window in WINDOWS:
             self._calendar(window, "UTC", 0)
         self._rows: dict[tuple[object, ...], tuple[_Row, ...]] = {}
@@ -196,15 +215,15 @@ class Ledger:
         """
         key: tuple[object, ...] = (caller.team, caller.user)
         if self._kinds or self._requests:
-            facts = _facts(caller, facts)
+            facts = facts_of(caller, facts)
             key += tuple([getattr(facts, "tags" if kind == "tag" else kind) for kind in self._kinds])
         rows = self._rows.get(key)
         if rows is None:
             if len(self._rows) >= REMEMBERED_CALLERS:
                 self._rows.clear()  # callers are named by headers: forgetting all costs 20 us each, keeping all the memory
-            rows = self._rows[key] = self._compile(_facts(caller, facts))
-        every = self._with_more(rows, caller, _facts(caller, facts)) if self._requests or caller.limits else rows
-        return tuple([row.claim(now, likely_nanousd, most_nanousd) for row in every])
+            rows = self._rows[key] = self._compile(facts_of(caller, facts))
+        every = self._with_more(rows, caller, facts_of(caller, facts)) if self._requests or caller.limits else rows
+        return tuple([row.claim(now, likely_nanousd, most_nanousd, self._forgiven) for row in every])
 
     def over_ceiling(
         self, caller: Caller, likely_nanousd: int, most_nanousd: int, facts: Facts | None = None
@@ -212,8 +231,10 @@ class Ledger:
         """The ceiling of a single call that this one would not keep, and what it needs; None when there is none."""
         if not self._ceilings and not caller.limits:
             return None
-        facts = _facts(caller, facts)
-        met = [(budget.limit_nanousd, budget.mode, budget.name) for scope, budget in self._ceilings if scope.of(facts)]
+        facts = facts_of(caller, facts)
+        met = [
+            (budget.limit_nanousd, budget.mode, budget.name) for _, scope, budget in self._ceilings if scope.of(facts)
+        ]
         met += [(limit, "hard", WISH) for limit, window, _ in caller.limits if window == "call"]
         for limit, mode, name in sorted(met):
             needed = most_nanousd if mode == "strict" else likely_nanousd
@@ -225,32 +246,61 @@ class Ledger:
         """What is limited at ``now``: the accounts of the callers seen lately, and those of named budgets. Claims of nothing, in no
         order; a few microseconds each, so that whoever wants them all takes them in slices.
         """
-        named: _Rows = {}
-        for scope, budget in self._others:
-            if _is_one(scope, budget):
-                _add(named, self._row(_name(scope), budget))
         seen = set()
-        for known in [*self._rows.values(), tuple(named.values())]:
+        for known in [*self._rows.values(), *map(self._of_one_name, [self._general, *self._named.values()])]:
             for row in known:
                 if row.limit is not None and row.key not in seen:
                     seen.add(row.key)
-                    yield row.claim(now, 0, 0)
+                    yield row.claim(now, 0, 0, self._forgiven)
 
-    def standings(self, now: float) -> list[Standing]:
-        """Every budget that has accounts of its own: not those of a single request or call."""
+    def standings(self, now: float) -> Iterator[Standing]:
+        """Every budget that has accounts of its own: not those of a single request or call. First those of one account, then those
+        of many.
+        """
         own: dict[str, list[str]] = {}
-        for scope, budget in self._others:
-            if _is_one(scope, budget):
-                own.setdefault(budget.window, []).append(_name(scope))
-        found = []
-        for scope, budget in self._others:
-            window = self._calendar(budget.window, budget.timezone, budget.week_start).at(now)
+        for _, scope, budget in chain(self._general, *self._named.values()):
             if not scope.is_general:
-                found.append(Standing(budget, window, _name(scope), many=False))
-                continue
-            without = own.get(budget.window, []) if budget.mode != "shadow" else []
-            found.append(Standing(budget, window, scope.pattern, many=True, without=tuple(without)))
-        return found
+                name = account_scope(scope)
+                if budget.mode != "shadow":
+                    own.setdefault(budget.window, []).append(name)
+                yield Standing(budget, self._window(budget, now), name, many=False)
+        for _, scope, budget in self._general:
+            if scope.is_general:
+                without = own.get(budget.window, []) if budget.mode != "shadow" else []
+                yield Standing(budget, self._window(budget, now), scope.pattern, many=True, without=tuple(without))
+
+    def forgiven(self, account: Account) -> int:
+        """Nano-dollars of an account that do not count any more."""
+        return self._forgiven.get(str(account), 0)
+
+    def _window(self, budget: Budget, now: float) -> Window:
+        return self._calendar(budget.window, budget.timezone, budget.week_start).at(now)
+
+    def _of_one_name(self, budgets: Iterable[_Scoped]) -> Iterable[_Row]:
+        """The rows of budgets that each limit one account; those on the same account are one."""
+        rows: _Rows = {}
+        for _, scope, budget in self._in_order(budgets):
+            if budget.mode != "shadow" and not scope.is_general:
+                _add(rows, self._row(account_scope(scope), budget))
+        return rows.values()
+
+    def _sort_in(self, scoped: _Scoped, kinds: set[str]) -> None:
+        scope = scoped[1]
+        if "call" in scope.kinds:
+            self._ceilings.append(scoped)
+        elif "request" in scope.kinds:
+            self._requests.append(scoped)
+        else:
+            kinds |= scope.kinds
+            name = scope.only_name
+            if name is None:
+                self._general.append(scoped)
+            else:
+                self._named.setdefault(name, []).append(scoped)
+
+    @staticmethod
+    def _in_order(found: Iterable[_Scoped]) -> list[_Scoped]:
+        return sorted(found, key=itemgetter(0))
 
     def _row(self, scope: str, budget: Budget) -> _Row:
         calendar = self._calendar(budget.window, budget.timezone, budget.week_start)
@@ -260,7 +310,9 @@ class Ledger:
 
     def _compile(self, facts: Facts) -> tuple[_Row, ...]:
         """The rows of a caller, without those of its request and its own wishes."""
-        found = [(text, scope, budget) for scope, budget in self._others if (text := scope.of(facts)) is not None]
+        near = [each for name in names_of(facts) for each in self._named.get(name, ())]
+        every = self._in_order([*self._general, *near])
+        found = [(text, scope, budget) for _, scope, budget in every if (text := scope.of(facts)) is not None]
         named = {(text, each.window) for text, scope, each in found if not scope.is_general and each.mode != "shadow"}
         rows: _Rows = {}
         for text, scope, budget in found:
@@ -272,7 +324,7 @@ class Ledger:
     def _with_more(self, rows: Sequence[_Row], caller: Caller, facts: Facts) -> Sequence[_Row]:
         """What holds for this request alone, and what the caller wishes."""
         every: _Rows = {row.key: row.copy() for row in rows}
-        for scope, budget in self._requests:
+        for _, scope, budget in self._requests:
             text = scope.of(facts)
             if text is not None:
                 _add(every, self._row(text, budget))
@@ -291,35 +343,15 @@ class Ledger:
         return calendar
 
 
-def _facts(caller: Caller, facts: Facts | None) -> Facts:
-    """The caller's, with what is known of the call's way."""
-    way = facts or Facts()
-    return way._replace(
-        team=caller.team, user=caller.user, agent=caller.agent, key=caller.key_name, tags=caller.tags,
-        request=caller.correlation_id,
-    )  # fmt: skip
-
-
 def _team(name: str) -> str:
     return parse_scope("team:*").of(Facts(team=name)) or ""
 
 
-def _is_one(scope: Scope, budget: Budget) -> bool:
-    """Whether it limits one account, and so takes the place of what limits many."""
-    return budget.mode != "shadow" and not scope.is_general
-
-
-def _name(scope: Scope) -> str:
-    return "+".join(_written(scope))
-
-
-def _written(scope: Scope) -> list[str]:
-    """The parts of a scope that stands for one account, as they stand in its name."""
-    facts = Facts(
-        **{part.kind: part.name for part in scope.parts if part.kind not in ("global", "tag", "model")},
-        tags=tuple((part.tag, part.name) for part in scope.parts if part.kind == "tag"),
+def account_scope(scope: Scope) -> str:
+    """The scope of the one account that a scope without ``*`` stands for."""
+    return "+".join(
+        part.written or (part.kind if part.kind in ALONE else part.label + part.name) for part in scope.parts
     )
-    return [f"model:{part.name}" if part.kind == "model" else part.of(facts) or "" for part in scope.parts]
 
 
 def _add(rows: _Rows, row: _Row) -> None:

@@ -35,6 +35,18 @@ FIELDS = {header.encode(): field for field, header in NAMES.items()} | {
     b"traceparent": "traceparent",
 }
 """By lower-case name (RFC 9110 5.1: names do not depend on case)."""
+SAYS = {
+    "x-tollgate-team": "Who spends: up to 128 letters of any script and printable ASCII.",
+    "x-tollgate-user": "The user for whom the call is made; the same form.",
+    "x-tollgate-agent": "The agent that makes it; the same form.",
+    "x-tollgate-call-type": "A free label: routing, translation, and the like.",
+    "x-tollgate-tags": "key=value, with commas, up to 16.",
+    "x-tollgate-budget": "2.50/day, 0.10/call, 20/month/user: tightens the caller's own limits, never loosens them.",
+    "x-correlation-id": "Ties the calls of one user request together; made if absent. Passed on.",
+    "x-request-id": "The same, where there is no x-correlation-id. Passed on.",
+    "traceparent": "W3C Trace Context: the span that the call is a part of. Passed on.",
+}
+"""What each field is for, in a sentence for a reference."""
 _PLAIN = re.compile(rb"[!-~](?:[ -~]{0,126}[!-~])?")
 _LIMIT = re.compile(rb"([0-9]{1,7}(?:\.[0-9]{1,9})?)/(call|hour|day|week|month|total)(?:/(user|team|agent))?")
 MAX_LIMITS = 8

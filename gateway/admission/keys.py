@@ -1,6 +1,6 @@
 """Gateway keys: who may ask at all, and for what. Header fields become a Key, or a Refusal.
 
-A key is ``tg-`` and at least 32 random letters and digits; the config holds its SHA-256. A fast hash is enough, because there
+A key is ``tg-`` and at least 32 random letters and digits; the config, or the store, holds its SHA-256. A fast hash is enough, because there
 is nothing to guess: 190 bits of chance (docs/decisions/0008). Laws: what was sent is compared as it was sent, never quoted
 and never kept; two different credentials are refused, as one of them might be somebody else's; a key allows only what the
 gateway can see that it allows. Everything but the hash of what was sent is worked out when the config is loaded: 1.6 us a
@@ -47,6 +47,11 @@ _UNKNOWN = Refusal(
     "This gateway does not know the gateway key of this request: it is misspelt, revoked or of another gateway. Ask the"
     " operator of this gateway for one.",
 )
+_NOT_READ = Refusal(
+    Kind.STORE_UNAVAILABLE,
+    "This gateway cannot tell yet whether it knows the gateway key of this request, because it has not reached its store. Try again"
+    " in a moment.",
+)
 _SEVERAL = Refusal(
     Kind.AUTHENTICATION,
     "The request has several different credentials; send the gateway key alone (Authorization: Bearer, x-api-key,"
@@ -61,7 +66,7 @@ def hash_of(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One entry of the config. Empty = everything (models, upstreams, networks), the caller's to say (team, user)."""
+    """One key. Empty = everything (models, upstreams, networks), the caller's to say (team, user)."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -71,6 +76,8 @@ class Key:
     upstreams: frozenset[str] = frozenset()
     expires_at: int = 0
     """Unix seconds from which on it is refused; 0 = never."""
+    revoked_at: int = 0
+    """Unix seconds when it was revoked; 0 = it was not."""
     networks: tuple[Network, ...] = ()
 
     def caller(self, new_id: str) -> Caller:
@@ -79,12 +86,10 @@ class Key:
 
     def refuse(self, at: float, address: str) -> Refusal | None:
         """Why it may not be used ``at`` a time (Unix seconds) from an address ("" = nobody can tell which)."""
+        if self.revoked_at:
+            return self._over("was revoked", self.revoked_at)
         if self.expires_at and at >= self.expires_at:
-            return Refusal(
-                Kind.AUTHENTICATION,
-                f"The gateway key '{self.name}' expired at {datetime.fromtimestamp(self.expires_at, UTC):%Y-%m-%dT%H:%M:%SZ}."
-                " Ask the operator of this gateway for a new one.",
-            )
+            return self._over("expired", self.expires_at)
         if self.networks:
             found = read_address(address)
             if found is None or not any(found in network for network in self.networks):
@@ -94,6 +99,13 @@ class Key:
                     " it may (cidr).",
                 )
         return None
+
+    def _over(self, how: str, since: int) -> Refusal:
+        return Refusal(
+            Kind.AUTHENTICATION,
+            f"The gateway key '{self.name}' {how} at {datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}."
+            " Ask the operator of this gateway for a new one.",
+        )
 
     def forbid(self, ask: Ask, upstream: str, *, may_spend: bool) -> Refusal | None:
         """Why what is asked may not be had with it. Where the models are limited, a call that may cost something and names none
@@ -126,12 +138,17 @@ class Key:
 
 
 class Keys:
-    """All keys of a config, found by the hash of what was sent."""
+    """All keys there are, found by the hash of what was sent. ``complete`` is false while the store has not been asked for its own."""
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_keys", "_unknown")
 
-    def __init__(self, keys: Iterable[Key]) -> None:
-        self._keys = {key.digest: key for key in keys}
+    def __init__(self, keys: Iterable[Key], *, complete: bool = True) -> None:
+        self._keys: dict[bytes, Key] = {}
+        for key in keys:
+            known = self._keys.get(key.digest)
+            if known is None or not known.revoked_at:  # whichever of two says revoked is right
+                self._keys[key.digest] = key
+        self._unknown = _UNKNOWN if complete else _NOT_READ
 
     def __repr__(self) -> str:
         return f"Keys({len(self._keys)})"
@@ -155,7 +172,7 @@ class Keys:
         digest = sha256(given).digest()
         key = self._keys.get(digest)
         if key is None or not compare_digest(key.digest, digest):
-            return _UNKNOWN
+            return self._unknown
         return key
 
 

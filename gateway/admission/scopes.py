@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from gateway.call import Caller
+
 NOBODY = "-"
 KINDS = ("call", "request", "user", "agent", "key", "tag", "team", "model", "upstream", "provider", "global")
 """From the most specific to the least: the order of parts, and of claims."""
 ALONE = frozenset(("global", "call", "request"))
 """Kinds without a name."""
+NAMED = tuple(kind for kind in KINDS if kind not in (*ALONE, "tag"))
 _BETWEEN = re.compile(rf"\+(?=(?:{'|'.join(KINDS)})(?::|\+|$))")
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -37,6 +40,14 @@ class Facts(NamedTuple):
     request: str = ""
 
 
+def facts_of(caller: Caller, way: Facts | None) -> Facts:
+    """The caller's, with what is known of the call's way."""
+    return (way or Facts())._replace(
+        team=caller.team, user=caller.user, agent=caller.agent, key=caller.key_name, tags=caller.tags,
+        request=caller.correlation_id,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One condition. ``name`` is ``*`` where each has its own account; ``tag`` is the tag's name."""
@@ -51,10 +62,18 @@ class Part:
             return f"request:{_escaped(facts.request or NOBODY)}" if self.kind == "request" else self.kind
         value = dict(facts.tags).get(self.tag, "") if self.kind == "tag" else getattr(facts, self.kind)
         if self.name == "*":
-            return f"{self._label}{_escaped(value or NOBODY)}"
+            return f"{self.label}{_escaped(value or NOBODY)}"
         if self.kind == "model" and _PATTERN.search(self.name):
-            return f"{self._label}{self.name}" if fnmatchcase(value, self.name) else None
-        return f"{self._label}{_escaped(self.name)}" if (value or NOBODY) == self.name else None
+            return f"{self.label}{self.name}" if fnmatchcase(value, self.name) else None
+        return f"{self.label}{_escaped(self.name)}" if (value or NOBODY) == self.name else None
+
+    @property
+    def written(self) -> str | None:
+        """The scope of the one account that it stands for; None where it stands for several, or for what has no name."""
+        several = self.name == "*" or (self.kind == "model" and _PATTERN.search(self.name))
+        if self.kind in ALONE or several or (self.kind == "tag" and self.name == NOBODY):
+            return None
+        return self.label + _escaped(self.name)
 
     @property
     def pattern(self) -> str:
@@ -62,12 +81,13 @@ class Part:
         if self.kind in ALONE:
             return self.kind
         if self.name == "*":
-            return f"{self._label}*"
+            return f"{self.label}*"
         is_pattern = self.kind == "model" and _PATTERN.search(self.name)
-        return _PATTERN.sub(r"[\g<0>]", f"{self._label}{self.name if is_pattern else _escaped(self.name)}")
+        return _PATTERN.sub(r"[\g<0>]", f"{self.label}{self.name if is_pattern else _escaped(self.name)}")
 
     @property
-    def _label(self) -> str:
+    def label(self) -> str:
+        """What comes before the name."""
         return f"tag:{self.tag}=" if self.kind == "tag" else f"{self.kind}:"
 
 
@@ -76,16 +96,12 @@ class Scope:
     """Parts, the most specific first."""
 
     parts: tuple[Part, ...]
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """Of its parts."""
-        return frozenset(part.kind for part in self.parts)
-
-    @property
-    def is_general(self) -> bool:
-        """Whether it stands for many accounts."""
-        return any(part.name == "*" or part.kind == "request" for part in self.parts)
+    kinds: frozenset[str]
+    """Of its parts."""
+    is_general: bool
+    """Whether it stands for many accounts."""
+    only_name: str | None
+    """Where it has one part, with a name in full: that account's scope, which only calls meet that have it among their names."""
 
     @property
     def pattern(self) -> str:
@@ -106,7 +122,20 @@ def parse_scope(text: str) -> Scope:
         raise ValueError("names one kind twice")
     if len(parts) > 1 and any(part.kind == "global" for part in parts):
         raise ValueError("global stands alone")
-    return Scope(tuple(sorted(parts, key=lambda part: (KINDS.index(part.kind), part.tag))))
+    only = parts[0] if len(parts) == 1 else None
+    return Scope(
+        parts=tuple(sorted(parts, key=lambda part: (KINDS.index(part.kind), part.tag))),
+        kinds=frozenset(part.kind for part in parts),
+        is_general=any(part.name == "*" or part.kind == "request" for part in parts),
+        only_name=only.written if only is not None else None,
+    )
+
+
+def names_of(facts: Facts) -> list[str]:
+    """Every scope of one part that names something of a call (``Scope.only_name``)."""
+    named = [Part(kind, getattr(facts, kind) or NOBODY) for kind in NAMED]
+    named += [Part("tag", text or NOBODY, tag) for tag, text in facts.tags]
+    return [each.label + _escaped(each.name) for each in named]
 
 
 def specificity(scope: str) -> int:

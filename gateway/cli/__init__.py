@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 
 import click
 
 from gateway import __version__
+from gateway.cli.manual import Program, meant
 
 COMMANDS = {
     "serve": "Run the gateway.",
     "demo": "Run the gateway with a pretend provider and sample traffic: no key, no network.",
     "check": "Validate a config and show what it resolves to.",
-    "keys": "Make gateway keys, and see which ones a config has.",
+    "status": "Ask a running gateway how it does.",
+    "calls": "Show the latest calls, follow new ones, or show one in full.",
+    "keys": "Make, list, replace and revoke gateway keys.",
+    "budgets": "Show budgets, and set, change or reset them while gateways run.",
+    "changes": "Show what operators have changed, and why.",
+    "annotate": "Say what happened: a mark beside the curves of dashboards.",
     "price": "Price one usage and show the rates.",
     "report": "Show what was spent, by day, week or month, and by whom.",
     "audit": "Work every recorded call out again and hold the accounts against the records.",
     "correct": "Hold what calls were charged against today's prices, and book the differences.",
     "reconcile": "Hold a provider's usage and cost export against the books.",
+    "completion": "Print the script by which a shell completes commands and names.",
 }
 
 
-class _Commands(click.Group):
+class _Commands(Program):
     """Subcommands by name, with a suggestion for a misspelt one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -38,9 +44,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS:
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            ctx.fail(f"No such command '{args[0]}'.{hint}")
+            ctx.fail(f"No such command '{args[0]}'.{meant(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

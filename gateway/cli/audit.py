@@ -6,47 +6,57 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gateway.audit import Verdict, verdict
-from gateway.cli.config import config_option, open_archive, read_config
-from gateway.errors import Failure
-from gateway.store import SPEND_COUNTS, Spend
-from gateway.store.archive import LAST, Archive
-from pricing.book import Book
-from pricing.money import format_usd
+from gateway.cli.config import config_option, read_config, reading
+from gateway.cli.manual import CONFIG_FILES, CONFIG_VARIABLES, Command, json_option
+from gateway.cli.output import DONE, NO, clean, print_json, progress, styled
+from gateway.cli.times import LAST, moment, since_option, until_option
 
 if TYPE_CHECKING:
+    from gateway.audit import Verdict
+    from gateway.store import Spend
+    from gateway.store.archive import Archive
     from gateway.store.redis_archive import RedisArchive
+    from pricing.book import Book
 
 SHOWN = 20
-DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        ("Everything there is.", "tollgate audit --config tollgate.yaml"),
+        ("One month; every difference, for a script.", "tollgate audit --since 2026-11-01 --until 2026-12-01 --json"),
+    ),
+    exits={1: "Something differs: each difference is printed.", 3: "The store cannot be read."},
+    variables=CONFIG_VARIABLES,
+    files=CONFIG_FILES,
+)
+@since_option
+@until_option
 @config_option
-@click.option("--since", type=DAY, metavar="DATE", help="From this moment on, UTC. Default: everything there is.")
-@click.option("--until", type=DAY, metavar="DATE", help="Before this moment, UTC.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, every difference included.")
+@json_option
 def audit(config: Path | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
     """Work every recorded call out again and hold the accounts against the records.
 
     Usage is read again from what the provider said, and priced with the price book of that day, which is kept in the store.
-    Exit status 1 when anything differs. Can be run while the gateway serves.
+    Every account is held against the sum of its records, the sums of spend against the records of each hour. Can be run while
+    the gateway serves.
     """
     settings, _ = read_config(config)
-    try:
-        with open_archive(settings) as archive:
-            report = _audit(archive, moment(since, ""), moment(until, LAST), quiet=as_json)
-    except Failure as failure:
-        raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
-    click.echo(json.dumps(report.document(), indent=2) if as_json else report.text())
-    sys.exit(1 if report.wrong else 0)
+    with reading(settings) as archive:
+        report = _audit(archive, moment(since, ""), moment(until, LAST))
+    if as_json:
+        print_json(report.document())
+    else:
+        click.echo(report.text())
+    sys.exit(NO if report.wrong else DONE)
 
 
 class _Report:
@@ -75,6 +85,8 @@ class _Report:
 
     def document(self) -> dict[str, object]:
         """For a script."""
+        from gateway.store import SPEND_COUNTS
+
         return {
             "calls": sum(self.states.values()),
             "same": self.states["same"],
@@ -106,6 +118,8 @@ class _Report:
 
     def text(self) -> str:
         """For a person."""
+        from pricing.money import format_usd
+
         calls = sum(self.states.values())
         lines = [f"{calls:,} calls, ${format_usd(self.cost_nanousd)}"]
         lines.append(f"  {self.states['same']:>10,}  worked out again: the same to the nano-dollar")
@@ -114,9 +128,9 @@ class _Report:
         if self.states["unknown"]:
             lines.append(f"  {self.states['unknown']:>10,}  cannot be worked out: their price book was not kept")
         if self.different:
-            lines.append(f"  {len(self.different):>10,}  DIFFERENT")
+            lines.append(styled(f"  {len(self.different):>10,}  DIFFERENT", "red"))
         for each in self.different[:SHOWN]:
-            lines += [f"\n{each.call_id}", *(f"  {difference}" for difference in each.differences)]
+            lines += [f"\n{clean(each.call_id)}", *(f"  {clean(difference)}" for difference in each.differences)]
         if len(self.different) > SHOWN:
             lines.append(f"\n... and {len(self.different) - SHOWN:,} more: --json lists them all")
         lines.append("")
@@ -124,11 +138,13 @@ class _Report:
             lines.append("Every account is the sum of its records, and holds what its running calls hold.")
         for name, spent, held in self.accounts:
             lines.append(
-                f"DIFFERENT  {name}: spent ${format_usd(spent)} and held ${format_usd(held)} beyond what stands behind it"
+                f"DIFFERENT  {clean(name)}: spent ${format_usd(spent)} and held ${format_usd(held)} beyond what stands behind it"
             )
         return "\n".join(lines + self._spend_text())
 
     def _spend_text(self) -> list[str]:
+        from gateway.store import SPEND_COUNTS
+
         if not self.spend:
             return ["The sums of spend are those of the records, hour by hour."]
         lines = []
@@ -141,18 +157,12 @@ class _Report:
         return lines
 
 
-def _audit(archive: Archive | RedisArchive, since: str, until: str, *, quiet: bool) -> _Report:
+def _audit(archive: Archive | RedisArchive, since: str, until: str) -> _Report:
+    from gateway.audit import verdict
+
     report, book_of = _Report(), _books(archive)
-    with click.progressbar(
-        archive.records(since, until),
-        length=archive.count(since, until),
-        label="calls",
-        file=sys.stderr,
-        hidden=quiet or not sys.stderr.isatty(),
-        update_min_steps=500,
-    ) as records:
-        for record in records:
-            report.add(verdict(record, book_of))
+    for record in progress(archive.records(since, until), archive.count(since, until), "calls"):
+        report.add(verdict(record, book_of))
     report.accounts = [(str(each.account), each.spent_nanousd, each.held_nanousd) for each in archive.differences()]
     report.spend = archive.spend_differences()
     return report
@@ -161,6 +171,8 @@ def _audit(archive: Archive | RedisArchive, since: str, until: str, *, quiet: bo
 def _books(archive: Archive | RedisArchive) -> Callable[[str], Book | None]:
     @lru_cache(maxsize=64)
     def find(version: str) -> Book | None:
+        from pricing.book import Book
+
         packed = archive.book(version)
         if packed is None:
             return None
@@ -168,8 +180,3 @@ def _books(archive: Archive | RedisArchive) -> Callable[[str], Book | None]:
         return book if book.version == version else None
 
     return find
-
-
-def moment(given: datetime | None, otherwise: str) -> str:
-    """In the form in which records say when they began."""
-    return given.replace(tzinfo=UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z") if given is not None else otherwise

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
-import yaml
 
-from gateway.canonical import canonical, version
 from gateway.cli.config import config_option, read_config
+from gateway.cli.manual import CONFIG_FILES, CONFIG_VARIABLES, Command, json_option
+from gateway.cli.output import clean, print_json
 
 FLOAT = "tag:yaml.org,2002:float"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes an amount of dollars as a person would, without quotes; it is text to us, so that it never is a float."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way to be told
-        first: [(tag, pattern) for tag, pattern in known if tag != FLOAT]
-        for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()
-    }
-
-
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        ("What ./tollgate.yaml, or what $TOLLGATE_CONFIG names, resolves to.", "tollgate check"),
+        ("Before a deployment: stops it with a line for each problem.", "tollgate check --config tollgate.yaml"),
+        ("One value, with jq.", "tollgate check --json | jq .config.store.url"),
+    ),
+    exits={2: "The config is wrong: each problem on a line of its own, file:line: key: problem."},
+    variables=CONFIG_VARIABLES,
+    files={"./tollgate.yaml": CONFIG_FILES["./tollgate.yaml"]},
+)
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
+@json_option
 def check(config: Path | None, as_json: bool) -> None:
-    """Validate a config and print what it resolves to.
+    """Validate a config and print what it resolves to: defaults filled in, variables expanded, secrets masked.
 
-    Exit status 2 when anything is wrong, each problem on a line of its own: file:line: key: problem.
+    Nothing is started, and no store and no upstream is asked.
     """
+    from gateway.canonical import canonical, version
+
     settings, path = read_config(config)
     shown = canonical(settings)
     if as_json:
-        click.echo(
-            json.dumps({"version": version(settings), "source": str(path or "defaults"), "config": shown}, indent=2)
-        )
+        print_json({"version": version(settings), "source": str(path or "defaults"), "config": shown})
         return
-    click.echo(f"# {path or 'built-in defaults'}: valid, version {version(settings)}")
-    click.echo(yaml.dump(shown, Dumper=_Dumper, sort_keys=False, allow_unicode=True).rstrip())
+    click.echo(f"# {clean(str(path or 'built-in defaults'))}: valid, version {version(settings)}")
+    click.echo(_yaml(shown))
+
+
+def _yaml(shown: Any) -> str:
+    """An amount of dollars as a person would write it, without quotes; it is text to us, so that it never is a float."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way to be told
+            first: [(tag, pattern) for tag, pattern in known if tag != FLOAT]
+            for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()
+        }
+
+    Dumper.add_representer(float, lambda dumper, number: dumper.represent_str(repr(number)))
+    return str(yaml.dump(shown, Dumper=Dumper, sort_keys=False, allow_unicode=True)).rstrip()

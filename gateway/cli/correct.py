@@ -10,35 +10,45 @@ from collections.abc import Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.accounts import account_of
-from gateway.app import make_store
-from gateway.call import Receipt
-from gateway.cli.audit import DAY, moment
-from gateway.cli.config import config_option, open_archive, read_config
-from gateway.correct import correction_of
-from gateway.errors import Failure
-from gateway.loading import load_book
-from gateway.settings import Settings
-from gateway.store import Settlement
-from gateway.store.archive import LAST
-from gateway.store.rollups import spend_of
-from pricing.book import Book
-from pricing.money import format_usd
+from gateway.cli.config import config_option, read_config, reading
+from gateway.cli.manual import CONFIG_FILES, CONFIG_VARIABLES, Command, json_option, option
+from gateway.cli.output import Column, print_json, progress, table
+from gateway.cli.times import LAST, SECTION, moment, since_option, until_option
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+    from gateway.store import Settlement
+    from pricing.book import Book
 
 BATCH = 200
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        ("What calls would have cost by the prices in force now.", "tollgate correct --config tollgate.yaml"),
+        ("Book the differences of our own models.", 'tollgate correct --since 2026-11-01 --model "our-*" --write'),
+    ),
+    exits={3: "The store cannot be read, or could not book all of it: run it again, it books nothing twice."},
+    variables=CONFIG_VARIABLES,
+    files={**CONFIG_FILES, "pricing.overrides": "Price rows that go before the book."},
+)
+@since_option
+@until_option
+@option(
+    "--model",
+    default="*",
+    metavar="PATTERN",
+    help="Only models whose name, asked or served, is like this.",
+    section=SECTION,
+)
+@option("--write", is_flag=True, help="Book the differences. Without it they are only shown.", section="What to do")
 @config_option
-@click.option("--since", type=DAY, metavar="DATE", help="From this moment on, UTC. Default: everything there is.")
-@click.option("--until", type=DAY, metavar="DATE", help="Before this moment, UTC.")
-@click.option("--model", default="*", metavar="PATTERN", help="Only models whose name, asked or served, is like this.")
-@click.option("--write", is_flag=True, help="Book the differences. Without it they are only shown.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def correct(
     config: Path | None, since: datetime | None, until: datetime | None, model: str, write: bool, as_json: bool
 ) -> None:
@@ -47,21 +57,25 @@ def correct(
     For a price that was wrong or missing when the calls were made. A difference is booked as a record of its own (outcome
     "corrected") on the accounts of the call; no record is changed. Can be run while the gateway serves, and again.
     """
+    from gateway.loading import load_book
+
     settings, _ = read_config(config)
     book = load_book(settings.pricing.overrides)
-    try:
-        found = _find(settings, book, moment(since, ""), moment(until, LAST), model)
-        booked = asyncio.run(_book(settings, book, found)) if write and found else 0
-    except Failure as failure:
-        raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
-    click.echo(json.dumps(_document(found, booked), indent=2) if as_json else _text(found, booked, write=write))
+    found = _find(settings, book, moment(since, ""), moment(until, LAST), model)
+    booked = asyncio.run(_book(settings, book, found)) if write and found else 0
+    if as_json:
+        print_json(_document(found, booked))
+    else:
+        _show(found, booked, write=write)
 
 
 def _find(settings: Settings, book: Book, since: str, until: str, model: str) -> list[dict[str, Any]]:
-    with open_archive(settings) as archive:
+    from gateway.correct import correction_of
+
+    with reading(settings) as archive:
         corrections = archive.corrections()
         found = []
-        for record in archive.records(since, until):
+        for record in progress(archive.records(since, until), archive.count(since, until), "calls"):
             named = record["model_requested"], record["model_served"]
             if record.get("corrects") or not any(fnmatchcase(name, model) for name in named):
                 continue
@@ -73,12 +87,16 @@ def _find(settings: Settings, book: Book, since: str, until: str, model: str) ->
 
 async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, Any]]) -> int:
     """How many were booked. One that another run has booked meanwhile is none."""
+    from gateway.call import Receipt
+    from gateway.stores import make_store
+
     store = make_store(settings, f"correct-{os.getpid()}", durability="full")
     await store.open()
     booked = 0
     try:
         await store.keep_book(book.version, book.packed)
-        for start in range(0, len(corrections), BATCH):
+        starts = range(0, len(corrections), BATCH)
+        for start in progress(starts, len(starts), f"batches of {BATCH}"):
             some = [_settlement(each, settings.spend.by) for each in corrections[start : start + BATCH]]
             for answer in await store.settle_all(some):
                 if not isinstance(answer, Receipt):
@@ -90,6 +108,10 @@ async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, 
 
 
 def _settlement(record: dict[str, Any], spend_by: Sequence[str]) -> Settlement:
+    from gateway.accounts import account_of
+    from gateway.store import Settlement
+    from gateway.store.rollups import spend_of
+
     accounts = tuple(account_of(each) for each in record["accounts"])
     text = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
     return Settlement(
@@ -112,26 +134,30 @@ def _document(found: Sequence[dict[str, Any]], booked: int) -> dict[str, Any]:
     }
 
 
-def _text(found: Sequence[dict[str, Any]], booked: int, *, write: bool) -> str:
+def _show(found: Sequence[dict[str, Any]], booked: int, *, write: bool) -> None:
+    from pricing.money import format_usd
+
     if not found:
-        return "Every call was charged what it costs by this price book."
+        click.echo("Every call was charged what it costs by this price book.")
+        return
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for each in found:
         line = sums[each["model_served"] or each["model_requested"]]
         line[0] += 1
         line[1] += each["corrected_nanousd"]
         line[2] += each["cost_nanousd"]
-    rows = [("model", "calls", "charged $", "difference $")]
-    rows += [
+    rows = [
         (model, f"{calls:,}", format_usd(charged), _signed(more))
         for model, (calls, charged, more) in sorted(sums.items())
     ]
-    rows.append(("all", f"{len(found):,}", "", _signed(sum(each["cost_nanousd"] for each in found))))
-    width = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [f"{row[0]:<{width[0]}}" + "".join(f"  {row[n]:>{width[n]}}" for n in (1, 2, 3)) for row in rows]
-    end = f"{booked:,} corrections were booked." if write else "Nothing was booked: --write does it."
-    return "\n".join([*lines, "", end])
+    foot = ("all", f"{len(found):,}", "", _signed(sum(each["cost_nanousd"] for each in found)))
+    columns = ("model", Column("calls", "right"), Column("charged $", "point"), Column("difference $", "point"))
+    table(columns, rows, foot)
+    click.echo()
+    click.echo(f"{booked:,} corrections were booked." if write else "Nothing was booked: --write does it.")
 
 
 def _signed(nanousd: int) -> str:
+    from pricing.money import format_usd
+
     return ("+" if nanousd >= 0 else "-") + format_usd(abs(nanousd))

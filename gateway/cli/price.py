@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.config import config_option, open_archive, read_config
-from gateway.errors import Failure
-from gateway.loading import load_book
-from pricing.book import Book
-from pricing.money import Cost, format_usd
-from pricing.price import Line, Tariff, bill
-from pricing.price import price as price_usage
+from gateway.cli.complete import models, providers
+from gateway.cli.config import config_option, read_config, reading
+from gateway.cli.manual import CONFIG_FILES, CONFIG_VARIABLES, Command, json_option, meant, option
+from gateway.cli.output import NO, WRONG_USE, Column, clean, complain, fail, print_json, styled, table
 from pricing.usage import UNITS, Usage, usage_of
+
+if TYPE_CHECKING:
+    from pricing.book import Book
+    from pricing.money import Cost
+    from pricing.price import Line, Tariff
 
 MAKERS = ("openai", "anthropic", "google")
 """Whose price is meant first where nobody is named and several sell a model."""
@@ -28,119 +28,195 @@ MAKERS = ("openai", "anthropic", "google")
 UNIT_HELP = f"Any other unit: {', '.join(name for name in UNITS if name not in ('input', 'output', 'searches'))}."
 PER = {"searches": (1, "1"), "images": (1, "1"), "requests": (1, "1"), "seconds": (1, "1 s")}
 """How rates are shown: for how many of a unit. Others for a million."""
+USED, PRICED = "What was used", "Which price"
 
 
-@click.command()
-@click.argument("model", required=False)
-@click.option("--call", "call_id", default="", metavar="ID", help="Explain what this recorded call cost instead.")
+@click.command(
+    cls=Command,
+    examples=(
+        ("What a call costs, and by which rates.", "tollgate price gpt-4o-mini --input 1000 --cached 400 --output 200"),
+        (
+            "At another provider, as a batch, on another day.",
+            "tollgate price claude-opus-4-5 --provider google --tier batch --at 2026-01-31",
+        ),
+        ("Billed by something else than tokens.", "tollgate price whisper-1 --unit seconds 90"),
+        ("Why a recorded call cost what it did.", "tollgate price --call 01JD... --config tollgate.yaml"),
+    ),
+    exits={
+        1: "The price book does not know the model, or the store not the call.",
+        3: "--call: the store cannot be read.",
+    },
+    variables=CONFIG_VARIABLES,
+    files={**CONFIG_FILES, "--overrides": "Price rows that go before the book: docs/prices.md."},
+)
+@click.argument("model", required=False, shell_complete=models)
+@option(
+    "--input", "input_", type=click.IntRange(0), default=0, metavar="N", help="Input tokens, all of them.", section=USED
+)
+@option(
+    "--cached", type=click.IntRange(0), default=0, metavar="N", help="How many of them came from a cache.", section=USED
+)
+@option(
+    "--cache-write", type=click.IntRange(0), default=0, metavar="N", help="How many were written to one.", section=USED
+)
+@option(
+    "--output", type=click.IntRange(0), default=0, metavar="N", help="Output tokens, reasoning included.", section=USED
+)
+@option("--searches", type=click.IntRange(0), default=0, metavar="N", help="Web searches.", section=USED)
+@option("--unit", "units", type=(str, click.IntRange(0)), multiple=True, metavar="NAME N", help=UNIT_HELP, section=USED)
+@option(
+    "--call", "call_id", default="", metavar="ID", help="Explain what this recorded call cost instead.", section=USED
+)
+@option(
+    "--provider",
+    default="",
+    help="Who bills. Default: whoever makes or sells the model.",
+    section=PRICED,
+    shell_complete=providers,
+)
+@option(
+    "--at",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]),
+    metavar="TIME",
+    help="Of the call, UTC. Default: now.",
+    section=PRICED,
+)
+@option("--tier", default="", help="Service tier, and region: batch, flex, priority, ...; standard@us.", section=PRICED)
+@option(
+    "--overrides",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Price rows that go first.",
+    section=PRICED,
+)
 @config_option
-@click.option("--input", "input_", type=click.IntRange(0), default=0, metavar="N", help="Input tokens, all of them.")
-@click.option("--cached", type=click.IntRange(0), default=0, metavar="N", help="How many of them came from a cache.")
-@click.option("--cache-write", type=click.IntRange(0), default=0, metavar="N", help="How many were written to one.")
-@click.option("--output", type=click.IntRange(0), default=0, metavar="N", help="Output tokens, reasoning included.")
-@click.option("--searches", type=click.IntRange(0), default=0, metavar="N", help="Web searches.")
-@click.option("--unit", "units", type=(str, click.IntRange(0)), multiple=True, metavar="NAME N", help=UNIT_HELP)
-@click.option("--provider", default="", help="Who bills. Default: whoever makes or sells the model.")
-@click.option(
-    "--at", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]), metavar="TIME", help="Of the call, UTC. Default: now."
-)
-@click.option("--tier", default="", help="Service tier, and region: batch, flex, priority, ...; standard@us.")
-@click.option(
-    "--overrides", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Price rows that go first."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def price(
     model: str | None, call_id: str, config: Path | None, provider: str, at: datetime | None, tier: str,
     overrides: Path | None, as_json: bool, units: Sequence[tuple[str, int]], **counts: int,
 ) -> None:  # fmt: skip
-    """Price one usage of MODEL and show how, or explain the price of a recorded call (--call, with the --config of its gateway).
+    """Price one usage of MODEL and show how, or explain the price of a recorded call (--call, with the --config of its gateway)."""
+    from pricing.money import format_usd
+    from pricing.price import bill
+    from pricing.price import price as price_usage
 
-    Exit status 1 when the price book does not know the model, or the store does not know the call.
-    """
     if call_id:
         _explain(call_id, config, as_json)
         return
     if model is None:
-        raise click.UsageError("a MODEL is needed, or --call ID")
+        raise click.UsageError("a MODEL is needed, or --call ID.")
     usage = replace(_usage(**counts), **_units(units))
     book = _book(overrides)
     moment = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
     sellers = _sellers(book, model, provider, int(moment.timestamp()))
     if not sellers:
         _unknown(book, model, provider, moment, as_json)
-        sys.exit(1)
+        sys.exit(NO)
     seller, tariff = sellers[0]
     cost, lines = price_usage(usage, tariff, tier), bill(usage, tariff, tier)
     if as_json:
-        click.echo(json.dumps(_document(model, seller, moment, tariff, cost, lines), indent=2))
+        print_json(_document(model, seller, moment, tariff, cost, lines))
         return
-    click.echo(f"{model}: ${format_usd(cost.nanousd)} at {seller} on {moment:%Y-%m-%d}\n")
-    click.echo(_table(lines, cost))
+    click.echo(f"{clean(model)}: {_money(cost.nanousd)} at {seller} on {moment:%Y-%m-%d}\n")
+    show_lines(lines, format_usd(cost.nanousd))
     click.echo(_notes(tariff, cost, [name for name, _ in sellers[1:]]))
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A recorded cost, worked out again."""
+
+    asked: str
+    moment: datetime
+    tariff: Tariff
+    cost: Cost
+    lines: Sequence[Line]
 
 
 def _explain(call_id: str, config: Path | None, as_json: bool) -> None:
     """A record's usage, line by line, with the book that was in force."""
+    from pricing.money import format_usd
+
     settings, _ = read_config(config)
-    try:
-        with open_archive(settings) as archive:
-            record = archive.record(call_id)
-            packed = archive.book(str(record["pricebook"])) if record is not None else None
-    except Failure as failure:
-        raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
+    with reading(settings) as archive:
+        record = archive.record(call_id)
+        packed = archive.book(str(record["pricebook"])) if record is not None else None
     if record is None:
-        raise click.ClickException(f"The store has no call {call_id}.")
+        fail(f"the store has no call {call_id}.", "tollgate calls lists the newest ones.", NO)
     if not record["usage_source"] or packed is None:
-        why = "Nobody metered it" if not record["usage_source"] else "Its price book was not kept"
-        raise click.ClickException(f"{why}: ${format_usd(record['cost_nanousd'])} ({record['outcome']}).")
-    book, moment = Book.unpack(packed), datetime.fromisoformat(record["started_at"])
+        why = "nobody metered it" if not record["usage_source"] else "its price book was not kept"
+        fail(
+            f"{why}: ${format_usd(record['cost_nanousd'])} ({record['outcome']}).",
+            f"All of it: tollgate calls {call_id}",
+            NO,
+        )
+    explained = explain(record, packed)
+    asked, cost, lines = explained.asked, explained.cost, explained.lines
+    if as_json:
+        document = _document(asked, record["provider"], explained.moment, explained.tariff, cost, lines)
+        print_json(document | {"call": record})
+        return
+    served = clean(record["model_served"] or asked)
+    click.echo(
+        f"{clean(call_id)}: {_money(record['cost_nanousd'])} for {served} at {record['provider']}"
+        f" on {explained.moment:%Y-%m-%d %H:%M}\n"
+    )
+    show_lines(lines, format_usd(cost.nanousd))
+    click.echo(_notes(explained.tariff, cost, ()))
+    click.echo(_of_the_record(record, cost))
+
+
+def explain(record: dict[str, Any], packed: bytes) -> Explained:
+    """What a record was charged by: its usage at the rates of the book of its day, which comes packed."""
+    from pricing.book import Book
+    from pricing.price import bill
+    from pricing.price import price as price_usage
+
+    moment = datetime.fromisoformat(record["started_at"])
     asked = record.get("priced_as") or record["model_requested"]
     usage = usage_of(record["usage"])
-    tariff = book.charge(record["provider"], record["model_served"], asked, int(moment.timestamp()))
+    tariff = Book.unpack(packed).charge(record["provider"], record["model_served"], asked, int(moment.timestamp()))
     how = (record["service_tier"], record.get("largest_input", 0))
-    cost, lines = price_usage(usage, tariff, *how), bill(usage, tariff, *how)
-    if as_json:
-        document = _document(asked, record["provider"], moment, tariff, cost, lines)
-        click.echo(json.dumps(document | {"call": record}, indent=2))
-        return
-    recorded = format_usd(record["cost_nanousd"])
-    click.echo(
-        f"{call_id}: ${recorded} for {record['model_served'] or asked} at {record['provider']} on {moment:%Y-%m-%d %H:%M}\n"
-    )
-    click.echo(_table(lines, cost))
-    click.echo(_notes(tariff, cost, ()))
-    click.echo(
-        f"usage   {record['usage_source']} ({record['usage_method']})"
-        + (", no price: estimated" if cost.unpriced else "")
-    )
+    return Explained(asked, moment, tariff, price_usage(usage, tariff, *how), bill(usage, tariff, *how))
+
+
+def _of_the_record(record: dict[str, Any], cost: Cost) -> str:
+    """Who counted, and what the table does not say."""
+    from pricing.money import format_usd
+
+    by = f"{record['usage_source']} ({record['usage_method']})"
+    notes = [f"usage   {by}{', no price: estimated' if cost.unpriced else ''}"]
     if record["price_rows"] != list(cost.rows):
-        click.echo(f"note    charged by {', '.join(record['price_rows'])}, not by this table")
+        notes.append(f"note    charged by {', '.join(record['price_rows'])}, not by this table")
     if record.get("corrects"):
-        click.echo(f"note    corrects {record['corrects']}, which had cost ${format_usd(record['corrected_nanousd'])}")
+        notes.append(
+            f"note    corrects {record['corrects']}, which had cost ${format_usd(record['corrected_nanousd'])}"
+        )
+    return "\n".join(clean(note) for note in notes)
 
 
 def _usage(input_: int, cached: int, cache_write: int, output: int, searches: int) -> Usage:
     """Fields that do not overlap, from counts that do."""
     fresh = input_ - cached - cache_write
     if fresh < 0:
-        raise click.UsageError("--cached and --cache-write are parts of --input and cannot be more")
+        raise click.UsageError("--cached and --cache-write are parts of --input and cannot be more.")
     return Usage(input=fresh, cached_input=cached, cache_write=cache_write, output=output, searches=searches)
 
 
 def _units(units: Sequence[tuple[str, int]]) -> dict[str, int]:
     for name, _ in units:
         if name not in UNITS:
-            near = difflib.get_close_matches(name, UNITS, n=1)
-            raise click.UsageError(f"there is no unit {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+            raise click.BadParameter(f"there is no unit {name!r}.{meant(name, UNITS)}", param_hint="--unit")
     return dict(units)
 
 
 def _book(overrides: Path | None) -> Book:
+    from gateway.loading import load_book
+
     try:
         return load_book(str(overrides or ""))
     except ValueError as problems:
-        click.echo(f"{overrides}:\n{problems}", err=True)
-        sys.exit(2)
+        complain(f"{overrides}:\n{problems}", "The form of a row: docs/prices.md.")
+        sys.exit(WRONG_USE)
 
 
 def _sellers(book: Book, model: str, provider: str, at: int) -> list[tuple[str, Tariff]]:
@@ -153,15 +229,22 @@ def _sellers(book: Book, model: str, provider: str, at: int) -> list[tuple[str, 
 def _unknown(book: Book, model: str, provider: str, moment: datetime, as_json: bool) -> None:
     near = book.near(model, provider)
     if as_json:
-        click.echo(json.dumps({"model": model, "provider": provider, "error": "no price", "near": near}, indent=2))
+        print_json({"model": model, "provider": provider, "error": "no price", "near": near})
         return
     where = f" at {provider}" if provider else ""
-    click.echo(f"The price book has no price for {model!r}{where} on {moment:%Y-%m-%d}.", err=True)
-    if near:
-        click.echo(f"Names that look like it: {', '.join(near)}", err=True)
+    complain(
+        f"the price book has no price for {model!r}{where} on {moment:%Y-%m-%d}.",
+        f"Names that look like it: {', '.join(near)}" if near else "A price of your own: docs/prices.md.",
+    )
 
 
 # -- shown ----------------------------------------------------------------------------------------------------------------
+
+
+def _money(nanousd: int) -> str:
+    from pricing.money import format_usd
+
+    return styled(f"${format_usd(nanousd)}", "bold")
 
 
 def _dollars(femto: int) -> str:
@@ -176,21 +259,17 @@ def _rate(line: Line) -> tuple[str, str]:
     return _dollars(line.rate_femto * number), name
 
 
-def _table(lines: Sequence[Line], cost: Cost) -> str:
-    """Columns that line up, amounts at the decimal point."""
-    head = ("unit", "count", "$ per", "", "$")
-    body = [(line.unit, f"{line.count:,}", *_rate(line), _dollars(line.femto)) for line in lines]
-    foot = ("total", "", "", "", format_usd(cost.nanousd))
-    places = max(len(row[4].partition(".")[2]) for row in [*body, foot])
-    amounts = [row[4] + " " * (places - len(row[4].partition(".")[2])) for row in [*body, foot]]
-    rows = [(*row[:4], amount) for row, amount in zip([*body, foot], amounts, strict=True)]
-    width = [max(len(row[column]) for row in [head, *rows]) for column in range(5)]
-    text = [
-        f"  {row[0]:<{width[0]}}  {row[1]:>{width[1]}}  {row[2]:>{width[2]}} {row[3]:<{width[3]}}  {row[4]:>{width[4]}}".rstrip()
-        for row in [head, *rows]
-    ]
-    rule = "  " + "-" * (sum(width) + 7)
-    return "\n".join([text[0], rule, *text[1:-1], *([rule] if body else []), text[-1]])
+def show_lines(lines: Sequence[Line], total: str) -> None:
+    """A bill as a table."""
+    columns = (
+        Column("unit", whole=True),
+        Column("count", "right"),
+        Column("$ per", "point"),
+        Column("", whole=True),
+        Column("$", "point"),
+    )
+    rows = [(line.unit, f"{line.count:,}", *_rate(line), _dollars(line.femto)) for line in lines]
+    table(columns, rows, ("total", "", "", "", total))
 
 
 def _notes(tariff: Tariff, cost: Cost, others: Sequence[str]) -> str:
@@ -212,6 +291,8 @@ def _document(
     model: str, provider: str, moment: datetime, tariff: Tariff, cost: Cost, lines: Sequence[Line]
 ) -> dict[str, Any]:
     """The same for a script. Dollars are decimal strings; ``per`` says for how many of the unit a rate is."""
+    from pricing.money import format_usd
+
     shown = [
         {"unit": line.unit, "count": line.count, "rate_usd": rate, "per": per, "usd": _dollars(line.femto)}
         for line, (rate, per) in ((line, _rate(line)) for line in lines)

@@ -7,45 +7,61 @@ import sys
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.config import config_option, open_archive, read_config
-from gateway.errors import Failure
-from gateway.reconcile import Export, Row, compare, read
-from pricing.money import format_usd
+from gateway.cli.config import config_option, read_config, reading
+from gateway.cli.manual import CONFIG_FILES, CONFIG_VARIABLES, Command, json_option, option
+from gateway.cli.output import DONE, NO, Column, fail, print_json, progress, styled, table
+
+if TYPE_CHECKING:
+    from gateway.reconcile import Export, Row
 
 FIGURES = (("calls", "calls"), ("input_tokens", "input"), ("output_tokens", "output"), ("cost_nanousd", "cost $"))
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        ("OpenAI's usage and costs of some days.", "tollgate reconcile usage.json costs.json"),
+        ("A tenth of a percent is a difference.", "tollgate reconcile usage.json --tolerance 0.1"),
+    ),
+    exits={1: "A day and model differ by more than the tolerance.", 3: "The store cannot be read."},
+    variables=CONFIG_VARIABLES,
+    files=CONFIG_FILES,
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@option(
+    "--tolerance",
+    default="1",
+    metavar="PERCENT",
+    help="Differences up to this share are none. Default: 1.",
+    section="What counts",
+)
 @config_option
-@click.option("--tolerance", default="1", metavar="PERCENT", help="Differences up to this share are none. Default: 1.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def reconcile(files: tuple[Path, ...], config: Path | None, tolerance: str, as_json: bool) -> None:
     """Hold a provider's usage and cost export against the books, by UTC day and model.
 
     FILES are answers of OpenAI's or Anthropic's usage and cost APIs (JSON, a page or a list of pages each), grouped by model.
-    Exit status 1 when anything differs by more than the tolerance.
     """
+    from gateway.reconcile import compare
+
     share = _share(tolerance)
     settings, _ = read_config(config)
     export = _read(files)
     first, last = export.days
-    try:
-        with open_archive(settings) as archive:
-            after = (date.fromisoformat(last) + timedelta(days=1)).isoformat()
-            corrected = {call: chain[-1]["call_id"] for call, chain in archive.corrections().items()}
-            rows = compare(export, archive.records(first, after), corrected)
-    except Failure as failure:
-        raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
+    with reading(settings) as archive:
+        after = (date.fromisoformat(last) + timedelta(days=1)).isoformat()
+        corrected = {call: chain[-1]["call_id"] for call, chain in archive.corrections().items()}
+        records = progress(archive.records(first, after), archive.count(first, after), "calls")
+        rows = compare(export, records, corrected)
     if as_json:
-        click.echo(json.dumps([_document(row, share) for row in rows], indent=2))
+        print_json([_document(row, share) for row in rows])
     else:
-        click.echo(_text(export, rows, share))
-    sys.exit(1 if any(row.differs(share) for row in rows) else 0)
+        _show(export, rows, share)
+    sys.exit(NO if any(row.differs(share) for row in rows) else DONE)
 
 
 def _share(tolerance: str) -> Decimal:
@@ -54,21 +70,23 @@ def _share(tolerance: str) -> Decimal:
     except ArithmeticError:
         share = Decimal(-1)
     if not 0 <= share <= 1:
-        raise click.BadParameter("a percentage from 0 to 100 is needed", param_hint="--tolerance")
+        raise click.BadParameter("a percentage from 0 to 100 is needed.", param_hint="--tolerance")
     return share
 
 
 def _read(files: tuple[Path, ...]) -> Export:
+    from gateway.reconcile import read
+
     documents = []
     for path in files:
         try:
             documents.append(json.loads(path.read_bytes(), parse_float=Decimal))
         except ValueError:
-            raise click.ClickException(f"{path}: is no JSON") from None
+            fail(f"{path}: is no JSON", "It must be an answer of the provider's usage or cost API, as it came.")
     try:
         return read(documents)
     except ValueError as error:
-        raise click.ClickException(f"{', '.join(map(str, files))}: {error}") from None
+        fail(f"{', '.join(map(str, files))}: {error}")
 
 
 def _document(row: Row, share: Decimal) -> dict[str, Any]:
@@ -79,28 +97,31 @@ def _document(row: Row, share: Decimal) -> dict[str, Any]:
     return {"day": row.day, "model": row.model, **sides, "differs": row.differs(share)}
 
 
-def _text(export: Export, rows: list[Row], share: Decimal) -> str:
+def _show(export: Export, rows: list[Row], share: Decimal) -> None:
     """Theirs and ours side by side, only what the export tells; a star where they differ."""
     told = [(name, label) for name, label in FIGURES if any(getattr(row.theirs, name) is not None for row in rows)]
-    head = ["day", "model", *(f"{label} {side}" for _, label in told for side in (export.provider, "ours")), ""]
+    columns = [Column("day", whole=True), Column("model")]
+    columns += [
+        Column(f"{label} {side}", "point" if name == "cost_nanousd" else "right")
+        for name, label in told
+        for side in (export.provider, "ours")
+    ]
     body = []
     for row in rows:
         differs = row.differs(share)
         cells = [_cell(name, getattr(sums, name)) for name, _ in told for sums in (row.theirs, row.ours)]
         marks = ", ".join(label.removesuffix(" $") for name, label in told if name in differs)
         body.append([row.day, row.model or "(all)", *cells, f"* {marks}" if marks else ""])
-    width = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(size) if at < 2 else cell.rjust(size) for at, (cell, size) in enumerate(zip(line, width, strict=True))).rstrip()
-        for line in (head, *body)
-    ]  # fmt: skip
+    table([*columns, Column("", whole=True)], body)
     wrong = sum(bool(row.differs(share)) for row in rows)
     percent = f"{share * 100:f}".rstrip("0").rstrip(".") if share % 1 else f"{share * 100:.0f}"
     verdict = f"{wrong} of {len(rows)} rows differ by more than {percent} %."
-    return "\n".join([*lines, "", verdict if wrong else "Both sides agree."])
+    click.echo("\n" + (styled(verdict, "red") if wrong else styled("Both sides agree.", "green")))
 
 
 def _cell(name: str, value: int | None) -> str:
+    from pricing.money import format_usd
+
     if value is None:
         return "-"
     return format_usd(value) if name == "cost_nanousd" else f"{value:,}"

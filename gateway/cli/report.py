@@ -2,120 +2,175 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.config import config_option, open_archive, read_config
-from gateway.errors import Failure, Kind
-from gateway.report import COST, NAMES, PERIODS, Question, Row, Tally, document, question
-from pricing.money import format_usd
+from gateway.cli.complete import dimensions
+from gateway.cli.config import config_option, read_config, reading
+from gateway.cli.manual import CONFIG_FILES, CONFIG_VARIABLES, Command, Word, meant, option
+from gateway.cli.output import print_json, progress
 
-WIDEST = 40
-"""Characters of a name in a table: a model's name is whatever a caller sent."""
-NOBODY, UNKNOWN = "-", "?"
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a spreadsheet takes for a formula at the beginning of a cell (OWASP, CSV injection)."""
+if TYPE_CHECKING:
+    from gateway.comparison import Comparison
+    from gateway.focus import Charges
+    from gateway.report import Question, Tally
+    from gateway.settings import Settings
+    from gateway.store.archive import Archive
+    from gateway.store.redis_archive import RedisArchive
+
+PERIODS = ("day", "week", "month")
+FORMATS = ("table", "json", "csv", "focus")
+SPAN, SHOWN = "Which spend", "How it is shown"
 
 
-@click.command()
-@config_option
-@click.option("--by", metavar="NAMES", help="What to tell apart: some of spend.by, with commas. Default: team.")
-@click.option(
-    "--period", type=click.Choice(PERIODS), default="day", help="UTC days, ISO weeks or months. Default: day."
+@click.command(
+    cls=Command,
+    examples=(
+        ("The last seven days, by team.", "tollgate report"),
+        (
+            "Who uses which model, by month, this year.",
+            "tollgate report --by team,model --period month --since 2026-01-01",
+        ),
+        (
+            "This month against the last one.",
+            "tollgate report --by model --since 2026-11-01 --until 2026-12-01 --period month --compare",
+        ),
+        (
+            "For a tool for cloud costs, into a file.",
+            "tollgate report --format focus --since 2026-11-01 --output november.csv",
+        ),
+    ),
+    exits={2: "It cannot be asked so, or the file is there already.", 3: "The store cannot be read."},
+    variables=CONFIG_VARIABLES,
+    files=CONFIG_FILES,
 )
-@click.option("--since", default="", metavar="DATE", help="From this day on, UTC. Default: the last seven periods.")
-@click.option("--until", default="", metavar="DATE", help="Before this day, UTC. Default: up to now.")
-@click.option("--format", "form", type=click.Choice(("table", "json", "csv")), default="table", help="Default: table.")
-def report(config: Path | None, by: str | None, period: str, since: str, until: str, form: str) -> None:
+@option(
+    "--by",
+    metavar="NAMES",
+    help="What to tell apart: some of spend.by, with commas. Default: team.",
+    section=SPAN,
+    shell_complete=dimensions,
+)
+@option(
+    "--period", type=Word(PERIODS), default="day", help="UTC days, ISO weeks or months. Default: day.", section=SPAN
+)
+@option(
+    "--since", default="", metavar="DATE", help="From this day on, UTC. Default: the last seven periods.", section=SPAN
+)
+@option("--until", default="", metavar="DATE", help="Before this day, UTC. Default: up to now.", section=SPAN)
+@option("--compare", is_flag=True, help="Beside it as much time before it, and the change.", section=SPAN)
+@option(
+    "--format",
+    "form",
+    type=Word(FORMATS),
+    help="focus is the CSV of the FinOps Open Cost and Usage Specification (docs/focus.md). Default: table.",
+    section=SHOWN,
+)
+@option("--json", "as_json", is_flag=True, help="The same as --format json.", section=SHOWN)
+@option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write it into a file, whole or not at all.",
+    section=SHOWN,
+)
+@option("--force", is_flag=True, help="--output: replace a file that is there.", section=SHOWN)
+@config_option
+def report(
+    config: Path | None, by: str | None, period: str, since: str, until: str, compare: bool, form: str | None, as_json: bool,
+    output: Path | None, force: bool,
+) -> None:  # fmt: skip
     """Show what was spent: dollars to the nano-dollar, tokens, calls.
 
     From sums that are kept beside the records and outlive them (retention.spend_days). Can be run while the gateway serves.
     """
+    from gateway.cli import tables_of_spend as shown
+
+    form = _form(form, as_json, compare, by, period)
+    _check_output(output, force)
     settings, _ = read_config(config)
-    try:
-        asked = question(by, period, since, until, settings.spend.by, datetime.now(UTC).date())
-        with open_archive(settings) as archive:
-            tally = Tally(asked)
-            for day in asked.days():
-                tally.add(archive.spend(*day))
-            rows, span = tally.rows(), archive.spend_span()
-    except Failure as failure:
-        if failure.kind is Kind.MALFORMED_REQUEST:
-            raise click.UsageError(failure.message) from None
-        raise click.ClickException(f"{settings.store.url}: {failure.message}") from None
-    if form == "json":
-        click.echo(json.dumps(document(asked, tally), indent=2, ensure_ascii=False))
-    elif form == "csv":
-        click.echo(_csv(asked, rows), nl=False)
-    else:
-        click.echo(_table(asked, rows, tally.total()) if rows else _nothing(asked, span))
+    now = datetime.now(UTC)
+    asked = _question(by, period, since, until, settings, now)
+    with shown.into(output), reading(settings) as archive:
+        if form == "focus":
+            shown.focus(_charges(archive, asked, settings, now))
+        elif compare:
+            shown.comparison(_comparison(archive, asked, now), form)
+        else:
+            tally = _tally(archive, asked)
+            if form == "json":
+                from gateway.report import document
+
+                print_json(document(asked, tally))
+            else:
+                shown.report(asked, tally, form, archive.spend_span())
 
 
-def _nothing(asked: Question, span: tuple[str, str] | None) -> str:
-    """What to do next."""
-    if span is None:
-        return (
-            "Nothing has been spent yet. Point an app's base URL at the gateway (tollgate serve) and make a call,"
-            " or see one with pretend traffic: tollgate demo."
+def _form(form: str | None, as_json: bool, compare: bool, by: str | None, period: str) -> str:
+    """The format that is meant; UsageError for options that do not go together."""
+    if as_json and form not in {None, "json"}:
+        raise click.UsageError(f"--json and --format {form} are two formats: leave one of them out.")
+    form = "json" if as_json else form or "table"
+    if form == "focus" and (compare or by is not None or period != "day"):
+        raise click.UsageError(
+            "--format focus is by day and by all of spend.by: leave out --by, --period and --compare."
         )
-    first, last = span[0][:10], span[1][:10]
-    return (
-        f"Nothing was spent from {asked.since} to before {asked.until}. There is spend from {first} to {last}:"
-        f" tollgate report --since {first} shows it."
-    )
+    return form
 
 
-def _table(asked: Question, rows: Sequence[Row], total: Sequence[int]) -> str:
-    left = 1 + len(asked.by)
-    head = [asked.period, *asked.by, "calls", "failed", "refused", "input", "cached", "output", "cost $", "share"]
-    lines = [[row.period, *map(_shown, row.values), *_figures(row.counts, total[COST])] for row in rows]
-    lines.append(["all", *[""] * len(asked.by), *_figures(total, total[COST])])
-    width = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(size) if at < left else cell.rjust(size) for at, (cell, size) in enumerate(zip(line, width, strict=True))
-        ).rstrip()
-        for line in (head, *lines)
-    )  # fmt: skip
+def _check_output(output: Path | None, force: bool) -> None:
+    """Before anything is asked of the store."""
+    if output is None:
+        return
+    if output.exists() and not force:
+        raise click.UsageError(f"{output} is there already; --force replaces it.")
+    if not output.parent.is_dir():
+        raise click.UsageError(f"there is no folder {output.parent}.")
 
 
-def _shown(name: str | None) -> str:
-    """A name in a terminal: a line, without anything that would steer it."""
-    if name is None:
-        return UNKNOWN
-    clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in name) or NOBODY
-    return clean if len(clean) <= WIDEST else clean[: WIDEST - 1] + "\u2026"
+def _question(by: str | None, period: str, since: str, until: str, settings: Settings, now: datetime) -> Question:
+    from gateway.errors import Failure
+    from gateway.report import question
+
+    try:
+        return question(by, period, since, until, settings.spend.by, now.date())
+    except Failure as failure:
+        unknown = [name.strip() for name in (by or "").split(",") if name.strip() not in settings.spend.by]
+        guess = meant(unknown[0], settings.spend.by) if unknown and by else ""
+        raise click.UsageError(failure.message + guess) from None
 
 
-def _figures(counts: Sequence[int], whole_nanousd: int) -> list[str]:
-    cells = [f"{count:,}" for count in counts[:COST]]
-    return [*cells, format_usd(counts[COST]), _share(counts[COST], whole_nanousd)]
+def _tally(archive: Archive | RedisArchive, asked: Question) -> Tally:
+    from gateway.report import Tally
+
+    tally = Tally(asked)
+    for day in progress(asked.days(), (asked.until - asked.since).days, "days"):
+        tally.add(archive.spend(*day))
+    return tally
 
 
-def _share(nanousd: int, whole_nanousd: int) -> str:
-    """In percent, rounded half up to a tenth; of nothing nothing is a share."""
-    if whole_nanousd <= 0:
-        return "-"
-    tenths = (2000 * nanousd + whole_nanousd) // (2 * whole_nanousd)
-    return f"{'-' if tenths < 0 else ''}{abs(tenths) // 10}.{abs(tenths) % 10} %"
+def _comparison(archive: Archive | RedisArchive, asked: Question, now: datetime) -> Comparison:
+    from gateway.comparison import Comparison
+
+    comparison = Comparison(asked, now)
+    for day in progress(comparison.days(), (asked.until - comparison.since).days, "days"):
+        comparison.add(archive.spend(*day))
+    return comparison
 
 
-def _csv(asked: Question, rows: Sequence[Row]) -> str:
-    """RFC 4180. Dollars and counts are numbers; whatever else a spreadsheet could take for a formula is made a text."""
-    lines = io.StringIO()
-    writer = csv.writer(lines)
-    writer.writerow(["period", *asked.by, *NAMES, "cost_usd"])
-    for row in rows:
-        names = [_text(UNKNOWN if value is None else value) for value in row.values]
-        writer.writerow([row.period, *names, *row.counts, format_usd(row.counts[COST])])
-    return lines.getvalue()
+def _charges(archive: Archive | RedisArchive, asked: Question, settings: Settings, now: datetime) -> Charges:
+    from gateway.focus import NEEDED, Charges
 
-
-def _text(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    missing = [name for name in NEEDED if name not in settings.spend.by]
+    if missing:
+        raise click.UsageError(f"--format focus needs {' and '.join(missing)} in spend.by of the config.")
+    charges = Charges(replace(asked, by=settings.spend.by), now.date())
+    for day in progress(asked.days(), (asked.until - asked.since).days, "days"):
+        charges.add(archive.spend(*day))
+    for chain in archive.corrections().values():
+        charges.correct(chain)
+    return charges

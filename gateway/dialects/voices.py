@@ -53,10 +53,10 @@ class OpenAIVoice(_Text):
     __slots__ = ()
 
     def refuse(self, refusal: Refusal) -> bytes:
-        """The error body; a budget's refusal carries its numbers beside the message."""
+        """The error body; that of a budget or a limit carries its numbers beside the message."""
         meaning = MEANINGS[refusal.kind]
         error = {"message": refusal.message, "type": meaning.type, "code": meaning.code, "param": None}
-        return orjson.dumps({"error": error | _budget(refusal, _number)})
+        return orjson.dumps({"error": error | _figures(refusal, _number)})
 
     def interrupt(self, refusal: Refusal) -> bytes:
         """An event that the SDKs raise as an error; no ``[DONE]`` follows."""
@@ -76,7 +76,7 @@ class AnthropicVoice(_Text):
         """The error body; ``code`` tells apart what shares a type there."""
         meaning = MEANINGS[refusal.kind]
         error = {"type": meaning.anthropic_type, "message": refusal.message, "code": meaning.code}
-        return orjson.dumps({"type": "error", "error": error | _budget(refusal, _number)})
+        return orjson.dumps({"type": "error", "error": error | _figures(refusal, _number)})
 
     def interrupt(self, refusal: Refusal) -> bytes:
         """The event of that name (Anthropic, "Streaming messages", "Error events")."""
@@ -95,7 +95,7 @@ class GeminiVoice(_Text):
     def refuse(self, refusal: Refusal) -> bytes:
         """The error body; the machine-readable part stands in ``details``."""
         meaning = MEANINGS[refusal.kind]
-        words = {key: str(value) for key, value in _budget(refusal, format_usd).items() if value is not None}
+        words = {key: str(value) for key, value in _figures(refusal, format_usd).items() if value is not None}
         about = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
             "reason": meaning.code.upper(),
@@ -114,8 +114,19 @@ class GeminiVoice(_Text):
         return b"x-goog-api-key", secret.encode()
 
 
-def _budget(refusal: Refusal, usd: Callable[[int], Any]) -> dict[str, Any]:
-    """The numbers of a budget, money written by ``usd``; empty for every other kind."""
+def _figures(refusal: Refusal, usd: Callable[[int], Any]) -> dict[str, Any]:
+    """The numbers of a budget, money written by ``usd``, or of a limit; empty for every other kind."""
+    if refusal.excess is not None:
+        excess = refusal.excess
+        return {
+            "limit": excess.limit,
+            "scope": excess.scope,
+            "unit": excess.unit,
+            "allowed": excess.allowed,
+            "used": excess.used,
+            "needed": excess.needed,
+            "retry_after_ms": refusal.retry_after_ms or None,
+        }
     if refusal.kind not in BUDGET_KINDS:
         return {}
     return {

@@ -123,7 +123,7 @@ def _add(family: Family[Number] | Family[Histogram], rows: list[Any]) -> None:
 
 
 def _both(family: Family[Any], one: float, other: float) -> float:
-    rule = SUM if family.kind == "counter" else OVER_WORKERS.get(family.name)
+    rule = OVER_WORKERS.get(family.name, SUM)
     return one + other if rule == SUM else min(one, other) if rule == LEAST else max(one, other)
 
 

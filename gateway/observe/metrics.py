@@ -216,6 +216,9 @@ class Metrics:
         if record.error_type in ("budget_exceeded", "budget_held"):
             for budget in record.budgets[:1]:
                 self._counters["llm_budget_rejections_total"].labels(self._bounded("budget", budget)).inc()
+        if record.refused_by:
+            told = [self._bounded(label, record.refused_by[label]) for label in ("limit", "scope", "unit")]
+            self._counters["llm_limit_rejections_total"].labels(*told).inc()
         if record.unpriced:
             self._counters["llm_unpriced_total"].labels(self._bounded("model", record.model_requested)).inc()
 

@@ -38,9 +38,16 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "llm_usage_source_total": ("Metered calls, by who counted: provider, counted or estimated.", ("source",)),
     "llm_unpriced_total": ("Calls charged by estimate because their model has no price.", ("model",)),
     "llm_budget_rejections_total": ("Calls that a budget refused.", ("budget",)),
+    "llm_limit_rejections_total": (
+        "Calls that a limit on requests, tokens or calls in flight refused.",
+        ("limit", "scope", "unit"),
+    ),
     "llm_budget_shadow_rejections_total": ("Calls that a budget in shadow mode would have refused.", ("budget",)),
     "llm_budget_overdraft_usd_total": ("Dollars spent past a limit.", ("budget",)),
-    "llm_budget_unheld_calls_total": ("Calls that a budget limits and that went on while the store was down.", ()),
+    "llm_budget_unheld_calls_total": (
+        "Calls that a budget or limit applies to and that went on while the store was down.",
+        (),
+    ),
     "llm_budget_notices_total": ("Thresholds of a budget (notify_at) that were crossed.", ("budget", "percent")),
     "tollgate_webhook_deliveries_total": (
         "Events for a webhook (alerts.webhooks), by what came of them: delivered, failed or dropped.",
@@ -106,6 +113,12 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tollgate_store_up": ("1 while the store answers.", ()),
     "tollgate_journal_settlements": ("Settlements that stand in the journal and not in the store yet.", ()),
     "tollgate_config_version_info": ("The config in force.", ("version",)),
+    "tollgate_entries_revision": (
+        "The newest decision of an operator that this process follows: replicas that agree show the same.",
+        (),
+    ),
+    "tollgate_keys": ("Gateway keys, of the config and made at run time: active, expired or revoked.", ("state",)),
+    "tollgate_annotations_total": ("Annotations that were added, by their first tag.", ("tag",)),
     "tollgate_pricebook_info": ("The price book in force.", ("version",)),
     "tollgate_build_info": ("The version of the gateway.", ("version",)),
     "tollgate_workers": ("Processes that serve calls.", ()),
@@ -125,9 +138,11 @@ OVER_WORKERS: dict[str, str] = {
     "llm_upstream_up": LEAST,
     "tollgate_provider_keys_set_aside": MOST,
     "tollgate_check_up": LEAST,
-    "tollgate_store_up": MOST,
+    "tollgate_store_up": LEAST,
     "tollgate_journal_settlements": SUM,
     "tollgate_config_version_info": MOST,
+    "tollgate_entries_revision": LEAST,
+    "tollgate_annotations_total": MOST,
     "tollgate_workers": SUM,
     "process_resident_memory_bytes": SUM,
     "process_virtual_memory_bytes": SUM,
@@ -135,4 +150,6 @@ OVER_WORKERS: dict[str, str] = {
     "process_open_fds": SUM,
     "process_max_fds": LEAST,
 }
-"""What a gauge is over several workers. The others are of what all have in common, and the first worker's word is enough."""
+"""What a gauge is over several workers. The others are of what all have in common, and the first worker's word is enough. Counters are
+added up, but for one of what every worker sees.
+"""

@@ -16,12 +16,15 @@ MAX_NAME_CHARS = 80
 def of_notice(notice: Notice) -> Event:
     """A threshold of a budget (``notify_at``) that was crossed. It has no end: the next window is another account."""
     limit, spent = format_usd(notice.limit_nanousd), format_usd(notice.spent_nanousd)
+    reset = (
+        f"/{format_usd(notice.forgiven_nanousd)}" if notice.forgiven_nanousd else ""
+    )  # crossed once more: told once more
     came = f"has come to {notice.percent} % of ${limit}: {notice.account} has spent ${spent}"
     if notice.spent_nanousd * 100 < notice.limit_nanousd * notice.percent:  # 100 is told at the first refusal as well
         came = f"has no room for a call: {notice.account} has spent ${spent} of ${limit}"
     return Event(
         kind="budget",
-        key=f"budget/{notice.budget}/{notice.account}/{notice.percent}",
+        key=f"budget/{notice.budget}/{notice.account}/{notice.percent}/{limit}{reset}",
         state="told",
         severity="critical" if notice.percent >= 100 else "warning",
         text=f"budget {notice.budget} {came}",
@@ -37,7 +40,7 @@ def of_notice(notice: Notice) -> Event:
 
 def of_overdraft(claim: Claim, past_nanousd: int) -> Event:
     """A call that cost ``past_nanousd`` more than its budget had left."""
-    limit, past = format_usd(claim.watched_nanousd), format_usd(past_nanousd)
+    limit, past = format_usd(claim.stated_nanousd), format_usd(past_nanousd)
     return Event(
         kind="budget",
         key=f"overdraft/{claim.budget}/{claim.account}",

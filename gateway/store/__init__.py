@@ -1,19 +1,20 @@
 """The promise of a store: the only memory. All claims or none, once, whatever dies.
 
-``reserve``  grants every claim of a call or none, in one atomic step. Asking again for the same call grants the same hold.
-             After a crash between grant and answer the hold exists and its lease runs.
+``reserve``  grants every claim of a call and every use of a limit, or none, in one atomic step. Asking again for the same call
+             grants the same hold. After a crash between grant and answer the hold exists and its lease runs.
 ``extend``   raises a hold to new amounts while a stream outgrows it, under the same rule. Idempotent: amounts are totals.
 ``settle``   replaces the hold by what the call cost, and keeps the record, in one step. Idempotent by call id: the second
              time changes nothing. Works for a call whose hold is unknown, and corrects one that was charged as lost.
 ``release``  gives a hold back without a charge. Idempotent.
-``read``     balances of accounts; ``find``, ``recent`` finished calls; ``spend`` sums of them by the hour.
+``read``     balances of accounts; ``find``, ``recent``, ``page`` finished calls; ``spend`` sums of them by the hour.
+``digest``   sums of them by one dimension, for a page that asks again and again; ``accounts`` those that a wildcard stands for.
 ``change``   carries out what an operator decided (keys, budgets, annotations): all entries or none, each with the next revision
              and a line in the log. ``entries`` and ``revision`` tell every process of it.
-``digest``   sums of them by one dimension, for a page that asks again and again; ``accounts`` those that a wildcard stands for.
 ``tally``    adds to how well targets are met; ``tallies`` reads it. Not idempotent: no money hangs on it.
 
 A lease that lapses (its worker died) is charged with the hold, or with the mark that was last set beside it, and the record
-says ``lost``: never zero, never silent. A threshold that is crossed is handed to ``tell`` once, whoever crosses it.
+says ``lost``: never zero, never silent. Places among calls in flight live and end with the hold; what is counted of limits may be
+forgotten by a store that is restarted, and no money hangs on it. A threshold that is crossed is handed to ``tell`` once, whoever crosses it.
 Failures of the store are ``Failure(STORE_UNAVAILABLE)``. The store's clock is the clock of leases.
 """
 
@@ -26,10 +27,11 @@ from gateway.value import value
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gateway.accounts import Account, Balance, Claim, Hold, Notice
+    from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
     from gateway.call import Receipt
     from gateway.changes import Change, Changed, Conflict, Entry
     from gateway.errors import Failure, Refusal
+    from gateway.selection import Page, Selection
     from gateway.store.digest import Digest, Report, Write
     from gateway.tallies import Tally
 
@@ -71,6 +73,10 @@ class Settlement:
     """Those of its claims that have a limit: their thresholds are watched, what goes past them is told."""
     spend: Spend | None = None
     """What it adds to the sums, in the same step; None = nothing."""
+    uses: tuple[Use, ...] = ()
+    """What it was granted of limits."""
+    tokens: int | None = None
+    """What it used of those on tokens; None = nobody knows."""
 
 
 @value
@@ -108,8 +114,10 @@ class Store(Protocol):
     tell: Callable[[Sequence[Notice]], None]
     """Gets the thresholds that were crossed; set before ``open``."""
 
-    async def reserve(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
-        """All claims or none. ``mark_nanousd`` is what the call costs if its process dies; None = its largest claim."""
+    async def reserve(
+        self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None, uses: Sequence[Use] = ()
+    ) -> Hold | Refusal:
+        """All claims and uses or none. ``mark_nanousd`` is what the call costs if its process dies; None = its largest claim."""
 
     async def extend(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
         """Raise the hold of a call to what these claims come to; parts that hold more already stay. Refused, all stays as
@@ -149,6 +157,12 @@ class Store(Protocol):
 
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first; ``before`` is the call id after which the list goes on."""
+
+    async def page(self, wanted: Selection, limit: int, after: str = "") -> Page:
+        """Records by what stands in them, newest first. At most ``selection.LOOKED_AT_MOST`` of them are looked at, so that a page of
+        little or nothing may have a next one. ``after`` is what the page before said in ``following``; one that is not known is the
+        end.
+        """
 
     async def awaiting(self, provider: str, key: str) -> dict[str, Any] | None:
         """The record of the call that awaits what the provider calls by this name (``Record.awaits``)."""

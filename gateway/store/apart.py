@@ -61,7 +61,7 @@ class Apart(Generic[A]):
             self._asked.interrupt()
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
         if self._asked is not None:
-            self._asked.close()
+            await asyncio.to_thread(self._asked.close)  # what was read may be a large file
         self._thread = self._asked = None
 
     def _answer(self, question: Callable[[A], T]) -> T:

@@ -24,6 +24,7 @@ _RECORDS = """
     SELECT started_at, call_id, record FROM records
     WHERE (started_at, call_id) > (?, ?) AND started_at < ? ORDER BY started_at, call_id LIMIT ?
 """
+_SETTLED = "SELECT rowid, record FROM records WHERE rowid > ? ORDER BY rowid LIMIT ?"
 _COUNT = "SELECT count(*) FROM records WHERE started_at >= ? AND started_at < ?"
 LAST = "9999"
 
@@ -45,10 +46,8 @@ class Archive:
             raise as_failure(error) from None
         if known != len(UPGRADES):
             self._connection.close()
-            other = "later" if known > len(UPGRADES) else "earlier"
-            raise Failure(
-                Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store was written by a {other} version of Tollgate."
-            )
+            other = "a later" if known > len(UPGRADES) else "an earlier"
+            raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store was written by {other} version of Tollgate.")
         return self
 
     def __exit__(
@@ -74,6 +73,21 @@ class Archive:
     def record(self, call_id: str) -> dict[str, Any] | None:
         """One of them."""
         return queries.find(self._connection, call_id)
+
+    def newest(self, correlation_id: str = "") -> Iterator[dict[str, Any]]:
+        """All of them, or those of one correlation id, newest first."""
+        before, page = "", [{"call_id": ""}]
+        while page:
+            page = queries.recent(self._connection, PAGE_ROWS, before, correlation_id)
+            yield from page
+            before = page[-1]["call_id"] if page else ""
+
+    def settled(self, after: int | None) -> tuple[list[dict[str, Any]], int]:
+        """Those that were booked after a mark, in that order, and the next mark; None: nothing, and the mark of now."""
+        if after is None:
+            return [], self._connection.execute("SELECT coalesce(max(rowid), 0) FROM records").fetchone()[0]
+        rows = self._connection.execute(_SETTLED, (after, PAGE_ROWS)).fetchall()
+        return [from_json(record) for _, record in rows], rows[-1][0] if rows else after
 
     def corrections(self) -> dict[str, list[dict[str, Any]]]:
         """All records that correct another one, by its call id, in the order in which they were booked."""

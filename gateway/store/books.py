@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.accounts import Account, Claim, Hold, Notice
+from gateway.accounts import REQUESTS, Account, Claim, Hold, Notice, Use
 from gateway.call import Receipt, as_json
 from gateway.errors import Kind, Refusal
 from gateway.store import Settlement
@@ -33,11 +33,12 @@ from gateway.tallies import Tally
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """All claims or none. Asked again, it grants the same hold; a call that has been settled is closed (Failure)."""
+    """All claims and uses or none. Asked again, it grants the same hold; a call that has been settled is closed (Failure)."""
 
     call_id: str
     claims: tuple[Claim, ...]
     mark_nanousd: int | None = None
+    uses: tuple[Use, ...] = ()
 
     @property
     def watched(self) -> Iterable[Claim]:
@@ -60,12 +61,17 @@ class Reserve:
         in_the_way = _in_the_way(page, self.claims)
         if in_the_way is not None:
             return _refused(page, *in_the_way)
+        limited = page.limits.in_the_way(self.uses) if self.uses else None
+        if limited is not None:
+            return limited
         parts = tuple([Part(key_of(claim.account), claim.amount_nanousd, claim.budget) for claim in self.claims])
         page.move([(part.account, 0, part.amount_nanousd) for part in parts])
         page.ends.update([(key_of(claim.account), claim.resets_at) for claim in self.claims if claim.resets_at])
         amount = max([part.amount_nanousd for part in parts], default=0)
         mark = amount if self.mark_nanousd is None else self.mark_nanousd
-        page.keep(Granted(self.call_id, mark, page.owner, page.now, parts))
+        page.limits.take(self.uses)
+        ending = tuple([use for use in self.uses if use.unit != REQUESTS])
+        page.keep(Granted(self.call_id, mark, page.owner, page.now, parts, ending))
         return granted(self.call_id, amount, self.claims, _balances(page, self.claims))
 
 
@@ -76,6 +82,7 @@ class Extend:
     call_id: str
     claims: tuple[Claim, ...]
     mark_nanousd: int | None = None
+    uses: tuple[Use, ...] = ()
 
     @property
     def accounts(self) -> Iterable[Key]:
@@ -125,6 +132,7 @@ class Settle:
     """The cost instead of the hold, once; a call that was charged as lost is corrected."""
 
     settlement: Settlement
+    uses: tuple[Use, ...] = ()
 
     @property
     def call_id(self) -> str:
@@ -148,7 +156,7 @@ class Settle:
         check_cost(settlement)
         accounts = tuple(dict.fromkeys(self.accounts))
         page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
-        page.drop(call_id)
+        page.drop(call_id, settlement.tokens)
         page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
         page.take_back(before.spend if before is not None else None)
         page.add(settlement.spend)
@@ -164,6 +172,7 @@ class Release:
     call_id: str
     accounts: tuple[Key, ...] = ()
     watched: tuple[Claim, ...] = ()
+    uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
         before = page.records.get(self.call_id)
@@ -187,6 +196,7 @@ class Lapse:
     by: tuple[str, ...] = ()
     accounts: tuple[Key, ...] = ()
     watched: tuple[Claim, ...] = ()
+    uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> Granted | None:
         hold = page.holds.get(self.call_id)
@@ -212,6 +222,7 @@ class Heard:
     call_id: str = ""
     accounts: tuple[Key, ...] = ()
     watched: tuple[Claim, ...] = ()
+    uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
         page.heard.extend(self.notices)
@@ -225,6 +236,7 @@ class Count:
     call_id: str = ""
     accounts: tuple[Key, ...] = ()
     watched: tuple[Claim, ...] = ()
+    uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
         page.tallies.extend(self.tallies)
@@ -275,7 +287,8 @@ def _note_crossings(page: Page, claims: Sequence[Claim]) -> None:
     """The thresholds that the last charge has crossed."""
     for claim in claims:
         for percent in claim.notify_at:
-            if page.balances.get(key_of(claim.account), (0, 0))[0] * 100 >= claim.watched_nanousd * percent:
+            spent = page.balances.get(key_of(claim.account), (0, 0))[0] - claim.forgiven_nanousd
+            if spent * 100 >= claim.stated_nanousd * percent:
                 page.cross(claim, percent)
 
 

@@ -17,6 +17,7 @@ All of them share one hash tag, so that a step that touches several is atomic in
 ``{tollgate}:w:PROVIDER:KEY``   string   the call that awaits what the provider calls by this name           retention
 ``{tollgate}:u:HOUR``, ``:DAY``  hash     dimensions -> sums of an hour, of a day                             spend_hours, _days
 ``{tollgate}:k:HOUR``           hash     how well targets were met: ``BUCKET:c:TARGET`` calls, ``:m:`` missed         9 days
+``{tollgate}:l:UNIT:SCOPE``     string   how full a limit is: level and when (ms)                             until it is empty
 ``{tollgate}:hours``            zset     hours of which there are records -> when those go (s)               for ever
 ``{tollgate}:days``             zset     days of which there are sums -> when those go (s)                   for ever
 ``{tollgate}:entries``          hash     kind and name -> version and what operators decided at run time              for ever
@@ -122,6 +123,10 @@ class Keys:
 
     def tallies(self, hour: str) -> str:
         return self._of(f"k:{hour}")
+
+    def limit(self, name: str) -> str:
+        """``name`` is UNIT:SCOPE."""
+        return self._of(f"l:{name}")
 
     def _of(self, name: str) -> str:
         return f"{{{self.prefix}}}:{name}"

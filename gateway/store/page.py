@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.accounts import Account, Claim, Notice
+from gateway.accounts import Account, Claim, Notice, Use
 from gateway.store import Spend
 from gateway.store.answers import too_large
+from gateway.store.limits import Levels
 from gateway.tallies import Tally
 
 MAX_BALANCE_NANOUSD = 1 << 62
@@ -36,7 +37,7 @@ class Part(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Granted:
     """A hold as the books keep it. ``amount`` is what it costs if it lapses; ``owner`` is the process that answers for it,
-    ``granted_at`` Unix seconds.
+    ``granted_at`` Unix seconds. ``uses`` are those that end with it, or are corrected then.
     """
 
     call_id: str
@@ -44,6 +45,7 @@ class Granted:
     owner: str
     granted_at: float
     parts: tuple[Part, ...]
+    uses: tuple[Use, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,15 @@ class Page:
     changed_accounts: set[Key] = field(default_factory=set)
     changed_holds: set[str] = field(default_factory=set)
     changed_records: set[str] = field(default_factory=set)
-    told: set[tuple[Key, str, int]] = field(default_factory=set)
-    """Thresholds (account, budget, percent) that have been crossed before."""
+    told: set[tuple[Key, str, int, int, int]] = field(default_factory=set)
+    """Thresholds (account, budget, percent, limit, forgiven) that have been crossed before."""
     crossed: list[Notice] = field(default_factory=list)
     heard: list[Notice] = field(default_factory=list)
     spend: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     """What the batch adds to the sums, by hour and dims."""
     tallies: list[Tally] = field(default_factory=list)
     """What it adds to how well targets are met."""
+    limits: Levels = field(default_factory=lambda: Levels(0))
 
     def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
         """Add (spent, held) to accounts: all of them, or none with a Failure."""
@@ -102,10 +105,13 @@ class Page:
         self.holds[hold.call_id] = hold
         self.changed_holds.add(hold.call_id)
 
-    def drop(self, call_id: str) -> None:
-        """Strike a hold, if there is one."""
-        if self.holds.pop(call_id, None) is not None:
+    def drop(self, call_id: str, tokens: int | None = None) -> None:
+        """Strike a hold, if there is one, and give back what it has of limits; of tokens the call has used so many."""
+        hold = self.holds.pop(call_id, None)
+        if hold is not None:
             self.changed_holds.add(call_id)
+            if hold.uses:
+                self.limits.give_back(hold.uses, tokens)
 
     def book(self, booked: Booked) -> None:
         """Write a record down, in place of an earlier one of the same call."""
@@ -135,11 +141,12 @@ class Page:
 
     def cross(self, claim: Claim, percent: int) -> None:
         """Note that a threshold is crossed, the first time."""
-        account = key_of(claim.account)
-        if (account, claim.budget, percent) not in self.told:
-            self.told.add((account, claim.budget, percent))
-            spent, _ = self.balances.get(account, (0, 0))
-            self.crossed.append(Notice(claim.account, claim.budget, percent, claim.watched_nanousd, spent))
+        account, stated, forgiven = key_of(claim.account), claim.stated_nanousd, claim.forgiven_nanousd
+        threshold = (account, claim.budget, percent, stated, forgiven)
+        if threshold not in self.told:
+            self.told.add(threshold)
+            spent = max(0, self.balances.get(account, (0, 0))[0] - forgiven)
+            self.crossed.append(Notice(claim.account, claim.budget, percent, stated, spent, forgiven))
 
 
 def key_of(account: Account) -> Key:

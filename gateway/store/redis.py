@@ -13,21 +13,23 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from gateway.accounts import Account, Balance, Claim, Hold, Notice
+from gateway.accounts import Account, Balance, Claim, Hold, Notice, Use
 from gateway.call import Receipt
 from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
-from gateway.store import Settlement, Spend, Which, redis_queries, redis_tallies
+from gateway.selection import Page, Selection
+from gateway.store import Settlement, Spend, Which, redis_listing, redis_queries, redis_tallies
 from gateway.store.answers import check_amount, check_cost, closed
 from gateway.store.digest import Digest, Report, Write
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
+from gateway.store.limits import OwnLimits
 from gateway.store.redis_digest import Digesting, KnownAccounts
 from gateway.store.redis_entries import Entries
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, as_failure
 from gateway.store.redis_recovery import Lost, recover
-from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times, balance_of
+from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times
 from gateway.store.redis_upkeep import give_slices_back, renew, size_slices, sweep
 from gateway.store.slices import Slices
 from gateway.tallies import Tally
@@ -64,6 +66,7 @@ class RedisStore:
         self._lane.connect = self._connect
         self._may_start_down = on_outage != "closed"
         self._slices = Slices(journal.own.name) if on_outage == "local" else None
+        self._own_limits = OwnLimits(clock)
         self._lease_s = lease_s
         self._clock = clock
         self._accounts = KnownAccounts(link, self._keys)
@@ -126,6 +129,7 @@ class RedisStore:
         await recover(self._lane, again=again)
         await self._lane.pay()
         await give_slices_back(self._lane, self._slices)
+        self._own_limits.forget()
         await self._lane.pay()
 
     async def close(self) -> None:
@@ -186,9 +190,11 @@ class RedisStore:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    async def reserve(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
-        """All claims or none."""
-        return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd))
+    async def reserve(
+        self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None, uses: Sequence[Use] = ()
+    ) -> Hold | Refusal:
+        """All claims and uses or none."""
+        return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd, uses=tuple(uses)))
 
     async def extend(self, call_id: str, claims: Sequence[Claim], mark_nanousd: int | None = None) -> Hold | Refusal:
         """Raise the hold of a call."""
@@ -204,10 +210,15 @@ class RedisStore:
         try:
             answer = await self._ask(step)
         except Failure as failure:
-            own = self._slices.grant(step.call_id, step.claims) if failure.kind is Kind.STORE_UNAVAILABLE else None
-            if own is None or not self._open:
+            if failure.kind is not Kind.STORE_UNAVAILABLE or not self._open:
                 raise
-            return own
+            own = self._slices.grant(step.call_id, step.claims)
+            if own is None:
+                raise
+            limited = self._own_limits.take(step.call_id, step.uses, 1 + len(self._lane.others))
+            if limited is not None:
+                self._slices.settled(step.call_id, 0)
+            return limited or own
         return answer
 
     async def settle(self, settlement: Settlement) -> Receipt:
@@ -233,6 +244,7 @@ class RedisStore:
         if self._slices is not None:
             for _, each in good:
                 self._slices.settled(each.call_id, each.cost_nanousd)
+                self._own_limits.give_back(each.call_id, each.tokens)
         asked = [(index, each, self._lane.put(self._lane.settle_step(each))) for index, each in good]
         for index, settlement, waiting in asked:
             try:
@@ -255,8 +267,8 @@ class RedisStore:
     async def read(self, accounts: Sequence[Account]) -> list[Balance]:
         """Balances, in the order asked for."""
         names = [self._keys.account(str(account)) for account in accounts]
-        found = await self._look(lambda: self._link.many([("hmget", name, "s", "h") for name in names]))
-        return [balance_of(account, *each) for account, each in zip(accounts, found, strict=True)]
+        found = await self._look(lambda: redis_queries.balances(self._link, names))
+        return [Balance(account, *pair) for account, pair in zip(accounts, found, strict=True)]
 
     async def find(self, call_id: str) -> dict[str, Any] | None:
         """One record by call id."""
@@ -265,6 +277,10 @@ class RedisStore:
     async def recent(self, limit: int, before: str = "", correlation_id: str = "") -> list[dict[str, Any]]:
         """Records, newest first."""
         return await self._look(lambda: redis_queries.recent(self._link, self._keys, limit, before, correlation_id))
+
+    async def page(self, wanted: Selection, limit: int, after: str = "") -> Page:
+        """Records by what stands in them, newest first."""
+        return await self._look(lambda: redis_listing.page(self._link, self._keys, wanted, limit, after))
 
     async def awaiting(self, provider: str, key: str) -> dict[str, Any] | None:
         """The record of the call that awaits an answer of this name."""
@@ -284,8 +300,8 @@ class RedisStore:
 
     async def accounts(self, which: Which) -> list[Balance]:
         """A page of the accounts of a window, with their balances of now."""
-        names = await self._look(lambda: self._accounts.page(which))
-        return await self.read(names)
+        found = await self._look(lambda: self._accounts.page(which))
+        return await self.read(found)
 
     async def tally(self, tallies: Sequence[Tally]) -> None:
         """Add to how well targets are met."""

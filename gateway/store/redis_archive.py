@@ -13,12 +13,14 @@ from typing import Any, Self, TypeVar
 
 from gateway.accounts import Balance
 from gateway.call import CORRECTED, from_json
-from gateway.store import Spend, redis_queries
+from gateway.store import Spend, redis_listing, redis_queries
 from gateway.store.archive import LAST
 from gateway.store.keys import Keys
 from gateway.store.redis_link import ERRORS, Link, as_failure
 
 T = TypeVar("T")
+PAGE_CALLS = 500
+LOOKED_AT = 2000
 
 
 class RedisArchive:
@@ -70,6 +72,26 @@ class RedisArchive:
     def record(self, call_id: str) -> dict[str, Any] | None:
         """One of them."""
         return self._run(redis_queries.find(self._link, self._keys, call_id))
+
+    def newest(self, correlation_id: str = "") -> Iterator[dict[str, Any]]:
+        """All of them, or those of one correlation id, newest first."""
+        before, page = "", [{"call_id": ""}]
+        while page:
+            asked = redis_queries.recent(self._link, self._keys, PAGE_CALLS, before, correlation_id)
+            page = self._run(asked)
+            yield from page
+            before = page[-1]["call_id"] if page else ""
+
+    def settled(self, after: frozenset[str] | None) -> tuple[list[dict[str, Any]], frozenset[str]]:
+        """Those that were booked after a mark, oldest first, and the next mark; None: nothing, and the mark of now. Looks at the newest
+        ``LOOKED_AT`` calls: one that ran while so many others began is not seen.
+        """
+        ids = self._run(redis_listing.newest(self._link, self._keys, LOOKED_AT, "", ""))
+        if after is None:
+            return [], frozenset(ids)
+        new = [call_id for call_id in reversed(ids) if call_id not in after]
+        found = self._run(redis_queries.records(self._link, self._keys, new)) if new else []
+        return [from_json(text.partition(b"\n")[2]) for text in found], frozenset(ids)
 
     def corrections(self) -> dict[str, list[dict[str, Any]]]:
         """All records that correct another one, by its call id, in their own order."""

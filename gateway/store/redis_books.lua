@@ -59,6 +59,7 @@ end
 local function accounts_of(hold)
   local found = {}
   for _, part in ipairs(hold and hold.p or {}) do found[#found + 1] = part[1] end
+  for _, use in ipairs(hold and hold.u or {}) do found[#found + 1] = use[1] end
   return found
 end
 
@@ -69,9 +70,10 @@ local function last_until(account, ends_at)
 end
 
 local function cross(crossed, limit, percent, spent)
-  if redis.call('HSETNX', key(limit.c), 'n:' .. percent .. ':' .. limit.b, args.owner) == 1 then
-    local id = limit.c .. '\31' .. percent .. '\31' .. limit.b
-    redis.call('HSET', OUTBOX, id, cjson.encode({limit.c, limit.b, percent, limit.of, spent, args.owner}))
+  local threshold = percent .. ':' .. limit.of .. ':' .. (limit.f or '0')  -- another limit is another threshold
+  if redis.call('HSETNX', key(limit.c), 'n:' .. threshold .. ':' .. limit.b, args.owner) == 1 then
+    local id = limit.c .. '\31' .. threshold .. '\31' .. limit.b
+    redis.call('HSET', OUTBOX, id, cjson.encode({limit.c, limit.b, percent, limit.of, spent, args.owner, limit.f or '0'}))
     crossed[#crossed + 1] = id
   end
 end
@@ -115,6 +117,70 @@ local function too_large(claims)
   end
 end
 
+-- Limits, as ``limits.py`` has them: a level and when that was, in parts of which a request or a token has 60,000, so that a limit
+-- leaks as many parts a millisecond as it lets through in a minute. Calls in flight are only counted.
+local PARTS, PLACES_KEPT_MS, PLACE_RETRY_MS = 60000, 604800000, 500
+local function is_places(name) return string.sub(name, 1, 17) == 'limit:concurrent:' end
+
+-- Read once: many calls of one run are of one team.
+local levels = {}
+local function level_of(name, allowed)
+  if not levels[name] then
+    local level, at = string.match(redis.call('GET', key(name)) or '', '^(%d+) (%d+)$')
+    levels[name] = {number(level), number(at)}
+  end
+  local level, at = unpack(levels[name])
+  if is_places(name) then return level end
+  return math.max(0, level - math.max(0, now_ms - at) * allowed)
+end
+
+local function set_level(name, allowed, level)
+  levels[name] = {level, now_ms}
+  local kept_ms = is_places(name) and PLACES_KEPT_MS or math.ceil(level / allowed)
+  if level == 0 then kept_ms = 1 end
+  redis.call('SET', key(name), text(level) .. ' ' .. text(now_ms), 'PX', text(kept_ms))
+end
+
+-- The limit that has no room for the longest time: {status, index, used, wait}; nil when all have.
+local function limited(uses)
+  local longest, answer = 0, nil
+  for index, use in ipairs(uses or {}) do
+    local amount, allowed = number(use[2]), number(use[3])
+    local places = is_places(use[1])
+    local parts = places and 1 or PARTS
+    local level = level_of(use[1], allowed)
+    local over = level + (amount - allowed) * parts
+    local wait = over <= 0 and 0 or places and PLACE_RETRY_MS or math.ceil(over / allowed)
+    if amount > allowed then wait = LARGEST end
+    if wait > longest then
+      longest = wait
+      answer = {'limited', text(index - 1), text(math.ceil(level / parts)), text(wait)}
+    end
+  end
+  return answer
+end
+
+-- What of it ends with the hold, as the hold keeps it; nil for nothing.
+local function take(uses)
+  local ending = {}
+  for _, use in ipairs(uses or {}) do
+    local allowed = number(use[3])
+    local parts = is_places(use[1]) and 1 or PARTS
+    set_level(use[1], allowed, level_of(use[1], allowed) + number(use[2]) * parts)
+    if string.sub(use[1], 1, 15) ~= 'limit:requests_' then ending[#ending + 1] = use end
+  end
+  return #ending > 0 and ending or nil
+end
+
+local function give_back(uses, tokens)
+  for _, use in ipairs(uses or {}) do
+    local amount, allowed = number(use[2]), number(use[3])
+    local more = 0
+    if is_places(use[1]) then more = -amount elseif tokens then more = (tokens - amount) * PARTS end
+    if more ~= 0 then set_level(use[1], allowed, math.max(0, level_of(use[1], allowed) + more)) end
+  end
+end
+
 -- {status, spent, held, spent, held...} of the accounts of these claims, as they are now.
 local function with_balances(status, claims)
   local answer = {status}
@@ -133,13 +199,15 @@ local function reserve(op)
   local refused = in_the_way(op.claims)
   if refused then return refused end
   if too_large(op.claims) then return {'large'} end
+  refused = limited(op.u)
+  if refused then return refused end
   local parts = {}
   for _, claim in ipairs(op.claims) do
     move(claim.c, 'h', claim.m)
     last_until(claim.c, claim.e)
     parts[#parts + 1] = {claim.c, claim.m, claim.b}
   end
-  redis.call('HSET', HOLDS, op.id, cjson.encode({m = op.m, o = args.owner, t = text(now_ms), p = parts}))
+  redis.call('HSET', HOLDS, op.id, cjson.encode({m = op.m, o = args.owner, t = text(now_ms), p = parts, u = take(op.u)}))
   return with_balances('ok', op.claims)
 end
 
@@ -201,8 +269,9 @@ local function booked(op)
   return cjson.decode(string.sub(found, 1, string.find(found, '\n', 1, true) - 1))
 end
 
-local function drop_hold(call_id, hold)
+local function drop_hold(call_id, hold, tokens)
   for _, part in ipairs(hold and hold.p or {}) do move(part[1], 'h', negative(part[2])) end
+  give_back(hold and hold.u, tokens)
   if hold then redis.call('HDEL', HOLDS, call_id) end
 end
 
@@ -267,7 +336,7 @@ local function settle(op)
   for _, account in ipairs(op.accounts) do
     if number((balance(account))) + number(op.c) > LARGEST then return {'large'} end
   end
-  drop_hold(op.id, hold)
+  drop_hold(op.id, hold, op.tk)
   if before then strike(op, before) end
   charge(op.accounts, op.c, op.w)
   for index, account in ipairs(op.accounts) do last_until(account, op.ends[index]) end
@@ -343,6 +412,7 @@ local function put_back(op)
   if redis.call('HEXISTS', HOLDS, op.id) == 1 or redis.call('HEXISTS', KEYS[op.r], op.id) == 1 then return {'ok'} end
   local hold = cjson.decode(ARGV[op.hold])
   for _, part in ipairs(hold.p) do move(part[1], 'h', part[2]) end
+  take(hold.u)
   redis.call('HSET', HOLDS, op.id, ARGV[op.hold])
   return {'ok'}
 end

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.store")
 
 SLICE = 250
-"""Fields, keys or commands that are read in one go."""
+"""Fields or keys that are read in one go."""
 DAY_CHARS = 10
 FRESH_S = 10.0
 """How far behind the list of accounts may be before it is read again."""
@@ -80,11 +80,9 @@ class Digesting:
             for hour in ([f"{unit}T{at:02d}" for at in range(24)] if len(unit) == DAY_CHARS else [unit])
         ]
         marked = dict.fromkeys(units, 0)
-        for start in range(0, len(hours), SLICE):
-            some = hours[start : start + SLICE]
-            counts = await self._link.many([("zcard", self._keys.starts(hour)) for _, hour in some])
-            for (unit, _), count in zip(some, counts, strict=True):
-                marked[unit] += count
+        counts = await redis_queries.cardinalities(self._link, [self._keys.starts(hour) for _, hour in hours])
+        for (unit, _), count in zip(hours, counts, strict=True):
+            marked[unit] += count
         return marked
 
     async def _read(self, by: str, unit: str, mark: int) -> None:
@@ -152,12 +150,9 @@ class KnownAccounts:
     async def _stage(self, names: Sequence[str]) -> None:
         if not names:
             return
-        found = await self._link.many([("hmget", self._keys.account(name), "s", "h") for name in names])
-        accounts = [account_of(name) for name in names]
-        rows = [
-            (account.scope, account.window, int(spent or 0), int(held or 0))
-            for account, (spent, held) in zip(accounts, found, strict=True)
-        ]
+        found = await redis_queries.balances(self._link, [self._keys.account(name) for name in names])
+        accounts = map(account_of, names)
+        rows = [(each.scope, each.window, *pair) for each, pair in zip(accounts, found, strict=True)]
         text = orjson.dumps(rows).decode()
         await self._known.ask(lambda connection: connection.execute(_STAGE, (text,)))
 

@@ -61,7 +61,7 @@ class Lane:
         self._closing = False
         self._stale = False
         self._seq = 0
-        self._told: set[tuple[Account, str, int]] = set()
+        self._told: set[tuple[Account, str, int, int, int]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, *, is_up: bool) -> None:
@@ -202,7 +202,7 @@ class Lane:
 
     def tell_of(self, notices: Sequence[Notice], ids: Sequence[bytes]) -> None:
         """Told first and struck out afterwards: a process that dies in between leaves them to another one."""
-        fresh = [each for each in notices if (each.account, each.budget, each.percent) not in self._told]
+        fresh = [each for each in notices if _threshold(each) not in self._told]
         try:
             if fresh:
                 self.tell(fresh)
@@ -211,7 +211,7 @@ class Lane:
             return
         if len(self._told) > MAX_TOLD:
             self._told.clear()
-        self._told.update((each.account, each.budget, each.percent) for each in fresh)
+        self._told.update(map(_threshold, fresh))
         self._asked.append((Simple("heard", {"ids": [each.decode() for each in ids]}), None))
         self._wake.set()
 
@@ -268,3 +268,8 @@ def kept(settlement: Settlement) -> Receipt:
 
 def away() -> Failure:
     return Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store cannot be reached.", may_retry=True)
+
+
+def _threshold(notice: Notice) -> tuple[Account, str, int, int, int]:
+    """What makes it one with another."""
+    return (notice.account, notice.budget, notice.percent, notice.limit_nanousd, notice.forgiven_nanousd)

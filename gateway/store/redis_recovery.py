@@ -106,5 +106,6 @@ async def _put_holds_back(lane: Lane) -> None:
 def put_back(lane: Lane, call_id: str) -> Simple:
     """The step that restores the hold of a call, whatever the limits say."""
     hold = lane.granted[call_id]
-    accounts = tuple(part[0] for part in orjson.loads(hold)["p"])
-    return Simple("put_back", {}, hold=hold, call_id=call_id, more=accounts)
+    found = orjson.loads(hold)
+    names = tuple(part[0] for part in (*found["p"], *found.get("u", ())))
+    return Simple("put_back", {}, hold=hold, call_id=call_id, more=names)

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 import orjson
 
-from gateway.accounts import Account, Balance, Claim, Hold, Notice, account_of
+from gateway.accounts import REQUESTS, Claim, Hold, Notice, Use, account_of
 from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement
 from gateway.store.answers import granted, granted_before, holds_nothing, is_settled, past_limits, too_large
 from gateway.store.keys import ACCOUNT_KEPT_S, HOUR_S, Keys, kept_until, unix_of
 from gateway.store.rollups import Rollups
-from gateway.store.words import refusal
+from gateway.store.words import limited, refusal
 
 Reply = list[bytes]
 _CORRELATION = re.compile(rb'"correlation_id":"([^"\\]*)"')
@@ -57,10 +57,12 @@ class Script:
         return at
 
     def account(self, account: str) -> str:
-        """Makes the account known by its own name; ``sums:HOUR`` and ``starts:HOUR`` are no accounts and known the same way."""
+        """Makes the account known by its own name; ``sums:HOUR``, ``starts:HOUR`` and ``limit:UNIT:SCOPE`` are no accounts and known
+        the same way.
+        """
         if account not in self._accounts:
             kind, _, name = account.partition(":")
-            make = {"sums": self.keys.sums, "starts": self.keys.starts}.get(kind)
+            make = {"sums": self.keys.sums, "starts": self.keys.starts, "limit": self.keys.limit}.get(kind)
             self._accounts[account] = self.key(make(name) if make is not None else self.keys.account(account))
         return account
 
@@ -108,6 +110,7 @@ class Reserve:
     mark_nanousd: int | None
     kind: str = "reserve"
     more: tuple[str, ...] = ()
+    uses: tuple[Use, ...] = ()
 
     def put(self, script: Script) -> None:
         for account in self.more:
@@ -122,6 +125,7 @@ class Reserve:
                 "r": script.key(script.keys.record(self.call_id)),
                 "m": str(mark) if mark is not None else None,
                 "claims": [_claim(script, claim) for claim in self.claims],
+                "u": [(script.account(limit_name(use)), *_figures(use)) for use in self.uses] or None,
             }
         )
 
@@ -131,6 +135,8 @@ class Reserve:
             spent, held, needed = map(int, reply[1:4])
             kind = Kind.BUDGET_EXCEEDED if status == "exceeded" else Kind.BUDGET_HELD
             return refusal(kind, claim, needed, spent, held)
+        if status == "limited":
+            return limited(self.uses[int(reply[0])], int(reply[1]), int(reply[2]))
         if status == "again":
             parts = [(account_of(name), int(amount), budget) for name, amount, budget in orjson.loads(reply[0])["p"]]
             return granted_before(self.call_id, parts, self.claims)
@@ -148,7 +154,7 @@ class Reserve:
             return reply[0]
         if self.kind == "extend":
             return reply[-1]
-        return hold_text(owner, hold, self.mark_nanousd)
+        return hold_text(owner, hold, self.mark_nanousd, self.uses)
 
     def crossed(self, status: str, reply: Reply) -> Reply:
         """Thresholds that it was the first to cross."""
@@ -171,7 +177,7 @@ class Settle:
 
     def put(self, script: Script) -> None:
         settlement, keys = self.settlement, script.keys
-        for account in self.more:
+        for account in (*self.more, *map(limit_name, settlement.uses)):
             script.account(account)
         started = unix_of(settlement.started_at)
         hour = settlement.started_at[:13]
@@ -199,6 +205,7 @@ class Settle:
                 "lists": [script.key(name) for name in lists_of(keys, settlement)],
                 "awaits": script.key(keys.awaited(*awaited)) if awaited else None,
                 "sums": sums,
+                "tk": settlement.tokens,
                 "limits": [_limit(script, claim) for claim in settlement.limits],
             }
         )
@@ -300,8 +307,9 @@ def lists_of(keys: Keys, settlement: Settlement) -> list[str]:
 
 def notice_of(text: bytes) -> tuple[Notice, str]:
     """A threshold as the outbox keeps it, and who crossed it."""
-    account, budget, percent, limit, spent, owner = orjson.loads(text)
-    return Notice(account_of(account), budget, int(percent), int(limit), int(spent)), owner
+    account, budget, percent, limit, spent, owner, forgiven = (*orjson.loads(text), 0)[:7]
+    since = max(0, int(spent) - int(forgiven))
+    return Notice(account_of(account), budget, int(percent), int(limit), since, int(forgiven)), owner
 
 
 def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply: Reply) -> list[Notice]:
@@ -310,23 +318,29 @@ def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply:
     spent = {str(claim.account): int(each) for claim, each in zip(claims, reply, strict=False) if status == "ok"}
     found = []
     for each in ids:
-        account, percent, budget = each.decode().split("\x1f", 2)
+        account, threshold, budget = each.decode().split("\x1f", 2)
+        percent, limit, forgiven = map(int, threshold.split(":"))
         claim = next(claim for claim in claims if str(claim.account) == account and claim.budget == budget)
         at = spent[account] if status == "ok" else int(reply[1])
-        found.append(Notice(claim.account, budget, int(percent), claim.watched_nanousd, at))
+        found.append(Notice(claim.account, budget, percent, limit, max(0, at - forgiven), forgiven))
     return found
 
 
-def balance_of(account: Account, spent: bytes | None, held: bytes | None) -> Balance:
-    """As it is read."""
-    return Balance(account, int(spent or 0), int(held or 0))
-
-
-def hold_text(owner: str, hold: Hold, mark_nanousd: int | None) -> bytes:
+def hold_text(owner: str, hold: Hold, mark_nanousd: int | None, uses: Sequence[Use] = ()) -> bytes:
     """A hold as the books write it."""
     mark = hold.amount_nanousd if mark_nanousd is None else mark_nanousd
     parts = [[str(claim.account), str(claim.amount_nanousd), claim.budget] for claim in hold.claims]
-    return orjson.dumps({"m": str(mark), "o": owner, "t": "0", "p": parts})
+    ending = [[limit_name(use), *_figures(use)] for use in uses if use.unit != REQUESTS]
+    return orjson.dumps({"m": str(mark), "o": owner, "t": "0", "p": parts} | ({"u": ending} if ending else {}))
+
+
+def limit_name(use: Use) -> str:
+    """What a limit is called in the script and in holds."""
+    return f"limit:{use.unit}:{use.scope}"
+
+
+def _figures(use: Use) -> tuple[str, str]:
+    return str(use.amount), str(use.allowed)
 
 
 def _claim(script: Script, claim: Claim) -> dict[str, Any]:
@@ -337,19 +351,20 @@ def _claim(script: Script, claim: Claim) -> dict[str, Any]:
         "e": _ends(claim),
     }
     if claim.limit_nanousd is not None:
-        made |= {"l": str(claim.limit_nanousd), "of": str(claim.limit_nanousd)}
+        made["l"] = str(claim.limit_nanousd)
         if 100 in claim.notify_at:
-            made["h"] = True
+            made |= {"h": True, "of": str(claim.stated_nanousd), "f": str(claim.forgiven_nanousd)}
     return made
 
 
 def _limit(script: Script, claim: Claim) -> dict[str, Any]:
-    limit = claim.watched_nanousd
+    limit, forgiven = claim.stated_nanousd, claim.forgiven_nanousd
     return {
         "c": script.account(str(claim.account)),
         "b": claim.budget,
         "of": str(limit),
-        "n": [[percent, str(-(-limit * percent // 100))] for percent in claim.notify_at],
+        "f": str(forgiven),
+        "n": [[percent, str(forgiven - (-limit * percent // 100))] for percent in claim.notify_at],
     }
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import orjson
 
-from gateway.accounts import Notice
+from gateway.accounts import Notice, Use
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import SPEND_COUNTS, Spend
 from gateway.store.books import Operation
+from gateway.store.limits import Levels
 from gateway.store.page import Booked, Granted, Key, Page, Part, key_of
 
 MIN_SQLITE = (3, 37, 0)
@@ -92,6 +93,25 @@ UPGRADES: tuple[str, ...] = (
     ) STRICT
     """,
     """
+    CREATE TABLE limits (
+        scope TEXT NOT NULL, unit TEXT NOT NULL, level INTEGER NOT NULL, at_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL,
+        PRIMARY KEY (scope, unit)
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE holds ADD COLUMN uses TEXT
+    """,
+    """
+    ALTER TABLE notices RENAME TO old_notices;
+    CREATE TABLE notices (
+        scope TEXT NOT NULL, "window" TEXT NOT NULL, budget TEXT NOT NULL, percent INTEGER NOT NULL,
+        "limit" INTEGER NOT NULL, forgiven INTEGER NOT NULL, spent INTEGER NOT NULL, owner TEXT NOT NULL,
+        told INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (scope, "window", budget, percent, "limit", forgiven)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO notices (scope, "window", budget, percent, "limit", forgiven, spent, owner, told)
+    SELECT scope, "window", budget, percent, "limit", 0, spent, owner, told FROM old_notices;
+    DROP TABLE old_notices
+    """,
+    """
     ALTER TABLE spend ADD COLUMN estimated INTEGER;
     ALTER TABLE spend ADD COLUMN unpriced INTEGER;
     CREATE INDEX accounts_by_window ON accounts ("window")
@@ -103,13 +123,14 @@ UPGRADES: tuple[str, ...] = (
 ``complete.since`` is the moment from which on every record and all sums are there: a file of an earlier version begins its sums
 with the upgrade. ``records.spend`` is what a lost call added to the sums, which may have to be taken back. ``spend.estimated``
 and what follows it are NULL in rows of earlier versions, and stay so when something is added: not known, and never half known.
+``limits`` are as ``store.limits`` counts them, ``holds.uses`` what ends with a hold; both may be emptied, and no money is touched.
 """
 
 MANY_ROWS, SOME_ROWS = 64, 8
 """Rows of one INSERT: 64, or up to 8. Few sizes, so that each statement is found prepared in sqlite3's cache of 128."""
 
 _CALLS = """
-    SELECT (SELECT json_group_array(json_array(call_id, amount, owner, granted_at, json(parts)))
+    SELECT (SELECT json_group_array(json_array(call_id, amount, owner, granted_at, json(parts), json(uses)))
             FROM holds WHERE call_id IN (SELECT value FROM json_each(?1))),
            (SELECT json_group_array(json_array(call_id, cost, outcome, json(accounts), json(spend)))
             FROM records WHERE call_id IN (SELECT value FROM json_each(?1)))
@@ -119,11 +140,20 @@ _BALANCES = """
     FROM json_each(?) AS asked CROSS JOIN accounts AS a
     ON a.scope = json_extract(asked.value, '$[0]') AND a."window" = json_extract(asked.value, '$[1]')
 """
+_LEVELS = f"""
+    SELECT ({_BALANCES}), (
+    SELECT json_group_array(json_array(l.scope, l.unit, l.level, l.at_ms, l.until_ms)) FROM json_each(?) AS asked
+    CROSS JOIN limits AS l ON l.scope = json_extract(asked.value, '$[0]') AND l.unit = json_extract(asked.value, '$[1]'))
+"""  # noqa: S608 - made of what stands here
+_PUT_LEVELS = (
+    "INSERT INTO limits (scope, unit, level, at_ms, until_ms) VALUES ",
+    " ON CONFLICT DO UPDATE SET level = excluded.level, at_ms = excluded.at_ms, until_ms = excluded.until_ms",
+)
 _PUT_ACCOUNTS = (
     'INSERT INTO accounts (scope, "window", spent, held, ends_at) VALUES ',
     " ON CONFLICT DO UPDATE SET spent = excluded.spent, held = excluded.held, ends_at = max(ends_at, excluded.ends_at)",
 )
-_PUT_HOLDS = ("INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts) VALUES ", "")
+_PUT_HOLDS = ("INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts, uses) VALUES ", "")
 _PUT_RECORDS = (
     "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record, spend) VALUES ",
     (
@@ -137,10 +167,13 @@ _PUT_SPEND = (
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{count} = {count} + excluded.{count}' for count in SPEND_COUNTS)}",
 )
 _NOTICES = """
-    SELECT json_group_array(json_array(n.scope, n."window", n.budget, n.percent)) FROM json_each(?) AS asked
+    SELECT json_group_array(json_array(n.scope, n."window", n.budget, n.percent, n."limit", n.forgiven)) FROM json_each(?) AS asked
     CROSS JOIN notices AS n ON n.scope = json_extract(asked.value, '$[0]') AND n."window" = json_extract(asked.value, '$[1]')
 """
-_PUT_NOTICES = ('INSERT OR IGNORE INTO notices (scope, "window", budget, percent, "limit", spent, owner) VALUES ', "")
+_PUT_NOTICES = (
+    'INSERT OR IGNORE INTO notices (scope, "window", budget, percent, "limit", forgiven, spent, owner) VALUES ',
+    "",
+)
 _PUT_TALLIES = (
     "INSERT INTO tallies (bucket, target, calls, missed) VALUES ",
     " ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, missed = missed + excluded.missed",
@@ -222,9 +255,10 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
     page = Page(now, owner)
     call_ids = _json([operation.call_id for operation in operations])
     granted, booked = connection.execute(_CALLS, (call_ids,)).fetchone()
-    for call_id, amount, hold_owner, granted_at, parts in _parse(granted):
+    for call_id, amount, hold_owner, granted_at, parts, uses in _parse(granted):
         held = tuple([Part((scope, window), part, budget) for scope, window, part, budget in parts])
-        page.holds[call_id] = Granted(call_id, amount, hold_owner, granted_at, held)
+        used = tuple([Use(*each) for each in uses]) if uses else ()
+        page.holds[call_id] = Granted(call_id, amount, hold_owner, granted_at, held, used)
     for call_id, cost, outcome, accounts, added in _parse(booked):
         spend = Spend(added[0], added[1], tuple(added[2])) if added else None
         keys = tuple([(scope, window) for scope, window in accounts])
@@ -232,13 +266,20 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
     needed = {account for operation in operations for account in operation.accounts}
     needed.update(part.account for hold in page.holds.values() for part in hold.parts)
     needed.update(account for record in page.records.values() for account in record.accounts)
-    if needed:
-        balances = connection.execute(_BALANCES, (_json(list(needed)),)).fetchone()[0]
-        page.balances = {(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)}
+    limited = {(use.scope, use.unit) for operation in operations for use in operation.uses}
+    limited.update((use.scope, use.unit) for hold in page.holds.values() for use in hold.uses)
+    balances, levels = "[]", "[]"
+    if limited:
+        asked = (_json(list(needed)), _json(list(limited)))
+        balances, levels = connection.execute(_LEVELS, asked).fetchone()
+    elif needed:
+        (balances,) = connection.execute(_BALANCES, (_json(list(needed)),)).fetchone()
+    page.balances = {(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)}
+    page.limits = Levels(int(now * 1000), {(scope, unit): tuple(level) for scope, unit, *level in _parse(levels)})
     watched = [key_of(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
     if watched:
         told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
-        page.told = {((scope, window), budget, percent) for scope, window, budget, percent in _parse(told)}
+        page.told = {((scope, window), *threshold) for scope, window, *threshold in _parse(told)}
     return page
 
 
@@ -250,6 +291,7 @@ def save(connection: sqlite3.Connection, page: Page) -> None:
     _put(connection, _PUT_SPEND, [_spend_row(*each) for each in page.spend.items() if any(each[1])])
     _put(connection, _PUT_NOTICES, [_notice_row(page, notice) for notice in page.crossed])
     _put(connection, _PUT_TALLIES, page.tallies)
+    _put(connection, _PUT_LEVELS, [(*key, *page.limits.of[key]) for key in page.limits.changed])
     _mark_heard(connection, page.heard)
     for statement, gone in (
         (_DROP_HOLDS, [call for call in page.changed_holds if call not in page.holds]),
@@ -265,7 +307,10 @@ def _account_row(page: Page, account: Key) -> tuple[Any, ...]:
 
 def _hold_row(hold: Granted) -> tuple[Any, ...]:
     parts = _json([(*account, amount, budget) for account, amount, budget in hold.parts])
-    return (hold.call_id, hold.amount_nanousd, hold.owner, hold.granted_at, parts)
+    uses = (
+        _json([(use.scope, use.unit, use.amount, use.allowed, use.limit) for use in hold.uses]) if hold.uses else None
+    )
+    return (hold.call_id, hold.amount_nanousd, hold.owner, hold.granted_at, parts, uses)
 
 
 def _record_row(booked: Booked) -> tuple[Any, ...]:
@@ -285,6 +330,7 @@ def _notice_row(page: Page, notice: Notice) -> tuple[Any, ...]:
         notice.budget,
         notice.percent,
         notice.limit_nanousd,
+        notice.forgiven_nanousd,
         notice.spent_nanousd,
         page.owner,
     )
@@ -293,8 +339,15 @@ def _notice_row(page: Page, notice: Notice) -> tuple[Any, ...]:
 def _mark_heard(connection: sqlite3.Connection, notices: Sequence[Notice]) -> None:
     for notice in notices:
         connection.execute(
-            'UPDATE notices SET told = 1 WHERE scope = ? AND "window" = ? AND budget = ? AND percent = ?',
-            (*key_of(notice.account), notice.budget, notice.percent),
+            'UPDATE notices SET told = 1 WHERE scope = ? AND "window" = ? AND budget = ? AND percent = ?'
+            ' AND "limit" = ? AND forgiven = ?',
+            (
+                *key_of(notice.account),
+                notice.budget,
+                notice.percent,
+                notice.limit_nanousd,
+                notice.forgiven_nanousd,
+            ),
         )
 
 

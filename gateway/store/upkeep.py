@@ -74,6 +74,7 @@ def step(connection: sqlite3.Connection, tenure: Tenure, now: float) -> Found:
         deleted = max(deleted, sums.condense(connection, _day(now - tenure.rollups.hours_s), STEP_ROWS))
         deleted = max(deleted, sums.delete_days(connection, _day(now - tenure.rollups.days_s), STEP_ROWS))
         deleted = max(deleted, _delete_tallies(connection, int(now - KEPT_S)))
+        deleted = max(deleted, _delete_limits(connection, int(now * 1000)))
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
@@ -92,7 +93,7 @@ def _renew(connection: sqlite3.Connection, tenure: Tenure, now: float) -> None:
 def _inherit_notices(connection: sqlite3.Connection, tenure: Tenure, now: float) -> list[Notice]:
     rows = connection.execute(
         "UPDATE notices SET owner = ? WHERE told = 0 AND owner NOT IN (SELECT owner FROM owners WHERE lease_until >= ?)"
-        ' RETURNING scope, "window", budget, percent, "limit", spent',
+        ' RETURNING scope, "window", budget, percent, "limit", spent, forgiven',
         (tenure.owner, now),
     ).fetchall()
     return [Notice(Account(scope, window), *rest) for scope, window, *rest in rows]
@@ -137,6 +138,14 @@ def _delete_tallies(connection: sqlite3.Connection, before: int) -> int:
     return connection.execute(
         "DELETE FROM tallies WHERE (bucket, target) IN (SELECT bucket, target FROM tallies WHERE bucket < ? LIMIT ?)",
         (before, STEP_ROWS),
+    ).rowcount
+
+
+def _delete_limits(connection: sqlite3.Connection, now_ms: int) -> int:
+    """Buckets that have run empty."""
+    return connection.execute(
+        "DELETE FROM limits WHERE (scope, unit) IN (SELECT scope, unit FROM limits WHERE until_ms < ? LIMIT ?)",
+        (now_ms, STEP_ROWS),
     ).rowcount
 
 

@@ -161,7 +161,7 @@ def test_variables_and_marks_are_there() -> None:
         assert {f"{board}: {name}" for name in ("team", "agent", "provider", "model")} <= names
     for path in FILES:
         marks = {mark["name"] for mark in load(path)["annotations"]["list"]}
-        assert {"Deployments", "Config changes", "Budget notices", "Alerts"} == marks
+        assert {"Deployments", "Config changes", "Budget notices", "Annotations", "Alerts"} == marks
 
 
 def test_latency_leads_to_traces() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -35,8 +36,9 @@ def command(start: str) -> list[str]:
     return shlex.split(line)[1:]
 
 
-def run(*arguments: str) -> str:
-    result = CliRunner().invoke(main, list(arguments))
+async def run(*arguments: str) -> str:
+    """In a thread: a gateway goes on."""
+    result = await asyncio.to_thread(CliRunner().invoke, main, list(arguments))
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -48,22 +50,21 @@ async def test_whoever_does_what_the_page_says_has_a_gateway_with_keys(
     """From the first command to the first call; only addresses and ports are the test's own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-operator")
-    made = run(*command("keys create")).splitlines()
-    key, line = made[0], made[-1]
-    config = re.sub(r"^  - \{name: search-prod.*$", lambda _: line, CONFIG, flags=re.MULTILINE)
-    assert config != CONFIG
-    (tmp_path / "tollgate.yaml").write_text(config)
-    assert "valid, version" in run(*command("check"))
-    told = run(*command("keys list"))
+    (tmp_path / "tollgate.yaml").write_text(CONFIG)
+    assert "valid, version" in await run(*command("check"))
+    key = (await run(*command("keys create --name search-prod"))).splitlines()[0]
+    told = await run(*command("keys list"))
     assert "search-prod" in told
     assert "active" in told
-    assert key not in told + config
+    assert key not in told
+    by_config = (await run(*command("keys create --name billing-prod"))).splitlines()
+    config = f"{CONFIG}keys:\n{by_config[-1]}\n"
     assert [each for each in COMMANDS if each.startswith("export OPENAI_BASE_URL") and "OPENAI_API_KEY=tg-" in each]
 
     async with Simulator() as provider:
         config = config.replace("https://api.openai.com", provider.url)
         meant: dict[str, Any] = yaml.safe_load(config.replace("${OPENAI_API_KEY}", "sk-of-the-operator"))
-        meant |= {"front": {"port": 0}, "admin": {"port": 0}, "store": {"url": f"sqlite:///{tmp_path}/books.db"}}
+        meant |= {"front": {"port": 0}, "admin": {"port": 0}}
         async with in_process(tmp_path, meant) as gateway:
             body = json.dumps(MINI).encode()
             refused = await ask(gateway.front_port, request("POST", CHAT, body=body))
@@ -73,6 +74,14 @@ async def test_whoever_does_what_the_page_says_has_a_gateway_with_keys(
             record = await record_of(gateway.admin_url, answer.head.value(b"x-tollgate-call-id"))
             assert (record["key_name"], record["team"]) == ("search-prod", "search")
             assert "key:search-prod" in " ".join(record["accounts"])
+            bearer = ("Authorization", f"Bearer {by_config[0]}")
+            assert (await ask(gateway.front_port, request("POST", CHAT, bearer, body=body))).status == 200
+            for line in [
+                each for each in re.findall(r"`(tollgate keys [^`]+)`", TEXT) if "NAME" in each and "--" in each
+            ]:
+                words = shlex.split(line.replace("rotate NAME", "rotate search-prod").replace("NAME", "other"))
+                await run(*words[1:])
+            assert (await ask(gateway.front_port, request("POST", CHAT, body=body))).status == 401
 
 
 def test_the_command_that_serves_is_one() -> None:

@@ -53,6 +53,8 @@ def wrong_options(line: str) -> list[str]:
     for word in words:
         if word in {"|", "&", "&&", ">", ">>"}:
             break
+        if word in {"[OPTIONS]", "COMMAND", "[ARGS]..."}:  # a synopsis, as click writes it
+            continue
         if isinstance(command, click.Group) and not word.startswith("-"):
             found = command.get_command(click.Context(command), word)
             if found is None:

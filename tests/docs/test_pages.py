@@ -15,11 +15,6 @@ from tests.harness.gateways import ROOT, config_for, in_process
 from tests.harness.pages import anchors, blocks, links, pages, relative
 from tests.harness.raw_client import ask
 
-NOT_YET = {
-    "docs/page.md", "docs/admin.md", "docs/limits.md", "docs/reference/cli.md", "docs/reference/config.md",
-    "docs/reference/metrics.md", "docs/reference/headers.md", "docs/reference/errors.md",
-}  # fmt: skip
-"""Pages that are linked to and still being written: they may be missing."""
 NAMES_TESTS = ["docs/what-happens-when.md", "docs/upgrading.md"]
 TESTS = {
     node.name
@@ -37,9 +32,7 @@ def faults(page: str, found: list[str]) -> list[str]:
         place = relative(page, target).resolve() if not target.startswith("#") else ROOT / page
         name = place.relative_to(ROOT).as_posix()
         anchor = target.partition("#")[2]
-        if not place.exists():
-            wrong += [target] if name not in NOT_YET else []
-        elif anchor and place.suffix == ".md" and anchor not in anchors(name):
+        if not place.exists() or (anchor and place.suffix == ".md" and anchor not in anchors(name)):
             wrong.append(target)
     return wrong
 

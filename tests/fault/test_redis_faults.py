@@ -14,8 +14,8 @@ from random import Random
 import orjson
 import pytest
 
-from gateway.accounts import Account, Claim, Hold
-from gateway.errors import Failure, Kind, Refusal
+from gateway.accounts import PLACES, REQUESTS, Account, Claim, Hold, Use
+from gateway.errors import Excess, Failure, Kind, Refusal
 from gateway.store import Settlement, redis_recovery
 from gateway.store.redis import RedisStore
 from tests.harness.redis_servers import make_store
@@ -138,6 +138,29 @@ async def test_an_emptied_server_is_filled_again(server, tmp_path):
         await until(lambda: has_balance(one, spent))  # the heartbeat finds what was lost last
         assert await balance(one) == (spent, 0)
         assert (await one.check(), await one.holds()) == (0, 0)
+
+
+async def test_an_emptied_server_knows_again_how_many_calls_run(server, tmp_path):
+    """Places are put back with their holds; requests and tokens are counted anew, which is no money."""
+    one = make_store(server, tmp_path, "one")
+    places, requests = Use("global", PLACES, 1, 2, "all"), Use("global", REQUESTS, 1, 3, "all")
+    answers: list[Hold | Refusal] = []
+
+    async def answered() -> bool:
+        answers.append(await one.reserve(f"again{len(answers)}", [claim()], uses=(places, requests)))
+        return True
+
+    async with opened(one):
+        for number in range(2):
+            assert isinstance(await one.reserve(f"c{number}", [claim()], uses=(places, requests)), Hold)
+        server.say("FLUSHALL")
+        await until(answered)
+        assert isinstance(answers[0], Refusal)
+        assert answers[0].excess == Excess("all", "global", PLACES, 2, 2, 1)
+        await one.settle(replace(settlement("c0", CENT), uses=(places, requests), tokens=5))
+        assert isinstance(await one.reserve("next", [claim()], uses=(places, requests)), Hold)
+        assert isinstance(await one.reserve("over", [claim()], uses=(places, requests)), Refusal)
+        assert await one.check() == 0
 
 
 async def test_a_frozen_server_carries_out_late_what_nobody_waits_for(server, tmp_path, caplog):
@@ -295,6 +318,28 @@ async def is_right(store: RedisStore) -> bool:
 
 async def has_balance(store: RedisStore, spent: int) -> bool:
     return (await balance(store))[0] == spent
+
+
+async def test_limits_are_kept_alone_and_cost_a_slice_nothing(server, tmp_path):
+    """While the server is away: a call that a limit refuses takes nothing of the slice. At the next outage they begin anew."""
+    store = make_store(server, tmp_path, "one", on_outage="local")
+    small, requests = claim(amount=CENT // 10), (Use("global", REQUESTS, 1, 1, "all"),)
+    async with opened(store):
+        await store.reserve("first", [small])
+        await until(lambda: bool(store._slices.back_names()))
+        for outage in range(2):
+            server.kill()
+            answers = [await store.reserve(f"{outage}-{number}", [small], uses=requests) for number in range(60)]
+            assert [isinstance(answer, Hold) for answer in answers] == [True] + [False] * 59
+            free = [await store.reserve(f"{outage}-free-{number}", [small]) for number in range(60)]
+            assert all(isinstance(answer, Hold) for answer in free)
+            for call in (f"{outage}-0", *(f"{outage}-free-{number}" for number in range(60))):
+                await store.settle(settlement(call, 1))
+            server.start()
+            await until(lambda: is_paid(store))
+            await until(lambda: bool(store._slices.back_names()))
+        await store.settle(settlement("first", 1))
+        await until(lambda: has_balance(store, 2 * 61 + 1))
 
 
 async def test_a_budget_near_its_end_has_no_slices(server, tmp_path):

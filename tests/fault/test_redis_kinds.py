@@ -6,12 +6,13 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
-from gateway.accounts import Hold
+from gateway.accounts import UNITS, Hold, Use
 from gateway.errors import Failure
 from gateway.tallies import BUCKET_S, Tally, bucket_of
 from tests.fault.test_redis_faults import CENT, DAY, balance, claim, has_balance, is_paid, opened, settlement, until
@@ -34,10 +35,11 @@ def binary() -> str:
 
 
 async def works(store) -> None:
-    """A call, settled; the books agree; a look at them; how well a target is met."""
+    """A call that budgets and limits apply to, settled; the books agree; a look at them; how well a target is met."""
     async with opened(store):
-        assert isinstance(await store.reserve("a", [claim()]), Hold)
-        await store.settle(settlement("a", CENT // 2))
+        uses = tuple(Use("team:search", unit, 1, 9, "all") for unit in UNITS)
+        assert isinstance(await store.reserve("a", [claim()], uses=uses), Hold)
+        await store.settle(replace(settlement("a", CENT // 2), uses=uses, tokens=7))
         assert await balance(store) == (CENT // 2, 0)
         assert [record["call_id"] for record in await store.recent(5)] == ["a"]
         met = [Tally(bucket_of(time.time()), "fast", 2, 1)]

@@ -68,8 +68,8 @@ async def test_a_budget_on_its_way_is_told(upstream: ScriptedUpstream, serve: Se
     assert first.fields["webhook-id"] == again.fields["webhook-id"]
     assert all(each.is_signed_with(b"hush hush hush hush") for each in received)
     assert sorted(keys(received[1:])) == [
-        "budget/team:a/day/team:a/day:TODAY/100",
-        "budget/team:a/day/team:a/day:TODAY/80",
+        "budget/team:a/day/team:a/day:TODAY/100/0.00115",
+        "budget/team:a/day/team:a/day:TODAY/80/0.00115",
         "overdraft/team:a/day/team:a/day:TODAY",
     ]
     data = again.json["data"]

@@ -187,7 +187,8 @@ async def test_what_is_no_store_is_said_in_a_sentence(tmp_path: Path) -> None:
     """Nothing is created by looking."""
     (tmp_path / "tollgate.yaml").write_text(yaml.safe_dump({"store": {"url": f"sqlite:///{tmp_path}/none.db"}}))
     result = await audit(tmp_path)
-    assert (result.exit_code, result.stderr) == (1, f"Error: sqlite:///{tmp_path}/none.db: There is no such store.\n")
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"tollgate: error: sqlite:///{tmp_path}/none.db: There is no such store.\n")
     assert not (tmp_path / "none.db").exists()
     (tmp_path / "none.db").write_bytes(b"not a database, but long enough to have a header of one hundred bytes " * 3)
     assert "not a database" in (await audit(tmp_path)).stderr
@@ -242,6 +243,6 @@ async def test_the_price_of_a_call_is_explained(provider: Simulator, serve: Serv
     document = json.loads((await explain("--call", call_id, "--json")).output)
     assert (document["cost_nanousd"], document["call"]["call_id"]) == (record["cost_nanousd"], call_id)
     free = (moderated.head.value(b"x-tollgate-call-id") or b"").decode()
-    assert "Nobody metered it: $0.00" in (await explain("--call", free)).stderr
-    assert "The store has no call nobody." in (await explain("--call", "nobody")).stderr
+    assert "nobody metered it: $0.00" in (await explain("--call", free)).stderr
+    assert "the store has no call nobody." in (await explain("--call", "nobody")).stderr
     assert "a MODEL is needed" in (await explain()).stderr

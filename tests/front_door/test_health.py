@@ -343,7 +343,7 @@ async def test_requests_to_the_admin_listener_are_logged_where_that_is_wanted(
         told = [json.loads(line) for line in lines]
         assert [(each["event"], each["method"], each["path"], each["status"]) for each in told] == [
             ("access", "GET", "/health/ready/{check}", 200),
-            ("access", "GET", "/api/v1/calls/{call_id}", 404),
+            ("access", "GET", "/api/v1/calls/{call_id}", 400),
             ("access", "GET", "/api/v1/calls", 401),
             ("access", "GET", "", 404),
             ("access", "other", "", 405),

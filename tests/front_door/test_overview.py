@@ -177,3 +177,24 @@ async def test_a_wildcard_shows_every_account_that_the_store_has(provider: Simul
             cursor = page["next"]
         assert [row["scope"] for row in pages] == [row["scope"] for row in whole], query
         assert len(whole) == {"search=EAM-": 4, "search=user": 1}.get(query, 5)
+
+
+async def test_pages_hold_each_account_once_whatever_is_equal(provider: Simulator, serve: Serve) -> None:
+    """Budgets of other limits and equal shares: every page goes on exactly where the one before ended."""
+    budgets = [
+        {"scope": "team:*", "limit_usd": 1, "window": "day"}, {"scope": "team:*", "limit_usd": 1, "window": "month"},
+        {"scope": "team:*", "limit_usd": 3, "window": "week"}, {"scope": "model:*", "limit_usd": "0.7", "window": "day"},
+    ]  # fmt: skip
+    gateway = await serve(provider.url, budgets=budgets)
+    await traffic(gateway, "aabbcd")
+    for sort in ("used", "name"):
+        whole = json.loads(await look(gateway, f"/api/v1/budgets?sort={sort}"))["budgets"]
+        assert len(whole) == 3 * 4 + 2
+        for limit in (1, 2, 5):
+            pages: list[dict[str, Any]] = []
+            cursor: str | None = ""
+            while cursor is not None:
+                page = json.loads(await look(gateway, f"/api/v1/budgets?limit={limit}&sort={sort}&cursor={cursor}"))
+                pages += page["budgets"]
+                cursor = page["next"]
+            assert [(row["budget"], row["scope"]) for row in pages] == [(row["budget"], row["scope"]) for row in whole]

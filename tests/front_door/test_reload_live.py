@@ -106,10 +106,10 @@ async def test_what_only_a_restart_can_change_is_refused_whole(
     """Nothing of such a file is taken over, the part that could be included."""
     gateway = await spawn()
     version = (await ready(gateway))["config_version"]
-    rewrite(tmp_path, admin={"token": "another"}, metering={"unpriced": "refuse"})
+    rewrite(tmp_path, admin={"host": "::1"}, metering={"unpriced": "refuse"})
 
     async def told() -> bool:
-        return "admin.token: a change of this needs a restart" in gateway.log
+        return "admin.host: a change of this needs a restart" in gateway.log
 
     await until(told)
     assert (await ready(gateway))["config_version"] == version

@@ -81,11 +81,17 @@ class RawClient:
 
 
 @asynccontextmanager
-async def connected(port: int, *, tls: ssl.SSLContext | None = None, window: int = 0) -> AsyncIterator[RawClient]:
-    """A connection to 127.0.0.1. ``window`` bounds the receive buffer in bytes, for a client that is to read slowly."""
+async def connected(
+    port: int, *, tls: ssl.SSLContext | None = None, window: int = 0, source: str = ""
+) -> AsyncIterator[RawClient]:
+    """A connection to 127.0.0.1. ``window`` bounds the receive buffer in bytes, for a client that is to read slowly; ``source`` is the
+    address to come from: all of 127.0.0.0/8 is this machine.
+    """
     connection = socket.socket()
     if window:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    if source:
+        connection.bind((source, 0))
     connection.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
@@ -103,7 +109,7 @@ async def connected(port: int, *, tls: ssl.SSLContext | None = None, window: int
         await client.close()
 
 
-async def ask(port: int, request: bytes, *, tls: ssl.SSLContext | None = None) -> Answer:
+async def ask(port: int, request: bytes, *, tls: ssl.SSLContext | None = None, source: str = "") -> Answer:
     """One request on a connection of its own."""
-    async with connected(port, tls=tls) as client:
+    async with connected(port, tls=tls, source=source) as client:
         return await client.ask(request)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import gateway.cli.config
+import gateway.loading
 import gateway.reload
 from gateway.cli import main
 from gateway.loading import load
@@ -63,7 +63,7 @@ if __name__ == "__main__":
         until_ready(rest[0])
         sys.exit(0)
     if command == "serve":
-        gateway.cli.config.load = gateway.reload.load = staged  # type: ignore[attr-defined]
+        gateway.loading.load = gateway.reload.load = staged  # type: ignore[attr-defined]
     if command == "demo":
         (FOLDER / f"{os.getpid()}.admin").write_text(str(port(8081)))
         rest += ["--port", str(port(8080)), "--admin-port", str(port(8081))]

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -18,6 +19,7 @@ import pytest
 
 from gateway.accounts import Account, Balance, Claim, Hold, Notice
 from gateway.errors import Failure, Kind, Refusal
+from gateway.selection import LOOKED_AT_MOST, Selection
 from gateway.store import FIRST_COUNTS, Settlement, Store, Which
 from gateway.store.digest import COST
 from gateway.store.journal import Journal
@@ -330,6 +332,110 @@ async def test_records_are_listed_newest_first(opened):
         assert [record["call_id"] for record in await store.recent(2, "c6", "t0")] == ["c2", "c8"]
         assert await store.recent(5, before="nobody") == []
         assert await store.find("nobody") is None
+
+
+def described(number: int, hours: int = 3, **fields: object) -> Settlement:
+    """A call with whatever stands in its record; ``number`` decides when it began, within some hours."""
+    at = datetime(2026, 11, 20, 10, tzinfo=UTC) + timedelta(minutes=number * hours * 60 // 64, milliseconds=number)
+    started_at = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    record = {
+        **dict.fromkeys(("team", "user", "agent", "key_name", "upstream", "model_requested", "model_served"), ""),
+        "call_id": f"d{number}",
+        "correlation_id": f"d{number}",
+        "outcome": "completed",
+        "status": 200,
+        "cost_nanousd": 1,
+        "started_at": started_at,
+        **fields,
+    }
+    return Settlement(f"d{number}", 1, record["outcome"], (DAY,), orjson.dumps(record), started_at)
+
+
+async def all_pages(store: Store, wanted: Selection, limit: int) -> list[str]:
+    """The ids on all pages, in order."""
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = await store.page(wanted, limit, after)
+        assert len(page.records) <= limit
+        found += [record["call_id"] for record in page.records]
+        assert len(found) == len(set(found))
+        after = page.following
+    return found
+
+
+SELECTIONS = {
+    "everything": Selection(),
+    "of a team": Selection(team="a"),
+    "of a team with quotes": Selection(team='q"\\\u2603'),
+    "without a team": Selection(team=""),
+    "of several things": Selection(team="a", user="u1", outcome="completed", upstream="up"),
+    "of a key and an agent": Selection(key_name="k", agent="planner"),
+    "of a model asked for": Selection(model="gpt-a"),
+    "of a model that answered": Selection(model="gpt-b-2026"),
+    "of a status": Selection(status=(429, 429)),
+    "of a kind of status": Selection(status=(400, 499)),
+    "of a correlation id": Selection(correlation_id="run"),
+    "of a correlation id that is a call's own": Selection(correlation_id="d4"),
+    "of a correlation id, refused": Selection(correlation_id="run", outcome="refused"),
+    "since a moment": Selection(since="2026-11-20T11:01:00.000Z"),
+    "until a moment": Selection(until="2026-11-20T11:01:00.000Z"),
+    "within an hour": Selection(since="2026-11-20T11:10:00.000Z", until="2026-11-20T11:40:00.000Z", team="a"),
+    "of a correlation id, for a while": Selection(correlation_id="run", until="2026-11-20T11:40:00.000Z"),
+    "at an exact moment": Selection(since="2026-11-20T11:26:15.031Z", until="2026-11-20T11:26:15.032Z"),
+    "of nobody": Selection(user="nobody"),
+    "before all of them": Selection(until="2026-11-19T00:00:00.000Z"),
+    "after all of them": Selection(since="2026-12-01T00:00:00.000Z"),
+}
+
+
+async def test_pages_show_every_record_that_is_wanted_once(opened):
+    """Newest first, whatever the size of a page and whatever is wanted."""
+    teams, models = ["a", 'q"\\\u2603', ""], [("gpt-a", "gpt-a"), ("gpt-b", "gpt-b-2026"), ("", "")]
+    made = [
+        described(
+            number,
+            team=teams[number % 3],
+            user=f"u{number % 2}",
+            upstream="up" if number % 5 else "other",
+            agent="planner" if number % 7 == 0 else "",
+            key_name="k" if number % 4 == 0 else "",
+            model_requested=models[number % 3][0],
+            model_served=models[number % 3][1],
+            status=(200, 429, 403, 0)[number % 4],
+            outcome="refused" if number % 4 == 1 else "completed",
+            correlation_id="run" if number % 2 else f"d{number}",
+        )
+        for number in range(64)
+    ]
+    async with opened() as store:
+        await store.settle_all(made)
+        everything = await store.recent(500)
+        assert [record["call_id"] for record in everything] == [f"d{number}" for number in reversed(range(64))]
+        found = 0
+        for name, wanted in SELECTIONS.items():
+            right = [record["call_id"] for record in everything if wanted.takes(record)]
+            found += len(right)
+            for limit in (1, 7, 64, 500):
+                assert await all_pages(store, wanted, limit) == right, (name, limit)
+        assert found > 300
+        assert (await store.page(Selection(), 5, "nobody")).following is None
+        assert (await store.page(Selection(), 5, "nobody")).records == []
+
+
+async def test_a_page_looks_at_so_many_records_and_no_more(opened):
+    """However rare what is wanted is: the page is empty then, and says where to go on."""
+    count = 2 * LOOKED_AT_MOST + 100
+    async with opened() as store:
+        await store.settle_all([described(0, team="rare")])
+        for start in range(1, count, 1000):
+            await store.settle_all([described(at, hours=0) for at in range(start, min(start + 1000, count))])
+        first = await store.page(Selection(team="rare"), 50)
+        assert (first.records, first.following) == ([], f"d{count - LOOKED_AT_MOST}")
+        second = await store.page(Selection(team="rare"), 50, first.following)
+        assert (second.records, second.following) == ([], f"d{count - 2 * LOOKED_AT_MOST}")
+        third = await store.page(Selection(team="rare"), 50, second.following)
+        assert ([record["call_id"] for record in third.records], third.following) == (["d0"], None)
 
 
 async def test_the_books_outlive_the_store(opened):

@@ -189,6 +189,7 @@ async def prometheus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
             await drive(gateway)
             await _lasted(server, gateway, 6)
             around.version = "0.0.2"
+            await _annotate(gateway)
             ports = {"front": {"port": gateway.front_port}, "admin": {"port": gateway.admin_port}}
             write(
                 folder, config | ports | {"budgets": [*BUDGETS, {"scope": "user:*", "limit_usd": 9, "window": "day"}]}
@@ -198,6 +199,14 @@ async def prometheus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         finally:
             await server.stop()
             await gateway.kill()
+
+
+async def _annotate(gateway: GatewayProcess) -> None:
+    """As a pipeline says that it has deployed something."""
+    async with aiohttp.ClientSession() as session:
+        said = {"text": "0.0.2 is out", "tags": ["deploy"]}
+        async with session.post(f"{gateway.admin_url}/api/v1/annotations", json=said) as answer:
+            assert answer.status == 201
 
 
 async def _scraped(server: Prometheus, gateway: GatewayProcess) -> None:

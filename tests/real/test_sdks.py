@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -34,6 +35,13 @@ BUDGETS = [
     {"scope": "team:short", "limit_usd": "0.007", "window": "total", "on_exhausted": "cut"},
 ]
 
+LIMITS = [
+    {"scope": "team:eager-openai", "requests_per_minute": 40},
+    {"scope": "team:eager-anthropic", "requests_per_minute": 40},
+    {"scope": "team:crowd", "concurrent": 2},
+    {"scope": "team:wordy", "tokens_per_minute": 100},
+]
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def provider() -> AsyncIterator[Simulator]:
@@ -46,7 +54,7 @@ async def provider() -> AsyncIterator[Simulator]:
 async def gateway(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     """A gateway before it, with budgets for teams that have too little."""
     folder = tmp_path_factory.mktemp("sdks")
-    async with in_process(folder, config_for(folder, provider.url, budgets=BUDGETS)) as serving:
+    async with in_process(folder, config_for(folder, provider.url, budgets=BUDGETS, limits=LIMITS)) as serving:
         yield serving
 
 
@@ -70,6 +78,16 @@ def places(kind: str, provider: Simulator, gateway: Any) -> tuple[str, str]:
 async def number_of_records(gateway: Any) -> int:
     """Calls booked so far."""
     return len(await records(gateway.admin_url, 0))
+
+
+async def of_team(gateway: Any, team: str, count: int) -> list[dict[str, Any]]:
+    """The records of a team, as soon as there are so many."""
+    async with asyncio.timeout(15):
+        while True:
+            found = [each for each in await records(gateway.admin_url, 0) if each["team"] == team]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.01)
 
 
 async def told(raw: Any, gateway: Any) -> dict[str, Any]:
@@ -273,6 +291,48 @@ async def test_room_that_is_only_held_is_waited_for(provider: Simulator, gateway
             *(client.chat.completions.with_raw_response.create(**CHAT, max_tokens=1000) for _ in range(2))
         )
     assert sorted(answer.retries_taken > 0 for answer in answers) == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+async def test_they_come_back_when_a_limit_tells_them_to(provider: Simulator, gateway: Any, kind: str) -> None:
+    """Two calls more than a minute lets through: each SDK waits as long as ``retry-after-ms`` says, a second and a half, and all
+    are answered, with hardly a try too many.
+    """
+    module, name = (openai, "AsyncOpenAI") if kind == "openai" else (anthropic, "AsyncAnthropic")
+    options = {"max_retries": 5, "default_headers": {"x-tollgate-team": f"eager-{kind}"}}
+    async with clients(getattr(module, name), places(kind, provider, gateway)[1], **options) as (client,):
+        raw = client.chat.completions.with_raw_response if kind == "openai" else client.messages.with_raw_response
+        began = time.monotonic()
+        answers = await asyncio.gather(*(raw.create(**(CHAT if kind == "openai" else MESSAGE)) for _ in range(42)))
+        took = time.monotonic() - began
+    assert sum(answer.retries_taken > 0 for answer in answers) >= 1
+    assert {answer.http_response.status_code for answer in answers} == {200}
+    assert 1 < took < 20
+    refused = [each for each in await of_team(gateway, f"eager-{kind}", 43) if each["outcome"] == "refused"]
+    assert {record["error_type"] for record in refused} == {"rate_limit_exceeded"}
+    assert 1 <= len(refused) <= 8
+
+
+async def test_a_crowd_is_answered_a_few_at_a_time(provider: Simulator, gateway: Any) -> None:
+    """Twelve calls where two may run: some wait in the gateway, others are told to come back, none is lost."""
+    wish = {"x-tollgate-team": "crowd", "x-simulate": "delay=0.2"}
+    async with clients(
+        openai.AsyncOpenAI, places("openai", provider, gateway)[1], max_retries=10, default_headers=wish
+    ) as (client,):
+        answers = await asyncio.gather(*(client.chat.completions.create(**CHAT) for _ in range(12)))
+    assert all(answer.usage for answer in answers)
+
+
+async def test_a_prompt_that_no_minute_has_room_for_is_not_tried_again(provider: Simulator, gateway: Any) -> None:
+    """``x-should-retry: false``: the SDK raises at the first answer."""
+    long = CHAT | {"messages": [{"role": "user", "content": "word " * 1000}]}
+    options: dict[str, Any] = {"max_retries": 5, "default_headers": {"x-tollgate-team": "wordy"}}
+    async with clients(openai.AsyncOpenAI, places("openai", provider, gateway)[1], **options) as (client,):
+        with pytest.raises(openai.RateLimitError) as caught:
+            await client.chat.completions.create(**long)
+    assert (caught.value.code, caught.value.response.headers["x-should-retry"]) == ("rate_limit_exceeded", "false")
+    await record_of(gateway.admin_url, caught.value.response.headers["x-tollgate-call-id"])
+    assert len(await of_team(gateway, "wordy", 1)) == 1
 
 
 # -- gateway keys ---------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
+from gateway.errors import MEANINGS, Excess, Failure, Kind, Refusal, Whose, retry_headers
 
 
 def test_every_kind_has_a_meaning():
@@ -37,6 +37,35 @@ def test_a_held_budget_suggests_a_short_wait():
     """Only other calls' holds stand in the way: come back soon."""
     headers = dict(retry_headers(Refusal(Kind.BUDGET_HELD, "wait", retry_after_ms=250), now=0))
     assert headers == {b"x-should-retry": b"true", b"retry-after-ms": b"250"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "policy"),
+    [
+        ("requests_per_minute", b";q=600;w=60"),
+        ("tokens_per_minute", b';q=600;qu="tokens";w=60'),
+        ("concurrent", b';q=600;qu="concurrent-requests"'),
+    ],
+)
+def test_a_limit_names_its_wait_and_its_policy(unit, policy):
+    """Milliseconds as they are, seconds rounded up; each unit as the draft on RateLimit fields has it."""
+    refusal = Refusal(Kind.RATE_LIMIT, "no", retry_after_ms=1001, excess=Excess("all", 'team:"x\\', unit, 600, 590, 20))
+    headers = dict(retry_headers(refusal, now=0))
+    assert headers == {
+        b"x-should-retry": b"true",
+        b"retry-after-ms": b"1001",
+        b"retry-after": b"2",
+        b"RateLimit-Policy": b'"team:x/%b"%b' % (unit.encode(), policy),
+        b"RateLimit": b'"team:x/%b";r=10;t=2' % unit.encode(),
+    }
+
+
+def test_what_no_wait_makes_room_for_names_none():
+    """Neither ``retry-after`` nor a reset, which an SDK would sleep for."""
+    refusal = Refusal(Kind.RATE_LIMIT, "no", excess=Excess("all", "global", "tokens_per_minute", 600, 0, 700))
+    headers = dict(retry_headers(refusal, now=0))
+    assert set(headers) == {b"x-should-retry", b"RateLimit-Policy", b"RateLimit"}
+    assert headers[b"x-should-retry"] == b"false"
 
 
 def test_a_failure_becomes_a_refusal_of_its_kind():

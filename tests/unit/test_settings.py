@@ -38,10 +38,10 @@ from gateway.kinds import (
     whole,
 )
 from gateway.loading import load
-from gateway.settings import Budget, GatewayKey, Match, ProviderKey, Route, Settings, Upstream
+from gateway.settings import Budget, GatewayKey, Limit, Match, ProviderKey, Route, Settings, Upstream
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "tollgate.example.yaml"
-LISTED = (Upstream, ProviderKey, Route, Match, Budget, GatewayKey)
+LISTED = (Upstream, ProviderKey, Route, Match, Budget, Limit, GatewayKey)
 """Blocks that stand in a list or under a name."""
 
 
@@ -82,10 +82,11 @@ def test_what_the_example_has_commented_out_can_be_switched_on(tmp_path):
     """An example that does not load helps nobody; every key of a budget, a route and an upstream is in it."""
     path = tmp_path / "all.yaml"
     path.write_text(uncommented())
-    settings = load(path, {})
+    settings = load(path, {"GRAFANA_TOKEN": "one"})
     assert settings.budgets == (Budget("team:*", 2_500_000_000, notify_at=(50, 80, 100), name="every team, a day"),)
     assert settings.upstreams["local"].provider == "self-hosted"
     assert len(settings.routes) == 3
+    assert [(each.name, each.role) for each in settings.admin.tokens] == [("grafana", "viewer")]
 
 
 @pytest.mark.parametrize(("shape", "each"), KEYS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.accounts import Account, Claim, Hold
+from gateway.accounts import Account, Claim, Hold, Use
 from gateway.call import Ask, Call, Caller, Ending, Metered, Receipt, Record, Request
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.record import record_of
@@ -31,9 +31,11 @@ class Moody(SqliteStore):
         super().__init__(":memory:", lease_s=60, durability="normal", retention_s=86400, owner="test")
         self.ill = False
         self.asked: list[list[str]] = []
+        self.settlements: list[Settlement] = []
 
     async def settle_all(self, settlements: Sequence[Settlement]) -> list[Receipt | Failure]:
         self.asked.append([each.call_id for each in settlements])
+        self.settlements += settlements
         if self.ill:
             return [Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, "The store is ill.") for _ in settlements]
         return await super().settle_all(settlements)
@@ -95,6 +97,30 @@ async def test_a_long_batch_is_told_in_parts_with_running_calls_between() -> Non
     assert [call_id for _, told_ids in told for call_id in told_ids] == calls
     assert max(len(told_ids) for _, told_ids in told) <= 64
     assert len({step for step, _ in told}) == len(told)
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("metered", "is_held", "tokens"),
+    [
+        (Metered(Usage(input=5, cached_input=20, output=7, reasoning=3), "provider"), True, 35),
+        (Metered(Usage(), ""), True, 0),
+        (Metered(Usage(), "estimated", "hold"), True, None),
+        (Metered(Usage(output=9), "counted"), False, None),
+    ],
+    ids=["told", "nothing billed", "could not be counted", "went on without the store"],
+)
+async def test_limits_get_back_what_a_call_did_not_use(metered: Metered, is_held: bool, tokens: int | None) -> None:
+    """All tokens read and written, cached ones too; where nobody knows them, what was guessed stays. Only what was granted."""
+    store = Moody()
+    await store.open()
+    each = finished("c1")
+    each.call.uses = (Use("team:a", "tokens_per_minute", 50, 1000, "x"),)
+    each.call.usage = metered
+    each.call.hold = each.call.hold if is_held else None
+    await Settler(store, lambda batch: None).settle([each])
+    (settlement,) = store.settlements
+    assert (settlement.uses, settlement.tokens) == (each.call.uses if is_held else (), tokens)
     await store.close()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,16 @@ async def locked(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) 
 
 
 async def get(
-    gateway: Any, path: str, *fields: tuple[str, str], method: str = "GET", host: str = "localhost"
+    gateway: Any, path: str, *fields: tuple[str, str], method: str = "GET", host: str = "localhost", source: str = ""
 ) -> Answer:
     """What the admin listener answers."""
-    return await ask(gateway.admin_port, request(method, path, *fields, host=host))
+    return await ask(gateway.admin_port, request(method, path, *fields, host=host), source=source)
+
+
+def somewhere() -> Iterator[str]:
+    """Addresses to come from, one after the other: who tries wrong tokens is locked out."""
+    for number in itertools.count(1):
+        yield f"127.9.{number // 250 % 250}.{number % 250 + 1}"
+
+
+ADDRESSES = somewhere()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.admin import pages
 from gateway.simulator import Simulator
 from tests.harness.books import CHAT, HAIKU, MESSAGES, MINI, TOLD, budgets_of, correlated, post, record_after
 from tests.harness.gateways import record_of
@@ -159,3 +160,128 @@ async def test_budgets_and_upstreams_are_told(opened: Any) -> None:
     assert upstreams.keys() == {"up", "openai", "anthropic"}
     assert upstreams["openai"]["idle"] >= 1
     assert upstreams["anthropic"]["provider"] == "anthropic"
+
+
+FILTERS: dict[str, str] = {
+    "team=search": "a b c e",
+    "team=": "d f",
+    "team=searc": "",
+    "user=ines&team=search": "a",
+    "agent=planner": "b",
+    "model=gpt-4o-mini": "a b d e f",
+    "model=claude-haiku-4-5": "c",
+    "upstream=anthropic": "c",
+    "outcome=completed": "a b c d f",
+    "outcome=upstream_error": "e",
+    "outcome=refused": "",
+    "status=200": "a b c d f",
+    "status=4xx": "e",
+    "status=429&team=search": "e",
+    "status=5xx": "",
+    "key_name=": "a b c d e f",
+    "correlation_id=filter-b": "b",
+    "since=2020-01-01": "a b c d e f",
+    "since=2999-01-01": "",
+    "until=2020-01-01T00:00:00Z": "",
+    "until=2999-01-01T00:00:00%2B02:00&since=&model=claude-haiku-4-5": "c",
+}
+
+
+async def test_calls_are_found_by_what_stands_in_them(provider: Simulator, tmp_path: Path) -> None:
+    """Each filter by itself, some together, page by page."""
+    sent: dict[str, tuple[tuple[str, dict[str, Any]], str, dict[str, str]]] = {
+        "a": ((CHAT, MINI), "", {"team": "search", "user": "ines"}),
+        "b": ((CHAT, MINI), "", {"team": "search", "agent": "planner"}),
+        "c": ((MESSAGES, HAIKU), "", {"team": "search"}),
+        "d": ((CHAT, MINI), "", {"user": "ines"}),
+        "e": ((CHAT, MINI), "status=429", {"team": "search"}),
+        "f": ((CHAT, MINI), "", {}),
+    }
+    async with serving(provider, tmp_path) as gateway:
+        for name, (asked, wish, fields) in sent.items():
+            said = [(f"x-tollgate-{field}", text) for field, text in fields.items()]
+            answer = await ask(gateway.front_port, post(*asked, wish, *said, ("X-Correlation-Id", f"filter-{name}")))
+            await record_after(gateway, answer)
+        for query, expected in FILTERS.items():
+            for limit in (1, 500):
+                found, cursor = [], ""
+                while cursor is not None:
+                    page = await body_of(gateway, f"/api/v1/calls?{query}&limit={limit}&cursor={cursor}")
+                    found += [each["correlation_id"].removeprefix("filter-") for each in page["calls"]]
+                    cursor = page["next"]
+                assert sorted(found) == expected.split(), (query, limit)
+
+
+WRONG = {
+    "limt=5": "there is no such parameter; did you mean limit?",
+    "zq=5": "there is no such parameter; known are limit, cursor, before",
+    "limit=5&limit=6": "limit can be asked for once",
+    "status=many": "status must be a status such as 429, or 4xx",
+    "status=6xx": "status must be a status such as 429, or 4xx",
+    "status=200%0A": "status must be a status such as 429, or 4xx",
+    "since=yesterday": "since must be a day such as 2026-11-21 (UTC) or a time",
+    "since=2026-02-30": "since must be a day",
+    "until=2026-11-21T12:00:00": "until must be a day",
+    "until=0001-01-01T00:00:00%2B23:00": "until is in no year",
+    f"team={'x' * 501}": "team must have at most 500 characters",
+}
+
+
+@pytest.mark.parametrize("query", WRONG)
+async def test_what_cannot_be_asked_is_told_without_being_repeated(opened: Any, query: str) -> None:
+    """A filter that was misspelt would be no filter at all, and show every call."""
+    message = (await body_of(opened, f"/api/v1/calls?{query}", 400))["error"]["message"]
+    assert WRONG[query] in message
+    assert not re.search("zq|limt|yesterday|xxx", message)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/config", "/api/v1/me", "/api/v1/upstreams?verbose", "/system/llm-status?x=1"]
+)
+async def test_a_parameter_of_another_route_is_refused_too(opened: Any, path: str) -> None:
+    """The table decides for every route."""
+    query = "" if "?" in path else "?limit=5"
+    assert "there are none" in (await body_of(opened, path + query, 400))["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/calls", "/api/v1/config", "/api/v1/openapi.json", "/api/v1/budgets", "/", "/main.js", "/index.html"],
+)
+async def test_what_has_not_changed_is_not_sent_again(opened: Any, path: str) -> None:
+    """An ETag on every GET; 304 for who names it, in a list or weakly as well, and the whole for who names another."""
+    first = await get(opened, path)
+    etag = (first.head.value(b"etag") or b"").decode()
+    assert re.fullmatch(r'(W/)?"[0-9a-f]{24}"', etag)
+    strong = etag.removeprefix("W/")
+    for known in (etag, strong, f'"other", {etag}', f"W/{strong}", "*"):
+        again = await get(opened, path, ("If-None-Match", known))
+        assert (again.status, again.body.content, again.head.value(b"etag")) == (304, b"", etag.encode()), known
+        assert again.head.value(b"cache-control") == first.head.value(b"cache-control")
+        assert again.head.value(b"x-content-type-options") == b"nosniff"
+    for other in ('"other"', f'"{strong[1:5]}"', "", "nonsense"):
+        again = await get(opened, path, ("If-None-Match", other))
+        assert (again.status, again.body.content) == (200, first.body.content)
+
+
+async def test_an_etag_is_that_of_what_is_there_now(opened: Any) -> None:
+    """A new call makes another list; an error has none, and is none of what one has."""
+    before = (await get(opened, "/api/v1/calls")).head.value(b"etag") or b""
+    await make(opened, "etag")
+    answer = await get(opened, "/api/v1/calls", ("If-None-Match", before.decode()))
+    assert (answer.status, answer.head.value(b"etag") != before) == (200, True)
+    missing = await get(opened, "/api/v1/calls/nobody", ("If-None-Match", "*"))
+    assert (missing.status, missing.head.value(b"etag")) == (404, None)
+
+
+async def test_every_file_of_the_page_is_served_as_what_it_is(opened: Any) -> None:
+    """Open to all, with its own type; nothing beside the folder, and no folder."""
+    folder = Path(pages.__file__).parent / "page"
+    files = [each for each in folder.rglob("*") if each.is_file() and each.suffix[1:] in pages.KINDS]
+    assert len(files) >= 3
+    for each in files:
+        answer = await get(opened, f"/{each.relative_to(folder)}")
+        assert (answer.status, answer.body.content) == (200, each.read_bytes())
+        assert (answer.head.value(b"content-type") or b"").decode().split(";")[0] == pages.KINDS[each.suffix[1:]]
+    for path in ("/server.py", "/../server.py", "/%2e%2e/server.py", "/page/main.js", "/page"):
+        assert (await get(opened, path)).status == 404

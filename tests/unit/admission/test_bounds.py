@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.bounds import MOST_NANOUSD, Bound, bound
+from gateway.admission.bounds import MOST_NANOUSD, Bound, bound, likely_tokens
 from gateway.call import Ask
 
 
@@ -124,3 +124,25 @@ def test_most_covers_every_usage_within_the_rules(size, tokens, choices):
     rates = Rates()
     paid = size * rates.dearest_input_femto + min(tokens, 16_384) * choices * rates.dearest_output_femto
     assert bound(ask(input_bytes=size, max_output_tokens=tokens, choices=choices), rates).most_nanousd * 10**6 >= paid
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens"),
+    [
+        (ask(input_bytes=400), (100, 1024)),
+        (ask(input_bytes=401, max_output_tokens=30, choices=3), (101, 90)),
+        (ask(input_bytes=400, max_output_tokens=-1), (100, 1024)),
+        (ask(input_bytes=400, choices=10**9), (100, 128 * 1024)),
+        (ask("embeddings", input_bytes=400), (100, 0)),
+        (ask("images", input_bytes=400, images=2), (100, 0)),
+        (ask(input_bytes=4400, media_bytes=4000, likely_extra_tokens=85), (185, 1024)),
+    ],
+)
+def test_the_tokens_that_a_limit_sets_aside_are_the_likely_ones(asked, tokens):
+    """As for a hold; what is billed by its length or number writes none."""
+    assert likely_tokens(asked, Rates()) == tokens
+
+
+def test_a_model_that_writes_little_is_taken_at_its_word():
+    """Its own maximum."""
+    assert likely_tokens(ask(input_bytes=4, max_output_tokens=500), Rates(max_output_tokens=60)) == (1, 60)

@@ -49,6 +49,8 @@ def test_check_shows_what_a_config_resolves_to(run, tmp_path):
     assert result.exit_code == 0
     assert "valid, version" in result.output
     assert "limit_usd: 2.5" in result.output
+    assert "sample_rate: 1.0" in result.output
+    assert "!!" not in result.output
     assert "very-secret" not in result.output
     assert json.loads(run("check", "--json").output)["config"]["admin"]["token"] == "***"
 
@@ -71,14 +73,14 @@ def test_serve_refuses_a_bad_config_like_check(run, tmp_path):
 
 
 def test_serve_says_in_a_sentence_why_it_cannot_start(run, tmp_path):
-    """A store in a folder that is not there, a port that is taken: one line, exit status 1, no stack."""
+    """A store in a folder that is not there, a port that is taken: one line, exit status 3 and 1, no stack."""
     path = tmp_path / "t.yaml"
     path.write_text(f'store: {{url: "sqlite:///{tmp_path}/nowhere/books.db"}}\nadmin: {{port: 0}}\n')
     result = run("serve", "--config", str(path), "--port", "0")
-    assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
+    assert (result.exit_code, result.exception.__class__) == (3, SystemExit)
     assert (
         result.stderr
-        == "tollgate: cannot start: The store cannot be opened: the folder does not exist or may not be used.\n"
+        == "tollgate: error: cannot start: The store cannot be opened: the folder does not exist or may not be used.\n"
     )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -115,7 +117,7 @@ def test_a_key_that_was_made_opens_what_its_line_in_the_config_says(run, tmp_pat
     """The line is the config's as it stands; the key is found by it, and it is not in it."""
     result = run(
         "keys", "create", "--name", "search: prod", "--team", "équipe", "--user", "no", "--models", "gpt-*, o4-mini",
-        "--upstreams", "openai", "--cidr", "10.0.0.0/8,::1", "--expires", "2099-01-01",
+        "--upstreams", "openai", "--cidr", "10.0.0.0/8,::1", "--expires", "2099-01-01", "--print-config-line",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     key, line = result.output.splitlines()[0], result.output.splitlines()[-1]
@@ -130,11 +132,12 @@ def test_a_key_that_was_made_opens_what_its_line_in_the_config_says(run, tmp_pat
 
 def test_no_two_keys_are_the_same(run):
     """And --json has the parts for a script."""
-    made = [json.loads(run("keys", "create", "--name", "a", "--json").output) for _ in range(20)]
+    made = [json.loads(run("keys", "create", "--name", "a", "--print-config-line", "--json").output) for _ in range(20)]
     assert len({each["key"] for each in made}) == 20
     assert all(each["entry"] == {"name": "a", "hash": hash_of(each["key"])} for each in made)
 
 
+@pytest.mark.parametrize("line", [(), ("--print-config-line",)])
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -143,13 +146,13 @@ def test_no_two_keys_are_the_same(run):
         (("--name", "a", "--expires", "2001-01-01"), "--expires: is over already"),
         (("--name", "a", "--expires", "soon"), "such as 2027-01-01"),
         (("--name", "a", "--expires", "90"), "or so long from now: 90d"),
-        (("--name", "a", "--cidr", "10.0.0.1/8"), "--cidr: has bits set"),
+        (("--name", "a", "--cidr", "10.0.0.1/8"), "--cidr[0]: has bits set"),
         ((), "--name"),
     ],
 )
-def test_a_key_that_could_not_be_is_not_made(run, options, said):
+def test_a_key_that_could_not_be_is_not_made(run, options, said, line):
     """Exit status 2, the option named."""
-    result = run("keys", "create", *options)
+    result = run("keys", "create", *options, *line)
     assert result.exit_code == 2
     assert said in result.output
     assert "tg-" not in result.output
@@ -157,7 +160,9 @@ def test_a_key_that_could_not_be_is_not_made(run, options, said):
 
 def test_an_expiry_can_be_so_long_from_now(run):
     """To the second."""
-    expires = json.loads(run("keys", "create", "--name", "a", "--expires", "90d", "--json").output)["entry"]["expires"]
+    expires = json.loads(
+        run("keys", "create", "--name", "a", "--expires", "90d", "--print-config-line", "--json").output
+    )["entry"]["expires"]
     left_s = read_moment(expires) - time.time()
     assert 90 * 86400 - 60 < left_s <= 90 * 86400
 
@@ -170,12 +175,47 @@ def test_keys_are_listed_with_their_state(run, tmp_path):
     (tmp_path / "tollgate.yaml").write_text(config)
     told = run("keys", "list").output
     assert "No call needs a key: auth.mode is passthrough" in told
-    assert "not asked for" in told
     (tmp_path / "tollgate.yaml").write_text(config + "auth: {mode: keys}\n")
     lines = run("keys", "list").output.splitlines()
-    assert lines[0].split() == ["name", "team", "user", "models", "upstreams", "cidr", "expires", "state", "hash"]
-    assert lines[1].split() == ["one", "search", "-", "gpt-*,o3", "-", "-", "-", "active", digits[:12]]
-    assert lines[2].split() == ["two", "-", "-", "-", "-", "-", "2020-01-01", "expired", digits[::-1][:12]]
+    assert lines[0].split() == [
+        "name",
+        "team",
+        "user",
+        "models",
+        "upstreams",
+        "cidr",
+        "expires",
+        "state",
+        "source",
+        "id",
+        "hash",
+    ]
+    assert lines[1].split() == [
+        "one",
+        "search",
+        "-",
+        "gpt-*,o3",
+        "-",
+        "-",
+        "-",
+        "active",
+        "config",
+        f"c_{digits[:12]}",
+        digits[:12],
+    ]
+    assert lines[2].split() == [
+        "two",
+        "-",
+        "-",
+        "-",
+        "-",
+        "-",
+        "2020-01-01",
+        "expired",
+        "config",
+        f"c_{digits[::-1][:12]}",
+        digits[::-1][:12],
+    ]
     found = json.loads(run("keys", "list", "--json").output)
     assert found["mode"] == "keys"
     assert [(each["name"], each["state"]) for each in found["keys"]] == [("one", "active"), ("two", "expired")]
@@ -183,13 +223,9 @@ def test_keys_are_listed_with_their_state(run, tmp_path):
 
 
 def test_a_config_without_keys_says_how_to_make_one(run):
-    """And what is done by the config says so."""
+    """And other words for what can be done are answered with the right one."""
     assert "tollgate keys create" in run("keys", "list").output
-    for word in ("revoke", "rotate", "delete", "add"):
+    for word, meant in (("delete", "revoke"), ("add", "create"), ("replace", "rotate")):
         result = run("keys", word, "search")
         assert result.exit_code == 2
-        assert (
-            "in the config" in result.output
-            or "into the config" in result.output
-            or "under the same name" in result.output
-        )
+        assert f"tollgate keys {meant}" in result.output

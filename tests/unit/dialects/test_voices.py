@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.dialects.voices import AnthropicVoice, GeminiVoice, OpenAIVoice
-from gateway.errors import Kind, Refusal
+from gateway.errors import Excess, Kind, Refusal
 
 SPENT = Refusal(
     Kind.BUDGET_EXCEEDED,
@@ -70,6 +70,26 @@ def test_only_budgets_carry_numbers() -> None:
     assert error == {"message": "Try again.", "type": "store_unavailable", "code": "store_unavailable", "param": None}
     assert exact(GeminiVoice().refuse(Refusal(Kind.BODY_TOO_LARGE, "x")))["error"]["status"] == "INVALID_ARGUMENT"
     assert exact(GeminiVoice().refuse(Refusal(Kind.UPSTREAM_RESET, "x")))["error"]["status"] == "UNAVAILABLE"
+
+
+def test_limits_carry_theirs() -> None:
+    """The same names in each dialect; Gemini's are strings, and what is not known is left out there."""
+    excess = Excess("team:*", "team:search", "tokens_per_minute", 1000, 990, 30)
+    limited = Refusal(Kind.RATE_LIMIT, "x", retry_after_ms=1200, excess=excess)
+    figures = {
+        "limit": "team:*", "scope": "team:search", "unit": "tokens_per_minute", "allowed": 1000, "used": 990, "needed": 30,
+        "retry_after_ms": 1200,
+    }  # fmt: skip
+    assert figures.items() <= exact(OpenAIVoice().refuse(limited))["error"].items()
+    told = exact(AnthropicVoice().refuse(limited))["error"]
+    assert figures.items() <= told.items()
+    assert (told["type"], told["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    error = exact(GeminiVoice().refuse(limited))["error"]
+    assert (error["code"], error["status"]) == (429, "RESOURCE_EXHAUSTED")
+    assert error["details"][0]["metadata"] == {name: str(value) for name, value in figures.items()}
+    never = Refusal(Kind.RATE_LIMIT, "x", excess=excess)
+    assert exact(OpenAIVoice().refuse(never))["error"]["retry_after_ms"] is None
+    assert "retry_after_ms" not in exact(GeminiVoice().refuse(never))["error"]["details"][0]["metadata"]
 
 
 def test_a_window_without_end_resets_never() -> None:

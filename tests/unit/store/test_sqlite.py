@@ -71,11 +71,12 @@ async def test_a_damaged_file_is_a_failure_and_not_an_answer(tmp_path):
     path = tmp_path / "books.db"
     store = store_at(path)
     await store.open()
-    for number in range(200):
+    for number in range(400):
         await store.settle(Settlement(f"c{number}", 1, "completed", (A,), b'{"x": "' + b"y" * 400 + b'"}', str(number)))
     await store.close()
     whole = path.read_bytes()
-    path.write_bytes(whole[:65536] + b"\xaa" * (len(whole) - 65536))
+    schema = 131_072  # where every table has its first page
+    path.write_bytes(whole[:schema] + b"\xaa" * (len(whole) - schema))
     store = store_at(path)
     await store.open()
     with pytest.raises(Failure, match="damaged"):

@@ -9,9 +9,9 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from gateway.accounts import Account, Claim
+from gateway.accounts import Account, Claim, Use
 from gateway.store import Settlement, queries, sums, upkeep
-from gateway.store.books import Count, Reserve, Settle
+from gateway.store.books import Count, Release, Reserve, Settle
 from gateway.store.digest import COST
 from gateway.store.lost import rfc3339
 from gateway.store.rollups import Rollups, spend_of
@@ -254,10 +254,12 @@ def test_what_is_told_apart_may_change_within_an_hour(connection):
 def test_a_file_of_an_earlier_version_begins_its_sums_with_the_upgrade(connection):
     """Its records have no sums, and that is no difference."""
     carry_out(connection, "one#1", 0.0, counted("old", HOUR, 7))
-    for table in re.findall(r"CREATE TABLE (\w+)", ";".join(UPGRADES[4:])):
+    of_then, since = (set(re.findall(r"CREATE TABLE (\w+)", ";".join(each))) for each in (UPGRADES[:4], UPGRADES[4:]))
+    for table in since - of_then:
         connection.execute(f"DROP TABLE {table}")
+    for table, column in (("records", "spend"), ("holds", "uses")):
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     connection.execute("DROP INDEX accounts_by_window")
-    connection.execute("ALTER TABLE records DROP COLUMN spend")
     connection.execute("PRAGMA user_version=4")
     prepare(connection)
     assert kept(connection) == []
@@ -286,3 +288,16 @@ def test_tallies_of_targets_go_after_eight_days_in_steps(connection, monkeypatch
     step(connection, ONE, KEPT_S + 900.0)
     assert queries.tallies(connection, 0, 3000) == list(rows[3:])
     assert not step(connection, ONE, KEPT_S + 900.0).more
+
+
+def test_limits_that_have_run_empty_go(connection):
+    """In steps; those that still say something stay."""
+    for number in range(5):
+        place = Use(f"user:u{number}", "concurrent", 1, 9, "x")
+        request = Use(f"user:u{number}", "requests_per_minute", 1, 9, "x")
+        carry_out(connection, "one#1", 0.0, Reserve(f"c{number}", (), uses=(place, request)))
+    carry_out(connection, "one#1", 1.0, Release("c0"))
+    step(connection, ONE, 3.0)
+    assert connection.execute("SELECT count(*) FROM limits").fetchone() == (9,)
+    step(connection, ONE, 8.0)
+    assert set(connection.execute("SELECT unit FROM limits")) == {("concurrent",)}
