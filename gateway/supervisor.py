@@ -192,7 +192,7 @@ class Supervisor:
         if worker.kill_at is not None:
             if status:
                 log.error("worker %d (process %d) did not end well: %s", worker.number, worker.pid, _told(status))
-                self._status = self._status or 1
+                self._status = self._status or int(self._stopping)
             return
         if worker.number == 0 and not worker.is_ready and len(self._workers) == 0 and not any(self._deaths):
             self._status = status if status > 0 else 1  # it has said why
