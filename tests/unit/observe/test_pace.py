@@ -96,7 +96,9 @@ async def test_what_nobody_waited_for_is_left_out() -> None:
     """Corrections, refusals that never went out, sessions."""
     pace = Pace(Clock())
     one = call("a", "one", "", 5.0, 2.0)
-    pace.take(batch([replace(one, corrects="x"), replace(one, attempts=0, outcome="refused"), replace(one, status=101)]))
+    pace.take(
+        batch([replace(one, corrects="x"), replace(one, attempts=0, outcome="refused"), replace(one, status=101)])
+    )
     assert (await pace.durations("5m", "model"))["rows"] == []
     minute = pace.last_minute()
     assert minute["refused_per_minute"] == 1
