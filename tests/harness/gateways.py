@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ import yaml
 
 from gateway.app import running
 from gateway.loading import load
+from tests.harness.ports import free_port
 from tests.harness.scripted import ScriptedUpstream
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,14 +62,6 @@ async def in_process(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[A
     path = write(folder, config)
     async with running(load(path, {}), path) as gateway:
         yield gateway
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class GatewayProcess:

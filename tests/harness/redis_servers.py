@@ -17,6 +17,7 @@ from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
 from gateway.store.redis_link import Link
 from gateway.store.redis_steps import Times
+from tests.harness.ports import free_port
 
 LEASE_S = 1.0
 
@@ -109,13 +110,6 @@ def shared(kind: str) -> Server | None:
     server = Server(binary)
     atexit.register(server.close)
     return server
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def make_store(
