@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 
+# started in the background of a script, it would be ignored by children, too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["TOLLGATE_FROZEN"] = "1"  # read by gateway.value when the first value is defined, hence before any import
 
 from hypothesis import HealthCheck, settings

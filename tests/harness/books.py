@@ -66,7 +66,7 @@ async def look(gateway: Any, path: str) -> bytes:
 
 async def budgets_of(gateway: Any) -> dict[str, dict[str, Any]]:
     """The budgets by scope (of tests that have one a scope)."""
-    found = json.loads(await look(gateway, "/api/v1/budgets"))["budgets"]
+    found = json.loads(await look(gateway, "/api/v1/budgets?limit=500"))["budgets"]
     return {each["scope"]: each for each in found}
 
 
