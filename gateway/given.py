@@ -16,6 +16,8 @@ from gateway.kinds import READERS, Kind, Wrong, near
 from gateway.loading import OUTSIDE
 
 T = TypeVar("T")
+MAX_PLACES = 30
+"""1e-99999999 is short to send and long to write out."""
 
 
 def block(shape: type[T], given: Mapping[str, Any]) -> T:
@@ -93,6 +95,8 @@ def _text(given: Any) -> str:
     if isinstance(given, bool):
         return "true" if given else "false"
     if isinstance(given, Decimal):
+        if not given.is_finite() or given.adjusted() > MAX_PLACES or int(given.as_tuple().exponent) < -MAX_PLACES:
+            raise Wrong(f"must have at most {MAX_PLACES} digits before the point, and behind it")
         return f"{given:f}"
     if isinstance(given, str | int):
         return str(given)

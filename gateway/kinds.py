@@ -32,6 +32,8 @@ _HASH = re.compile(r"(?:sha256:)?([0-9A-Fa-f]{64})")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 EARLIEST = 946_684_800
 """2000-01-01: a moment before it is a slip."""
+LATEST = 253_370_764_800
+"""9999-01-01: what is later may be in no year that can be written, in one time zone or another."""
 _TAG = re.compile(r"tags\.[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}")
 _MONEY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)0*")
@@ -350,6 +352,8 @@ def _read_moment(kind: Kind, text: str) -> int:
         raise Wrong("needs a time zone: 2027-01-01T12:00:00Z, or +02:00 in place of the Z")
     if moment.timestamp() < EARLIEST:
         raise Wrong("lies before the year 2000")
+    if moment.timestamp() >= LATEST:
+        raise Wrong("lies after the year 9998")
     return int(moment.timestamp())
 
 

@@ -15,7 +15,7 @@ from gateway.admin import questions
 from gateway.admin.answers import Refused
 from gateway.admin.lockout import Lockout
 from gateway.admin.origin import is_from_elsewhere, is_loopback, is_own_name
-from gateway.admin.routes import OPEN, OPERATOR, VIEWER, WHO, Route, Who
+from gateway.admin.routes import LETS_IN, OPEN, OPERATOR, VIEWER, WHO, Route, Who
 from gateway.admin.tokens import LOOPBACK, No, Token, whose
 
 NO_TOKEN = "a bearer token is needed: Authorization: Bearer, then admin.token or one of admin.tokens"  # noqa: S105 - a sentence
@@ -43,6 +43,7 @@ class Guard:
         if (route.role if route is not None else VIEWER) == OPERATOR and asking.role != OPERATOR:
             raise Refused(403, "this is for operators, and the token is a viewer's")
         request[WHO] = asking
+        request[LETS_IN] = lambda: self._lets_in(_token_of(request))
         if route is not None:
             _check_media(request)
             questions.check(route.query, request.query)
@@ -64,6 +65,9 @@ class Guard:
         if found is No.WRONG:
             self._lockout.count(address)
         raise Refused(401, found.value, headers=CHALLENGE)
+
+    def _lets_in(self, given: bytes) -> bool:
+        return not self.tokens or isinstance(whose(self.tokens, given, time.time()), Who)
 
 
 def _check_media(request: web.Request) -> None:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.admin.answers import answer, problem
 from gateway.admin.questions import CURSOR, LIMIT, MAX_LIST, limit_of
-from gateway.admin.routes import VIEWER, Parameter, Route
+from gateway.admin.routes import VIEWER, Parameter, Route, is_still_let_in
 from gateway.admin.schemas import listed, or_null
 from gateway.admin.shapes import Schema
 
@@ -241,21 +241,26 @@ class Overview:
             refused.headers["Retry-After"] = "10"
             return refused
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return web.Response(headers=headers) if request.method == "HEAD" else _Stream(self._figures.listen(), headers)
+        if request.method == "HEAD":
+            return web.Response(headers=headers)
+        return _Stream(self._figures.listen(), headers, lambda: is_still_let_in(request))
 
 
 class _Stream(web.StreamResponse):
     """An answer that goes on. It is written after the listener's own headers were added, and whoever listens is known to have left
-    at once, which a body that is an iterator would not tell.
+    at once, which a body that is an iterator would not tell. It ends when ``goes_on`` says so: a token expires, or is taken away.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], headers: Mapping[str, str], goes_on: Callable[[], bool]) -> None:
         super().__init__(headers=headers)
         self._events = events
+        self._goes_on = goes_on
 
     async def write_eof(self, data: bytes = b"") -> None:
         """What aiohttp asks for after the head."""
         async with contextlib.aclosing(self._events) as events:
             async for each in events:
+                if not self._goes_on():
+                    break
                 await self.write(each)
         await super().write_eof(data)

@@ -56,8 +56,14 @@ class Route:
 
 
 WHO = web.RequestKey("who", Who)
+LETS_IN: web.RequestKey[Callable[[], bool]] = web.RequestKey("lets_in")
 
 
 def who(request: web.Request) -> Who:
     """Whoever asks; the guard has looked at the token before."""
     return request[WHO]
+
+
+def is_still_let_in(request: web.Request) -> bool:
+    """Whether what was sent would still be enough: for answers that go on after the guard has looked."""
+    return request[LETS_IN]()

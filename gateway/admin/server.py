@@ -7,6 +7,7 @@ bound to 127.0.0.1 (DNS rebinding) reads nothing. Errors never repeat what was a
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_VARIABLE = re.compile(r"\{(\w+)\}")
 Tell = Callable[[Mapping[str, str | int | float]], None]
 """Gets time, method, path, status, duration_ms, client and user_agent of a request."""
 
@@ -64,8 +66,10 @@ class AdminServer:
         self._app = web.Application(middlewares=[self._around], client_max_size=MAX_BODY_BYTES)
         self.api = _api(sources, more)
         """Every route but those of the page's files."""
-        self._routes = {(each.method, each.path): each for each in [*self.api, *pages.routes()]}
-        self._app.add_routes(map(_served, self._routes.values()))
+        self._routes = {
+            served: each for each in [*self.api, *pages.routes()] for served in self._app.add_routes([_served(each)])
+        }
+        """Whatever is served has its route here: none can be reached as if it was nobody's."""
 
     def admit(self, tokens: Sequence[Token]) -> None:
         """From now on these tokens are right, and no others."""
@@ -106,9 +110,8 @@ class AdminServer:
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        method = "GET" if request.method == "HEAD" else request.method
         try:
-            self._guard.check(request, self._routes.get((method, _template(request))))
+            self._guard.check(request, self._routes.get(request.match_info.route))
             return await handler(request)
         except Refused as refused:
             return refused.answer()
@@ -150,7 +153,8 @@ def _access(request: web.Request, status: int, duration_s: float) -> Mapping[str
 
 
 def _served(route: Route) -> web.RouteDef:
-    """HEAD is answered wherever GET is (RFC 9110 9.3.2)."""
+    """HEAD is answered wherever GET is (RFC 9110 9.3.2). A name in a path may have braces, too."""
+    path = _VARIABLE.sub(r"{\1:[^/]+}", route.path)
     if route.method == "GET":
-        return web.get(route.path, route.handler)
-    return web.route(route.method, route.path, route.handler)
+        return web.get(path, route.handler)
+    return web.route(route.method, path, route.handler)

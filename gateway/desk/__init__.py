@@ -18,14 +18,14 @@ import orjson
 
 from gateway.accounts import Account, Balance
 from gateway.admission.keys import FORM, PREFIX
-from gateway.changes import Asked, Change, Changed, Conflict, Denied, Entry
+from gateway.changes import MAX_BODY_BYTES, Asked, Change, Changed, Conflict, Denied, Entry
 from gateway.decided import Decided
 from gateway.settings import Settings
 
 __all__ = ["Asked", "Desk", "Store", "change", "masked", "new_id", "now_text", "page", "place"]
 
 RETRIES = 8
-_KEY = re.compile(FORM.pattern.decode())
+KEY_TEXT = re.compile(FORM.pattern.decode())
 MAX_REASON_CHARS = 500
 LETTERS = string.ascii_letters + string.digits
 ID_CHARS = 12
@@ -71,6 +71,8 @@ def change(
     if len(asked.reason) > MAX_REASON_CHARS:
         raise Denied("unfit", "", [("reason", f"must have at most {MAX_REASON_CHARS} characters")])
     text = orjson.dumps(dict(body)) if body is not None else None
+    if text is not None and len(text) > MAX_BODY_BYTES:
+        raise Denied("unfit", "", [("", f"comes to more than {MAX_BODY_BYTES} bytes")])
     return Change(kind, name, text, now_text(), asked.by, action, masked(asked.reason), expected or 0)
 
 
@@ -78,7 +80,7 @@ def masked(text: str) -> str:
     """Without the gateway keys that somebody has written into it (people like to say which one it is about), and without what would
     steer a terminal.
     """
-    return "".join(each if each.isprintable() else " " for each in _KEY.sub(f"{PREFIX}***", text))
+    return "".join(each if each.isprintable() else " " for each in KEY_TEXT.sub(f"{PREFIX}***", text))
 
 
 def now_text() -> str:

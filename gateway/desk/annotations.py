@@ -35,7 +35,7 @@ class AnnotationDesk:
     async def add(self, asked: Asked, wanted: Mapping[str, Any]) -> Row:
         """One more; at this moment, unless it is said when."""
         body = _read(wanted) | {"by": asked.by}
-        body["text"] = masked(body["text"])
+        body |= {"text": masked(body["text"]), "tags": [masked(each) for each in body["tags"]]}
         name = new_id("a_")
 
         def make(decided: Decided) -> list[Change]:

@@ -13,9 +13,9 @@ from gateway.admission.keys import PREFIX, hash_of
 from gateway.admission.scopes import parse_scope
 from gateway.changes import Change, Denied
 from gateway.decided import BUDGET, KEY, OF_CONFIG, SHOWN_HEX, Decided, config_id, moment_of
-from gateway.desk import LETTERS, Asked, Desk, change, masked, new_id, now_text
+from gateway.desk import KEY_TEXT, LETTERS, Asked, Desk, change, new_id, now_text
 from gateway.desk.budgets import body_of_budget
-from gateway.kinds import MOMENT, READERS, SECONDS, WRITERS, YEAR_S, Wrong, duration, near
+from gateway.kinds import LATEST, MOMENT, READERS, SECONDS, WRITERS, YEAR_S, Wrong, duration, near
 from gateway.settings import Budget, GatewayKey
 
 Row = dict[str, Any]
@@ -235,7 +235,7 @@ def _fields(wanted: Mapping[str, Any], digest: str) -> Row:
     """What a key may do and when it ends, checked. Denied with all that is wrong."""
     problems: list[tuple[str, str]] = []
     body: Row = {}
-    if masked(str(wanted.get("name"))) != str(wanted.get("name")):
+    if KEY_TEXT.search(str(wanted.get("name"))):
         problems.append(("name", "is a key itself: give it a name that everybody may see"))
     try:
         block = given.block(GatewayKey, {**{name: wanted.get(name) for name in FIELDS}, "hash": digest})
@@ -281,8 +281,9 @@ def _budget(name: str, wanted: Any) -> Row:
         raise given.unfit(("", "must be an object"))
     window, scope = wanted.get("window") or "day", f"key:{name}"
     budget = {**wanted, "window": window, "scope": scope, "name": f"{scope}/{window}"}
-    if len(parse_scope(given.block(Budget, budget).scope).parts) > 1:
-        raise given.unfit(("", "cannot be limited by this name, which reads as several scopes"))
+    meant = parse_scope(given.block(Budget, budget).scope)
+    if len(meant.parts) > 1 or meant.is_general:
+        raise given.unfit(("", "cannot be limited by this name, which reads as several scopes, or as all keys"))
     return budget
 
 
@@ -311,7 +312,7 @@ def _same_length(old: Mapping[str, Any], now: float) -> int:
     ends, made = moment_of(old.get("expires")), moment_of(old.get("created_at"))
     if not ends:
         return 0
-    return int(now + ends - made) if made else ends
+    return min(int(now + ends - made), LATEST - 1) if made else ends
 
 
 def _text(moment: int) -> str:

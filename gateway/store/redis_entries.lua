@@ -5,24 +5,30 @@ local entries, versions, log, revision = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local at = tonumber(redis.call('GET', revision) or '0')
 
 if ARGV[1] == 'restore' then
-  -- ARGV[2]: the revision that somebody remembers; then name, version, body ("" = taken away), by triples.
-  -- What was decided since the server forgot stays, and counts as newer than all that is remembered.
+  -- ARGV[2]: the revision that somebody remembers; then name, version, body ("" = taken away), and what the server has of it if that is
+  -- known to be older ("" = it is not). What was decided since the server forgot stays, and counts as newer than all that is remembered.
   local known = tonumber(ARGV[2])
   if at >= known then return {at} end
-  local kept = redis.call('ZRANGE', versions, 0, -1)
-  for number, name in ipairs(kept) do
-    local found = redis.call('HGET', entries, name)
-    local body = string.match(found, '\n(.*)$') or ''
-    redis.call('HSET', entries, name, string.format('%d', known + number) .. '\n' .. body)
-    redis.call('ZADD', versions, known + number, name)
-  end
-  for i = 3, #ARGV, 3 do
-    if redis.call('HSETNX', entries, ARGV[i], ARGV[i + 1] .. '\n' .. ARGV[i + 2]) == 1 then
+  local there = redis.call('ZRANGE', versions, 0, -1)
+  local remembered = {}
+  for i = 3, #ARGV, 4 do
+    local found, text = redis.call('HGET', entries, ARGV[i]), ARGV[i + 1] .. '\n' .. ARGV[i + 2]
+    if not found or found == ARGV[i + 3] or found == text then
+      redis.call('HSET', entries, ARGV[i], text)
       redis.call('ZADD', versions, ARGV[i + 1], ARGV[i])
+      remembered[ARGV[i]] = true
     end
   end
-  redis.call('SET', revision, string.format('%d', known + #kept))
-  return {known + #kept}
+  for _, name in ipairs(there) do
+    if not remembered[name] then
+      known = known + 1
+      local body = string.match(redis.call('HGET', entries, name), '\n(.*)$') or ''
+      redis.call('HSET', entries, name, string.format('%d', known) .. '\n' .. body)
+      redis.call('ZADD', versions, known, name)
+    end
+  end
+  redis.call('SET', revision, string.format('%d', known))
+  return {known}
 end
 
 -- ARGV[2]: how many lines the log keeps; then name, expected version ("" = any), body ("" = take it away), line of the log

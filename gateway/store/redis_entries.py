@@ -2,7 +2,8 @@
 
 Redis may forget (flushed, restarted without its data, a replica that lagged). Each process remembers what it has seen of the entries
 and puts it back when the server's revision is behind its own: a key that was revoked stays revoked, a budget that was lowered stays
-low. The log of changes has no second copy.
+low. What the server has of an entry is older if it was seen before what is remembered now, else it was decided since. The log of
+changes has no second copy.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Entries:
         self._keys = keys
         self._source = (resources.files("gateway.store") / "redis_entries.lua").read_text()
         self._seen: dict[str, Entry] = {}
+        self._ever: set[int] = set()
+        """Hashes of all that was ever seen: some 70 bytes for each change."""
         self._revision = 0
 
     async def change(self, changes: Sequence[Change]) -> list[Entry] | Conflict:
@@ -72,9 +75,12 @@ class Entries:
         return [_line(line) for line in lines]
 
     async def _restore(self) -> int:
+        texts = await self._link.commands.hgetall(self._keys.entries)
         arguments: list[bytes | str | int] = ["restore", self._revision]
         for name, entry in self._seen.items():
-            arguments += [name, entry.version, entry.body or b""]
+            text = texts.get(name.encode(), b"")
+            is_older = text and hash(_entry(name, text)) in self._ever
+            arguments += [name, entry.version, entry.body or b"", text if is_older else b""]
         answer = await self._run(arguments)
         return int(answer[0])
 
@@ -85,6 +91,7 @@ class Entries:
 
     def _remember(self, entries: Sequence[Entry]) -> None:
         self._seen.update((_field(entry.kind, entry.name), entry) for entry in entries)
+        self._ever.update(map(hash, entries))
 
 
 def _field(kind: str, name: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -184,3 +185,28 @@ async def test_a_token_is_needed(provider: Simulator, serve: Serve) -> None:
     async with aiohttp.ClientSession(headers=field) as session, session.get(gateway.admin_url + PATH) as response:
         assert response.status == 200
         await Stream(response).until("now")
+
+
+async def test_a_stream_ends_with_its_token(provider: Simulator, tmp_path: Any) -> None:
+    """Taken out of the config, or expired, while somebody listens. Whoever has another token listens on."""
+    soon = datetime.fromtimestamp(time.time() + 3, UTC).isoformat(timespec="seconds")
+    tokens = [
+        {"name": "stays", "token": "stays-zq"},
+        {"name": "goes", "token": "goes-zq"},
+        {"name": "ends", "token": "ends-zq", "expires": soon},
+    ]
+    config = config_for(tmp_path, provider.url, admin={"port": 0, "tokens": tokens})
+    async with in_process(tmp_path, config) as gateway, aiohttp.ClientSession() as session:
+
+        async def listen(token: str) -> aiohttp.ClientResponse:
+            response = await session.get(gateway.admin_url + PATH, headers={"Authorization": f"Bearer {token}"})
+            await Stream(response).until("now")
+            return response
+
+        stays, goes, ends = [await listen(str(each["token"])) for each in tokens]
+        write(tmp_path, {**config, "admin": {"port": 0, "tokens": [tokens[0], tokens[2]]}})
+        assert await gateway._reloader.reload()
+        async with asyncio.timeout(10):
+            await asyncio.gather(goes.read(), ends.read())
+        await Stream(stays).until("now")
+        stays.close()

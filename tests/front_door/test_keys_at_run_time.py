@@ -199,6 +199,27 @@ async def test_a_gateway_without_its_store_refuses_keys_that_it_does_not_know(
         server.close()
 
 
+async def test_what_is_no_key_and_no_annotation_is_told_field_by_field(
+    upstream: ScriptedUpstream, tmp_path: Path, store: Any
+) -> None:
+    """And changes nothing: a name that means all keys would limit them all, and what is too much for an entry is nobody's bug."""
+    late, long = "9999-12-31T23:59:59-12:00", [f"{number:04}" * 1000 for number in range(20)]
+    async with processes(tmp_path, upstream, 1, **blocks(store[0])) as (one,):
+        for path, body, fields in (
+            ("keys", {"name": "*", "budget": {"limit_usd": 1}}, {"budget"}),
+            ("keys", {"name": "a+team:b", "budget": {"limit_usd": 1}}, {"budget"}),
+            ("keys", {"name": "a", "models": long}, {""}),
+            ("keys", {"name": "a\u202eb"}, {"name"}),
+            ("keys", {"name": "a", "expires": late}, {"expires"}),
+            ("annotations", {"text": "a", "at": late}, {"at"}),
+            ("annotations", {"text": "a", "until": "9999-12-31"}, {"until"}),
+        ):
+            status, told = await say(one, "POST", f"/api/v1/{path}", body)
+            assert (status, {each["field"] for each in told["error"]["problems"]}) == (422, fields)
+            assert "is a key" not in str(told)
+        assert (await done(one, "GET", "/api/v1/changes"))["changes"] == []
+
+
 async def test_the_text_of_a_key_is_in_one_answer_and_nowhere_else(
     upstream: ScriptedUpstream, tmp_path: Path, store: Any
 ) -> None:
@@ -219,7 +240,7 @@ async def test_the_text_of_a_key_is_in_one_answer_and_nowhere_else(
             told.append(found)
         await done(one, "DELETE", f"/api/v1/keys/{made['id']}", {"reason": f"leaked: {made['key']}"})
         told.append((await until_status(two, made["key"], 401)).body.content.decode())
-        await done(one, "POST", "/api/v1/annotations", {"text": f"revoked {made['key']}"})
+        await done(one, "POST", "/api/v1/annotations", {"text": f"revoked {made['key']}", "tags": [made["key"]]})
         for path in ("keys", "changes", "annotations", "budgets", "calls?limit=500", "config", "keys?search=tg-"):
             told.append(await done(two, "GET", f"/api/v1/{path}"))
         told.append(await done(two, "GET", "/grafana/annotations"))

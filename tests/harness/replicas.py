@@ -34,8 +34,8 @@ async def processes(
 
 
 async def say(gateway: Any, method: str, path: str, body: Any = None, *fields: tuple[str, str]) -> tuple[int, Any]:
-    """What the admin listener answers: status and JSON."""
-    text = json.dumps(body).encode() if body is not None else b""
+    """What the admin listener answers: status and JSON. ``body`` is a value, or the bytes themselves."""
+    text = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
     kind = (("Content-Type", "application/json"),) if body is not None else ()
     answer = await ask(gateway.admin_port, request(method, path, *kind, *fields, host="localhost", body=text))
     return answer.status, json.loads(answer.body.content)

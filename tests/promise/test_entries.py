@@ -132,6 +132,37 @@ async def test_what_redis_forgets_is_put_back(opened):  # noqa: F811
         assert [each.revision for each in await one.changes(10, before=6)] == [1]
 
 
+async def test_a_replica_that_lagged_brings_back_nothing_that_was_decided_otherwise(opened):  # noqa: F811
+    """A key that was revoked stays revoked, what was taken away stays away; what was decided since the replica took over holds."""
+    async with opened("one") as one, opened("two") as two:
+        if not hasattr(one, "_link"):
+            pytest.skip("a file does not lag")
+        keys, commands = one._entries._keys, one._link.commands
+        names = (keys.entries, keys.versions, keys.log, keys.revision)
+        await one.change([change("key"), change("same"), change("gone"), change("again"), change("twice", b'"active"')])
+        await one.change([change("twice", b'"raised"')])
+        assert len(await two.entries()) == 5
+        lagged = [await commands.dump(name) for name in names]
+        await one.change([change("key", b'"revoked"'), change("gone", None), change("twice", b'"lowered"')])
+        assert len(await two.entries(6)) == 3
+        for name, text in zip(names, lagged, strict=True):
+            await commands.restore(name, 0, text, replace=True)
+        async with opened("another") as later:
+            await later.change([change("again", b'"decided since"', expected=4), change("new")])
+
+            assert await two.revision() == 11
+            assert {(each.name, each.version, each.body) for each in await later.entries()} == {
+                ("same", 2, b'{"a":1}'),
+                ("key", 7, b'"revoked"'),
+                ("gone", 8, None),
+                ("twice", 9, b'"lowered"'),
+                ("again", 10, b'"decided since"'),
+                ("new", 11, b'{"a":1}'),
+            }
+            assert [each.version for each in await two.entries(9)] == [10, 11]
+            assert await one.revision() == await two.revision() == 11
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(

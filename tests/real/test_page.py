@@ -23,6 +23,7 @@ from gateway.simulator import Simulator
 from tests.harness.books import CHAT, MINI, TOLD, look, post, record_after
 from tests.harness.gateways import config_for, free_port, in_process
 from tests.harness.raw_client import ask
+from tests.harness.replicas import done
 
 playwright = pytest.importorskip("playwright.async_api")
 
@@ -334,6 +335,7 @@ async def test_a_token_is_asked_for_and_kept_in_the_tab_only(browser: Any, locke
     assert await other.locator(".call-list").count() == 0
     await page.get_by_role("button", name="Sign out").click()
     await page.get_by_label("Token").wait_for()
+    assert await page.locator("main").inner_text() == "", "whoever comes next reads none of it behind the question"
     assert await page.evaluate("sessionStorage.length") == 0
     await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Sign in").wait_for()
@@ -428,23 +430,42 @@ async def test_an_annotation_is_made_and_removed(tab: Tab) -> None:
 # -- what must never happen ---------------------------------------------------------------------------------------------------
 
 
+VIEWS_OF_A_CALL = ("call/{call_id}", "request/{correlation_id}", "calls", "budgets", "", "spend")
+
+
 async def test_what_callers_send_stays_text(tab: Tab, gateway: Any) -> None:
     """Markup in a team, an agent, a model, a tag or a correlation id is read as it was written, in every view."""
     fields = [("x-tollgate-agent", XSS), ("x-tollgate-tags", f"a={XSS}"), ("x-correlation-id", "x-<b>y</b>")]
     record = await call(gateway, XSS, *fields, model=f"gpt-4o-mini{XSS}")
-    for view in (
-        f"call/{record['call_id']}",
-        f"request/{quote(record['correlation_id'], safe='')}",
-        "calls",
-        "budgets",
-        "",
-        "spend",
+    for view in VIEWS_OF_A_CALL:
+        await tab.open(view.format(**record | {"correlation_id": quote(record["correlation_id"], safe="")}))
+        await is_text(tab, is_there=view not in ("spend", "budgets", ""))
+    await tab.open("constructor")
+    await tab.page.get_by_text("There is no such view.").wait_for()
+
+
+async def test_what_operators_write_stays_text(browser: Any, empty: Any) -> None:
+    """A key's name, a reason, an annotation and its tags: whoever may change things acts as nobody else who looks at them."""
+    for method, path, body in (
+        ("POST", "keys", {"name": XSS, "team": XSS, "reason": XSS}),
+        ("POST", "annotations", {"text": XSS, "tags": [XSS]}),
+        ("PUT", "budgets/xss", {"scope": "team:xss", "limit_usd": 1, "reason": XSS}),
     ):
+        await done(empty, method, f"/api/v1/{path}", body)
+    context = await browser.new_context()
+    tab = Tab(await context.new_page(), empty)
+    for view in ("keys", "changes", "budgets"):
         await tab.open(view)
-        if view not in ("spend", "budgets", ""):
-            await tab.page.get_by_text(record["team"]).first.wait_for()
-        assert await tab.page.locator("main img, main b > b, main script").count() == 0
-        assert "owned" not in await tab.page.title()
+        await is_text(tab)
+    assert tab.faults == []
+    await context.close()
+
+
+async def is_text(tab: Tab, *, is_there: bool = True) -> None:
+    if is_there:
+        await tab.page.get_by_text(XSS).first.wait_for()
+    assert await tab.page.locator("main img, main b > b, main script").count() == 0
+    assert "owned" not in await tab.page.title()
 
 
 async def test_the_policy_forbids_nothing_that_the_page_does(tab: Tab) -> None:

@@ -37,7 +37,7 @@ let version = "";
 
 function show() {
   const { path: [name = "", id = ""], query } = here();
-  const [title, draw] = VIEWS[name] || ["Nothing here", (view, root) => root.replaceChildren(section("Nothing here", { level: "h1" }, h("p", { class: "empty" }, "There is no such view. ", h("a", { href: "#/" }, "To the overview"))))];
+  const [title, draw] = (Object.hasOwn(VIEWS, name) && VIEWS[name]) || ["Nothing here", (view, root) => root.replaceChildren(section("Nothing here", { level: "h1" }, h("p", { class: "empty" }, "There is no such view. ", h("a", { href: "#/" }, "To the overview"))))];
   open?.close();
   open = screen(query);
   document.title = name ? `${title} · Tollgate` : "Tollgate";
@@ -79,9 +79,10 @@ async function enter(because) {
   if (because === null) known = await introduce().then(() => true, (failure) => { if (failure.status !== 401) return retry(failure); return false; });
   if (known === undefined) return;
   while (!known) {
+    open?.close();
+    $("main").replaceChildren(); // what was shown is for whoever had the token
     known = await signIn(because || "");
     if (!known) {
-      open?.close();
       $("main").replaceChildren(section("Signed out", { level: "h1" }, h("p", { class: "lead" }, "Numbers are shown to those who have a token."), h("button", { type: "button", class: "main", onclick: () => enter("") }, "Sign in")));
       return;
     }

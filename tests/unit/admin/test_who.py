@@ -61,6 +61,7 @@ async def take_away(request: web.Request) -> web.Response:
 
 
 THINGS = [
+    Route("POST", "/api/v1/of-digits/{name:[0-9]+}", OPERATOR, change, "Changes one of them.", body=CHANGE),
     Route("PUT", "/api/v1/things/{name}", OPERATOR, change, "Changes a thing.", body=CHANGE),
     Route("DELETE", "/api/v1/things/{name}", OPERATOR, take_away, "Takes it away.", body={**CHANGE, "required": []}),
 ]
@@ -113,7 +114,7 @@ async def do(
 
 
 def of(path: str) -> str:
-    return re.sub(r"\{\w+\}", "store", path)
+    return re.sub(r"\{\w+:[^}]*\}", "7", re.sub(r"\{\w+\}", "store", path))
 
 
 @pytest.mark.parametrize("asking", ASKING)
@@ -163,6 +164,13 @@ async def test_me_says_whose_token_it_is(several: Any, nobody: Any, asking: str,
     assert (told["name"], told["role"]) == ("loopback", "operator")
     changed = await do(several, "PUT", "/api/v1/things/x", *bearer(CHANGES))
     assert json.loads(changed.body.content) == {"by": "ines", "got": {"name": "a"}}
+
+
+async def test_a_name_in_a_path_is_whatever_was_encoded(several: Any) -> None:
+    """Slashes, braces and dots too."""
+    for name in ("a%2Fb", "%7Ba%7D", "%2e%2e", "%25", "%E2%98%83"):
+        assert (await do(several, "PUT", f"/api/v1/things/{name}", *bearer(CHANGES))).status == 200
+        assert (await do(several, "PUT", f"/api/v1/things/{name}", *bearer(LOOKS))).status == 403
 
 
 async def test_tokens_are_taken_over_while_the_gateway_runs(provider: Simulator, tmp_path: Path) -> None:
