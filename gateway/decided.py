@@ -74,9 +74,11 @@ class Decided:
             if place is None:
                 continue
             there = found.setdefault(place, dict(getattr(self, place)))
-            there.pop(entry.name, None)
             decision = _decision(entry)
-            if decision is not None:
+            if entry.body is None or (decision is None and _lets_in(entry)):
+                there.pop(entry.name, None)
+            elif decision is not None:
+                there.pop(entry.name, None)  # the latest stands last
                 there[entry.name] = decision
         return replace(self, revision=revision, is_read=True, **found)
 
@@ -251,6 +253,11 @@ def settings_of(shape: type[T], body: Mapping[str, Any]) -> T:
     """The part of an entry that a block of the config would hold."""
     names = {name for name, _ in given.declared(shape)}
     return given.block(shape, {name: value for name, value in body.items() if name in names})
+
+
+def _lets_in(entry: Entry) -> bool:
+    """A key whose newest entry cannot be read lets nobody in; whatever else cannot be read leaves what was decided before it."""
+    return entry.kind == KEY and not entry.name.startswith(OF_CONFIG)
 
 
 def _decision(entry: Entry) -> Decision | None:

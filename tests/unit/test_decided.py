@@ -83,6 +83,17 @@ def test_what_cannot_be_read_changes_nothing(body, caplog):
     assert NOTHING.following([entry("of a later version", "x", 1, {})]).revision == 1
 
 
+def test_what_cannot_be_read_leaves_the_decision_before_it():
+    """But for a key, which must not go on letting somebody in: it may have been revoked."""
+    before = NOTHING.following(
+        [key(1), entry("budget", "b", 2, {"scope": "team:a", "limit_usd": "5", "window": "day"})]
+    )
+    (name,) = before.keys
+    after = before.following([Entry("budget", "b", 3, b"{}"), Entry("key", name, 4, b"{}")])
+    assert after.budgets == before.budgets
+    assert not after.keys
+
+
 def test_a_change_of_one_thing_keeps_the_others():
     composition = Composition()
     budget = {"scope": "team:a", "limit_usd": "5", "window": "day"}
