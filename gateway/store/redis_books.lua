@@ -97,12 +97,13 @@ local function in_the_way(claims)
     if claim.l then
       local spent, held = balance(claim.c)
       local needed = asked[claim.c]
-      if number(spent) + needed > number(claim.l) then
+      local counted = math.max(number(spent), number(claim.f))  -- as ``Claim.counted``
+      if counted + needed > number(claim.l) then
         local answer = {'exceeded', text(index - 1), spent, held, text(needed)}
         if claim.h then cross(answer, claim, 100, spent) end
         return answer
       end
-      if not waiting and number(spent) + number(held) + needed > number(claim.l) then
+      if not waiting and counted + number(held) + needed > number(claim.l) then
         waiting = {'held', text(index - 1), spent, held, text(needed)}
       end
     end
