@@ -399,7 +399,9 @@ local function leave(op)
 end
 
 -- What a process has booked on an account in all: what is missing of it came without a record that is still known.
+-- Only in the books into which those records have just been put: in others that would count them twice.
 local function share(op)
+  if redis.call('HGET', EPOCH, 'token') ~= op.token then return {'again'} end
   local missing = number(op.m) - number(redis.call('HGET', key(op.c), 's:' .. op.w))
   if missing > 0 then
     for _, field in ipairs({'s', 'x', 's:' .. op.w}) do move(op.c, field, text(missing)) end

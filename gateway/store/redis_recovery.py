@@ -91,7 +91,11 @@ async def _replay(lane: Lane, token: str, *, misses_nothing: bool) -> None:
             await lane.run_steps([lane.settle_again(settlement, share) for share, settlement in some], force=True)
         for share in shares:
             steps = [
-                Simple("share", {"m": str(spent), "w": share.name, "e": share.until.get(account, 0)}, account)
+                Simple(
+                    "share",
+                    {"m": str(spent), "w": share.name, "e": share.until.get(account, 0), "token": token},
+                    account,
+                )
                 for account, spent in share.spent.items()
             ]
             for start in range(0, len(steps), BATCH):

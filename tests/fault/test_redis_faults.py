@@ -434,6 +434,27 @@ async def test_books_that_are_lost_again_while_they_are_restored_are_not_whole(s
         assert await balance(one) == (90 * CENT, 0)
 
 
+async def test_books_that_are_lost_again_between_records_and_shares_count_nothing_twice(server, tmp_path, monkeypatch):
+    """What a share lacks is added to it when all its records are there, and they are not in a server that was emptied meanwhile."""
+    store = make_store(server, tmp_path, "one")
+    async with opened(store):
+        await store.settle(settlement("a", 60 * CENT))
+        run, emptied = store._lane.run_steps, []
+
+        async def empty_before_shares(steps, **more):
+            if not emptied and getattr(steps[0], "kind", "") == "share":
+                emptied.append(server.say("FLUSHALL"))
+            return await run(steps, **more)
+
+        monkeypatch.setattr(store._lane, "run_steps", empty_before_shares)
+        server.say("FLUSHALL")
+        with pytest.raises(Failure):
+            await store.reserve("b", [claim()])
+        await until(lambda: is_paid(store))
+        assert emptied
+        assert await balance(store) == (60 * CENT, 0)
+
+
 @pytest.mark.parametrize("server", [AOF], ids=["log"], indirect=True)
 async def test_a_restart_that_lost_nothing_costs_no_replay(server, tmp_path, monkeypatch):
     """Whoever finds its last word in the books goes on at once, however long its journal is."""
