@@ -68,6 +68,13 @@ class Claim:
         """The same as the operator wrote it, without what was forgiven: what people are told."""
         return max(0, self.watched_nanousd - self.forgiven_nanousd)
 
+    def counted(self, spent_nanousd: int) -> int:
+        """What of an account's spend stands against the limit: never less than what was forgiven. That can be more than was spent,
+        when a charge is taken back after a reset (a lost call that is settled after all): then the room is the limit as it was
+        stated, as everybody is told, and not more.
+        """
+        return max(spent_nanousd, self.forgiven_nanousd)
+
 
 @value
 class Use:

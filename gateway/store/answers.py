@@ -23,9 +23,9 @@ def granted(call_id: str, amount_nanousd: int, claims: Sequence[Claim], balances
     shadows = []
     for claim, (spent, held) in zip(claims, balances, strict=True):
         if claim.limit_nanousd is not None:  # a claim may hold less of its own account
-            room = claim.limit_nanousd - spent - held + claim.amount_nanousd - amount_nanousd
+            room = claim.limit_nanousd - claim.counted(spent) - held + claim.amount_nanousd - amount_nanousd
             left = room if left is None or room < left else left
-        elif claim.shadow_nanousd is not None and spent + held > claim.shadow_nanousd:
+        elif claim.shadow_nanousd is not None and claim.counted(spent) + held > claim.shadow_nanousd:
             shadows.append(claim.budget)
     return Hold(call_id, amount_nanousd, tuple(claims), left, tuple(shadows))
 

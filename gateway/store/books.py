@@ -268,9 +268,10 @@ def _in_the_way(page: Page, claims: Sequence[Claim]) -> _InTheWay | None:
         account = key_of(claim.account)
         needed = asked[account] = asked.get(account, 0) + claim.amount_nanousd
         spent, held = page.balances.get(account, (0, 0))
-        if claim.limit_nanousd is None or spent + held + needed <= claim.limit_nanousd:
+        counted = claim.counted(spent)
+        if claim.limit_nanousd is None or counted + held + needed <= claim.limit_nanousd:
             continue
-        if spent + needed > claim.limit_nanousd:
+        if counted + needed > claim.limit_nanousd:
             return (Kind.BUDGET_EXCEEDED, claim, needed, spent, held)
         waiting = waiting or (Kind.BUDGET_HELD, claim, needed, spent, held)
     return waiting

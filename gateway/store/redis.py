@@ -62,7 +62,7 @@ class RedisStore:
         self._keys = Keys(prefix)
         self._entries = Entries(link, self._keys)
         self._journal = journal
-        self._lane = Lane(link, self._keys, owner, journal, times)
+        self._lane = Lane(link, self._keys, owner, journal, times, lease_s)
         self._lane.connect = self._connect
         self._may_start_down = on_outage != "closed"
         self._slices = Slices(journal.own.name) if on_outage == "local" else None
@@ -173,7 +173,7 @@ class RedisStore:
         while not self._stop.is_set():
             if self._lane.is_up:
                 try:
-                    live = await renew(self._lane, self._lease_s)
+                    live = await renew(self._lane)
                     if time.monotonic() >= next_sweep:
                         next_sweep = time.monotonic() + self._lease_s / 3
                         await sweep(self._lane, live, self._clock())

@@ -97,12 +97,13 @@ local function in_the_way(claims)
     if claim.l then
       local spent, held = balance(claim.c)
       local needed = asked[claim.c]
-      if number(spent) + needed > number(claim.l) then
+      local counted = math.max(number(spent), number(claim.f))  -- as ``Claim.counted``
+      if counted + needed > number(claim.l) then
         local answer = {'exceeded', text(index - 1), spent, held, text(needed)}
         if claim.h then cross(answer, claim, 100, spent) end
         return answer
       end
-      if not waiting and number(spent) + number(held) + needed > number(claim.l) then
+      if not waiting and counted + number(held) + needed > number(claim.l) then
         waiting = {'held', text(index - 1), spent, held, text(needed)}
       end
     end
@@ -398,7 +399,9 @@ local function leave(op)
 end
 
 -- What a process has booked on an account in all: what is missing of it came without a record that is still known.
+-- Only in the books into which those records have just been put: in others that would count them twice.
 local function share(op)
+  if redis.call('HGET', EPOCH, 'token') ~= op.token then return {'again'} end
   local missing = number(op.m) - number(redis.call('HGET', key(op.c), 's:' .. op.w))
   if missing > 0 then
     for _, field in ipairs({'s', 'x', 's:' .. op.w}) do move(op.c, field, text(missing)) end

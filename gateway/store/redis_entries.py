@@ -8,7 +8,7 @@ changes has no second copy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +32,8 @@ class Entries:
         self._link = link
         self._keys = keys
         self._source = (resources.files("gateway.store") / "redis_entries.lua").read_text()
-        self._seen: dict[str, Entry] = {}
-        self._ever: set[int] = set()
-        """Hashes of all that was ever seen: some 70 bytes for each change."""
+        self._seen: dict[str, tuple[Entry, int]] = {}
+        """With the microsecond of its change."""
         self._revision = 0
 
     async def change(self, changes: Sequence[Change]) -> list[Entry] | Conflict:
@@ -50,7 +49,7 @@ class Entries:
             return Conflict(kind, name, answer[2])
         first = answer[0] - len(changes) + 1
         made = [Entry(each.kind, each.name, first + number, each.body) for number, each in enumerate(changes)]
-        self._remember(made)  # but not the revision: others' changes before these have not been seen
+        self._remember(made, [answer[1]] * len(made))  # but not the revision: others' changes before have not been seen
         return made
 
     async def revision(self) -> int:
@@ -60,11 +59,10 @@ class Entries:
 
     async def since(self, version: int) -> list[Entry]:
         """Entries that changed after a revision, in that order; those that were taken away too."""
-        names = await self._link.commands.zrangebyscore(self._keys.versions, f"({version}", "+inf")
-        texts = await self._link.commands.hmget(self._keys.entries, names) if names else []
-        found = [_entry(name.decode(), text) for name, text in zip(names, texts, strict=True) if text is not None]
-        found.sort(key=lambda entry: entry.version)
-        self._remember(found)
+        answer = await self._run(["since", version])
+        names, texts = [name.decode() for name in answer[::2]], answer[1::2]
+        found = [_entry(name, text) for name, text in zip(names, texts, strict=True)]
+        self._remember(found, map(_stamp, texts))
         self._revision = max([self._revision, *(entry.version for entry in found)])
         return found
 
@@ -75,12 +73,9 @@ class Entries:
         return [_line(line) for line in lines]
 
     async def _restore(self) -> int:
-        texts = await self._link.commands.hgetall(self._keys.entries)
         arguments: list[bytes | str | int] = ["restore", self._revision]
-        for name, entry in self._seen.items():
-            text = texts.get(name.encode(), b"")
-            is_older = text and hash(_entry(name, text)) in self._ever
-            arguments += [name, entry.version, entry.body or b"", text if is_older else b""]
+        for name, (entry, stamp) in self._seen.items():
+            arguments += [name, entry.version, stamp, entry.body or b""]
         answer = await self._run(arguments)
         return int(answer[0])
 
@@ -89,9 +84,9 @@ class Entries:
         answer: list[Any] = await self._link.commands.eval(self._source, len(keys), *keys, *arguments)
         return answer
 
-    def _remember(self, entries: Sequence[Entry]) -> None:
-        self._seen.update((_field(entry.kind, entry.name), entry) for entry in entries)
-        self._ever.update(map(hash, entries))
+    def _remember(self, entries: Sequence[Entry], stamps: Iterable[int]) -> None:
+        for entry, stamp in zip(entries, stamps, strict=True):
+            self._seen[_field(entry.kind, entry.name)] = (entry, stamp)
 
 
 def _field(kind: str, name: str) -> str:
@@ -100,8 +95,13 @@ def _field(kind: str, name: str) -> str:
 
 def _entry(field: str, text: bytes) -> Entry:
     kind, _, name = field.partition(_BETWEEN)
-    version, _, body = text.partition(b"\n")
-    return Entry(kind, name, int(version), body or None)
+    head, _, body = text.partition(b"\n")
+    return Entry(kind, name, int(head.split()[0]), body or None)
+
+
+def _stamp(text: bytes) -> int:
+    head = text.partition(b"\n")[0].split()
+    return int(head[1]) if len(head) > 1 else 0
 
 
 def _line(text: bytes) -> Changed:

@@ -35,12 +35,15 @@ MAX_TOLD = 10_000
 class Lane:
     """``owner`` is this process's own name in the books. ``is_up`` says whether the server answered last."""
 
-    def __init__(self, link: Link, keys: Keys, owner: str, journal: Journal, times: Times) -> None:
+    def __init__(
+        self, link: Link, keys: Keys, owner: str, journal: Journal, times: Times, lease_s: float = 30.0
+    ) -> None:
         self.link = link
         self.keys = keys
         self.name = owner
         self.owner = f"{owner}#{secrets.token_hex(6)}"
         self.journal = journal
+        self.lease_s = lease_s
         self.is_up = False
         self.token = ""
         """The recovery since which the books are whole, as far as this process knows."""

@@ -22,6 +22,9 @@ from gateway.store.redis_steps import Release, Simple, Step
 if TYPE_CHECKING:
     from gateway.store.redis_lane import Lane
 
+LATELY_S = 60.0
+"""A process whose lease ran out is waited for in a recovery for so long: it may only have been starved, and half of the books are
+its own."""
 GRACE_S = 3.0
 AGAIN_S = 0.05
 BATCH = 64
@@ -37,8 +40,10 @@ class Lost(Exception):  # noqa: N818 - what has happened to the books
 
 async def recover(lane: Lane, *, again: bool = False) -> None:
     """Until the books are whole again, as far as those who live can make them so. ``again``: these are stale. Errors of the
-    connection pass through.
+    connection pass through. The own lease is renewed on the way, before anything is admitted or put back: books that were lost
+    have none, and after an outage it may have run out.
     """
+    await lane.run_steps([renewal(lane)], force=True)
     while not await _is_whole(lane):
         server = lane.link.run
         asked = {
@@ -50,17 +55,23 @@ async def recover(lane: Lane, *, again: bool = False) -> None:
             "grace_ms": int(GRACE_S * 1000),
             "known": [lane.owner, *sorted(lane.others)],
         }
-        ((_, reply),) = await lane.run_steps([Simple("recover", asked)], force=True)
+        _, (_, reply) = await lane.run_steps([renewal(lane), Simple("recover", asked)], force=True)
         token, heard = reply[0].decode(), int(reply[1] or 0)
         await _replay(lane, token, misses_nothing=0 < lane.acked <= heard)
         status = "wait"
         while status == "wait":
-            ((status, _),) = await lane.run_steps([Simple("spoken", {"token": token, "seq": lane.acked})], force=True)
+            spoken = Simple("spoken", {"token": token, "seq": lane.acked})
+            _, (status, _) = await lane.run_steps([renewal(lane), spoken], force=True)
             if status == "wait":
                 await asyncio.sleep(AGAIN_S)
         if status == "done":
             lane.renewed(token, server)
             return
+
+
+def renewal(lane: Lane) -> Simple:
+    """The step that moves the own lease on; it answers who else is alive."""
+    return Simple("renew", {"lease_ms": int(lane.lease_s * 1000), "lately_ms": int(LATELY_S * 1000)})
 
 
 async def _is_whole(lane: Lane) -> bool:
@@ -80,7 +91,11 @@ async def _replay(lane: Lane, token: str, *, misses_nothing: bool) -> None:
             await lane.run_steps([lane.settle_again(settlement, share) for share, settlement in some], force=True)
         for share in shares:
             steps = [
-                Simple("share", {"m": str(spent), "w": share.name, "e": share.until.get(account, 0)}, account)
+                Simple(
+                    "share",
+                    {"m": str(spent), "w": share.name, "e": share.until.get(account, 0), "token": token},
+                    account,
+                )
                 for account, spent in share.spent.items()
             ]
             for start in range(0, len(steps), BATCH):

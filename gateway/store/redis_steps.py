@@ -353,7 +353,9 @@ def _claim(script: Script, claim: Claim) -> dict[str, Any]:
     if claim.limit_nanousd is not None:
         made["l"] = str(claim.limit_nanousd)
         if 100 in claim.notify_at:
-            made |= {"h": True, "of": str(claim.stated_nanousd), "f": str(claim.forgiven_nanousd)}
+            made |= {"h": True, "of": str(claim.stated_nanousd)}
+        if claim.forgiven_nanousd:
+            made["f"] = str(claim.forgiven_nanousd)
     return made
 
 

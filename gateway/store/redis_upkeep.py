@@ -18,22 +18,17 @@ from gateway.call import as_json
 from gateway.store import Settlement
 from gateway.store.lost import LOST, lost_record, rfc3339
 from gateway.store.redis_lane import Lane
-from gateway.store.redis_recovery import put_back
-from gateway.store.redis_steps import Release, Reserve, Simple, Step, hold_text, notice_of
+from gateway.store.redis_recovery import put_back, renewal
+from gateway.store.redis_steps import Release, Reserve, Step, hold_text, notice_of
 from gateway.store.rollups import spend_of
 from gateway.store.slices import SLICE, Slices
 
 log = logging.getLogger("gateway.store")
 
-LATELY_S = 60.0
-"""A process whose lease ran out is waited for in a recovery for so long: it may only have been starved, and half of the books are
-its own."""
 
-
-async def renew(lane: Lane, lease_s: float) -> set[str]:
+async def renew(lane: Lane) -> set[str]:
     """The own lease moves on. The names of all who are alive."""
-    asked = {"lease_ms": int(lease_s * 1000), "lately_ms": int(LATELY_S * 1000)}
-    _, reply = await lane.ask(Simple("renew", asked))
+    _, reply = await lane.ask(renewal(lane))
     lane.others = set(orjson.loads(reply[1])) - {lane.owner}
     return set(orjson.loads(reply[0]))
 

@@ -133,6 +133,6 @@ class Slices:
 
 def _target(slice_: _Slice, balance: Balance, processes: int) -> int:
     limit = slice_.claim.limit_nanousd or 0
-    left = limit - balance.spent_nanousd - balance.held_nanousd + slice_.amount
+    left = limit - slice_.claim.counted(balance.spent_nanousd) - balance.held_nanousd + slice_.amount
     target = left // (PART_OF_LEFT * max(1, processes))
     return target if target >= LEAST_CALLS * slice_.claim.amount_nanousd else 0

@@ -17,7 +17,9 @@ import pytest
 from gateway.accounts import PLACES, REQUESTS, Account, Claim, Hold, Use
 from gateway.errors import Excess, Failure, Kind, Refusal
 from gateway.store import Settlement, redis_recovery
+from gateway.store import redis as store_redis
 from gateway.store.redis import RedisStore
+from gateway.store.redis_upkeep import sweep
 from tests.harness.redis_servers import make_store
 
 CENT = 10_000_000
@@ -160,6 +162,28 @@ async def test_an_emptied_server_knows_again_how_many_calls_run(server, tmp_path
         await one.settle(replace(settlement("c0", CENT), uses=(places, requests), tokens=5))
         assert isinstance(await one.reserve("next", [claim()], uses=(places, requests)), Hold)
         assert isinstance(await one.reserve("over", [claim()], uses=(places, requests)), Refusal)
+        assert await one.check() == 0
+
+
+async def test_who_is_alive_after_a_flush_has_a_lease_before_its_next_heartbeat(server, tmp_path, monkeypatch):
+    """Else a call that is admitted at once is charged as lost by whoever looks first."""
+    monkeypatch.setattr(store_redis, "HEARTBEAT_S", 1000.0)
+    one = make_store(server, tmp_path, "one", lease_s=3000.0)
+    two = make_store(server, tmp_path, "two", lease_s=3000.0)
+    async with opened(one, two):
+        await one.reserve("before", [claim()])
+        await two.settle(settlement("x", CENT))
+        server.say("FLUSHALL")
+        for store in (one, two):
+            with pytest.raises(Failure):
+                await store.reserve("unheard", [claim()])
+        await until(lambda: is_paid(one, two))
+        assert isinstance(await one.reserve("after", [claim()]), Hold)
+        await sweep(two._lane, {two._lane.owner}, 0.0)
+        assert await two.holds() == 2
+        assert await balance(two) == (CENT, 2 * CENT)
+        for each in ("before", "after"):
+            await one.settle(settlement(each, CENT))
         assert await one.check() == 0
 
 
@@ -408,6 +432,27 @@ async def test_books_that_are_lost_again_while_they_are_restored_are_not_whole(s
         await redis_recovery.recover(one._lane)
         assert emptied.is_set()
         assert await balance(one) == (90 * CENT, 0)
+
+
+async def test_books_that_are_lost_again_between_records_and_shares_count_nothing_twice(server, tmp_path, monkeypatch):
+    """What a share lacks is added to it when all its records are there, and they are not in a server that was emptied meanwhile."""
+    store = make_store(server, tmp_path, "one")
+    async with opened(store):
+        await store.settle(settlement("a", 60 * CENT))
+        run, emptied = store._lane.run_steps, []
+
+        async def empty_before_shares(steps, **more):
+            if not emptied and getattr(steps[0], "kind", "") == "share":
+                emptied.append(server.say("FLUSHALL"))
+            return await run(steps, **more)
+
+        monkeypatch.setattr(store._lane, "run_steps", empty_before_shares)
+        server.say("FLUSHALL")
+        with pytest.raises(Failure):
+            await store.reserve("b", [claim()])
+        await until(lambda: is_paid(store))
+        assert emptied
+        assert await balance(store) == (60 * CENT, 0)
 
 
 @pytest.mark.parametrize("server", [AOF], ids=["log"], indirect=True)

@@ -163,6 +163,62 @@ async def test_a_replica_that_lagged_brings_back_nothing_that_was_decided_otherw
             assert await one.revision() == await two.revision() == 11
 
 
+async def test_what_an_older_copy_of_redis_says_does_not_hold_again(opened):  # noqa: F811
+    """A replica that lagged takes over: a key that was revoked since stays revoked, a budget that was lowered stays low."""
+    async with opened("one") as one, opened("two") as two:
+        if not hasattr(one, "_link"):
+            pytest.skip("a file forgets nothing")
+        await one.change([change("gone"), change("low", b'"10"')])
+        await two.entries()
+        commands = one._link.commands
+        copy = {key: await commands.dump(key) async for key in commands.scan_iter("*")}
+        await one.change([change("gone", None, action="key.revoke"), change("low", b'"5"')])
+        await one.entries()
+        await commands.flushdb()
+        for key, text in copy.items():
+            await commands.restore(key, 0, text)
+        assert await one.revision() == 4
+        for store in (one, two):
+            assert {each.name: each.body for each in await store.entries()} == {"gone": None, "low": b'"5"'}
+
+
+async def test_whoever_puts_back_first_hides_nothing_that_others_know(opened):  # noqa: F811
+    async with opened("one") as one, opened("two") as two:
+        if not hasattr(one, "_link"):
+            pytest.skip("a file forgets nothing")
+        await one.change([change("gone"), change("low", b'"10"')])
+        await two.entries()
+        await one.change([change("gone", None, action="key.revoke"), change("low", b'"5"')])
+        await one.entries()
+        await one._link.commands.flushdb()
+        assert await two.revision() == 2, "has not heard of the last two changes"
+        assert await one.revision() == 4
+        assert {each.name: each.body for each in await two.entries(2)} == {"gone": None, "low": b'"5"'}
+
+
+async def test_whoever_follows_misses_nothing_that_changes_meanwhile(opened):  # noqa: F811
+    async with opened("one") as one, opened("two") as two:
+        known: dict[str, bytes | None] = {}
+        seen = 0
+
+        async def follow() -> None:
+            nonlocal seen
+            for entry in await two.entries(seen):
+                known[entry.name] = entry.body
+                seen = max(seen, entry.version)
+
+        async def decide() -> None:
+            for number in range(300):
+                await one.change([change(f"k{number}"), change("all", str(number).encode())])
+
+        deciding = asyncio.create_task(decide())
+        while not deciding.done():
+            await follow()
+        await deciding
+        await follow()
+        assert known == {each.name: each.body for each in await one.entries()}
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(

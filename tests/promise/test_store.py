@@ -654,6 +654,29 @@ async def test_a_late_settlement_corrects_a_lost_call(opened):
         assert await two.check() == 0
 
 
+async def test_what_was_forgiven_and_then_taken_back_makes_no_room(opened):
+    """A call is charged as lost, a reset forgives that, and then the call is settled for little after all: the limit is what it
+    was stated to be, and not that and what was forgiven for nothing.
+    """
+    async with opened("one", LEASE_S) as one:
+        await one.reserve("a", [claim(amount=90 * CENT)])
+    async with opened("two", LEASE_S) as two:
+        await until(lambda: _is_found(two, "a"))
+        await two.settle(settlement("a", CENT))
+
+        def after_the_reset(amount: int) -> Claim:
+            return replace(claim(amount=amount, limit=DOLLAR + 90 * CENT), forgiven_nanousd=90 * CENT, notify_at=(100,))
+
+        refused = await two.reserve("b", [after_the_reset(101 * CENT)])
+        assert (refused.kind, refused.limit_nanousd, refused.spent_nanousd) == (Kind.BUDGET_EXCEEDED, DOLLAR, 0)
+        hold = await two.reserve("c", [after_the_reset(99 * CENT)])
+        assert hold.least_left_nanousd == CENT
+        assert (await two.reserve("d", [after_the_reset(2 * CENT)])).kind is Kind.BUDGET_HELD
+        looks_on = replace(after_the_reset(2 * CENT), limit_nanousd=None, shadow_nanousd=DOLLAR + 90 * CENT)
+        assert (await two.reserve("e", [looks_on])).would_refuse == ("search-daily",)
+        assert await two.check() == 0
+
+
 async def test_a_late_release_takes_the_charge_of_a_lost_call_back(opened):
     """Nothing was sent, so nothing is owed."""
     async with opened("one", LEASE_S) as one:

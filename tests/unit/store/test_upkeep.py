@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.accounts import Account, Claim, Use
-from gateway.store import Settlement, queries, sums, upkeep
+from gateway.store import FIRST_COUNTS, Settlement, queries, sums, upkeep
 from gateway.store.books import Count, Release, Reserve, Settle
 from gateway.store.digest import COST
 from gateway.store.lost import rfc3339
@@ -267,6 +267,51 @@ def test_a_file_of_an_earlier_version_begins_its_sums_with_the_upgrade(connectio
     carry_out(connection, "one#1", 0.0, counted("new", 3 * HOUR, 7))
     connection.execute("UPDATE spend SET calls = 3")
     assert [each.hour for each in sums.differences(connection)] == ["1970-01-01T03"]
+
+
+BEFORE_ENTRIES = 6
+"""The schema of the last version that knew no limits, no decisions and no resets."""
+
+
+def test_what_an_earlier_version_left_behind_is_carried_on(tmp_path):
+    """A hold of a dead process is charged, a threshold that was told is not told again, and sums go on without the counts that
+    were not known.
+    """
+    connection = connect(str(tmp_path / "old.db"), "normal", write=True)
+    connection.execute("PRAGMA journal_mode=WAL")
+    for upgrade in UPGRADES[:BEFORE_ENTRIES]:
+        connection.executescript(upgrade)
+    connection.execute(f"PRAGMA user_version={BEFORE_ENTRIES}")
+    record = {"call_id": "a", "cost_nanousd": 60, "outcome": "completed", "started_at": rfc3339(HOUR)}
+    of_then = spend_of(record, ("team",))
+    connection.execute("INSERT INTO accounts VALUES ('team:a', 'day', 60, 30, 0, 0)")
+    connection.execute("""INSERT INTO holds VALUES ('b', 30, 'dead', 4000.0, '[["team:a", "day", 30, "all"]]')""")
+    connection.execute(
+        "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record)"
+        """ VALUES ('a', 60, 'completed', '[["team:a", "day"]]', ?, ?)""",
+        (record["started_at"], orjson.dumps(record).decode()),
+    )
+    connection.execute(
+        "INSERT INTO spend VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (of_then.hour, of_then.dims, *of_then.counts[:FIRST_COUNTS]),
+    )
+    connection.execute("INSERT INTO notices VALUES ('team:a', 'day', 'all', 50, 100, 60, 'dead', 1)")
+    prepare(connection)
+    assert [hold.call_id for hold in step(connection, replace(ONE, rollups=Rollups(("team",))), 5000.0).lost] == ["b"]
+    claim = Claim(A, 1, 100, "all", "day", notify_at=(50, 90))
+    settlement = counted("c", HOUR, 1).settlement
+    connection.execute("BEGIN IMMEDIATE")
+    operations = (Reserve("c", (claim,)), Settle(replace(settlement, limits=(claim,))))
+    page = load(connection, operations, 5000.0, "one#1")
+    for operation in operations:
+        operation.apply(page)
+    save(connection, page)
+    connection.execute("COMMIT")
+    assert [notice.percent for notice in page.crossed] == [90]
+    assert (queries.differences(connection), sums.differences(connection)) == ([], [])
+    assert [(balance.spent_nanousd, balance.held_nanousd) for balance in queries.balances(connection, [A])] == [(91, 0)]
+    assert {len(each.counts) for each in sums.spend(connection, "", "~") if each.dims == of_then.dims} == {FIRST_COUNTS}
+    connection.close()
 
 
 def test_condensing_reads_only_what_it_condenses(connection):
