@@ -7,6 +7,7 @@ breaks the rest off at once. SIGHUP reloads the config.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import signal
@@ -18,6 +19,9 @@ from gateway.errors import Failure
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway.workers")
+OTHER_PORTS = (
+    "Another program has the port. Others: front.port and admin.port, or tollgate serve --port 9080 --admin-port 9081"
+)
 
 
 def serve(settings: Settings, config_path: Path | None) -> int:
@@ -33,7 +37,8 @@ async def _serve(settings: Settings, config_path: Path | None) -> int:
         gateway = Gateway(settings, config_path)
         await gateway.start()
     except (OSError, Failure) as error:
-        print(f"tollgate: error: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        hint = f"\n{OTHER_PORTS}" if getattr(error, "errno", None) == errno.EADDRINUSE else ""
+        print(f"tollgate: error: cannot start: {error}{hint}", file=sys.stderr)  # noqa: T201 - there is no log yet
         if gateway is not None:
             await gateway.stop(grace_s=0)
         return 3 if isinstance(error, Failure) else 1

@@ -72,7 +72,10 @@ async def provider() -> AsyncIterator[Simulator]:
 async def gateway(provider: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     """With budgets, a target and a few calls."""
     folder = tmp_path_factory.mktemp("page")
-    config = config_for(folder, provider.url, budgets=BUDGETS, targets=TARGETS, front={"port": free_port()})
+    limits = [{"name": "one a minute", "scope": "team:hurried", "requests_per_minute": 1}]
+    config = config_for(
+        folder, provider.url, budgets=BUDGETS, targets=TARGETS, limits=limits, front={"port": free_port()}
+    )
     async with in_process(folder, config) as serving:
         for team in ("search", "support", "poor"):
             await call(serving, team)
@@ -209,6 +212,17 @@ async def test_a_refused_call_says_why_in_words(tab: Tab, gateway: Any) -> None:
     assert "team:poor" in await tab.page.locator(".budget-list li").first.inner_text()
 
 
+async def test_a_limit_is_named_and_no_budget_is_blamed(tab: Tab, gateway: Any) -> None:
+    """Which limit refused it stands in the record; budgets that it met as well had room."""
+    records = [await call(gateway, "hurried") for _ in range(2)]
+    assert records[1]["error_type"] == "rate_limit_exceeded"
+    await tab.open(f"call/{records[1]['call_id']}")
+    assert await tab.page.locator(".lead").inner_text() == (
+        "A limit of requests, tokens or calls at once was reached. It was one a minute (team:hurried, requests per minute)."
+    )
+    assert "all of it here" in await tab.page.locator(".figures").inner_text()
+
+
 async def test_a_correlation_id_has_a_time_line(tab: Tab, gateway: Any) -> None:
     """A row for each of its calls, in the order of time, and the sum of what they cost."""
     fields = ("x-correlation-id", "trip-42")
@@ -282,6 +296,18 @@ async def test_a_gateway_that_goes_away_is_said_to(browser: Any, provider: Simul
     assert re.match(r"not live: .+, next try in \d+ s", await page.locator("#live").inner_text())
     async with in_process(tmp_path, config):
         await page.wait_for_selector("#live.live, #live.polling")
+    await page.close()
+
+
+async def test_where_no_stream_gets_through_it_asks(browser: Any, gateway: Any) -> None:
+    """A blocker that takes /api/v1/events away takes nothing else."""
+    page = await browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    await page.route("**/api/v1/events", lambda route: route.abort())
+    await page.goto(f"{gateway.admin_url}/#/calls")
+    await page.wait_for_selector("#live.polling")
+    await call(gateway, "behind-a-blocker")
+    await page.locator(".call-list td", has_text="behind-a-blocker").first.wait_for()
     await page.close()
 
 

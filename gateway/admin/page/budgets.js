@@ -54,7 +54,7 @@ export function line(budget, may = false, changed = () => {}) {
     budget.source === "runtime" && h("span", { class: "tag changed" }, "run time")];
   return h("li", { class: tone },
     h("div", { class: "what" },
-      h("span", { class: "scope", dir: "auto" }, budget.scope), " ", h("span", { class: "window" }, budget.window === "total" ? "in total" : `a ${budget.window}`), state),
+      h("span", { class: "scope", dir: "auto" }, budget.scope), " ", h("span", { class: "window" }, budget.window === "total" ? "in total" : `${budget.window === "hour" ? "an" : "a"} ${budget.window}`), state),
     h("div", { class: "figures-of" }, h("b", null, usd(budget.spent_nanousd, places(budget))), ` of ${usd(budget.limit_nanousd, places(budget))}`, h("span", { class: "share" }, percent(share))),
     h("div", { class: "meter", role: "img", "aria-label": `${percent(share)} used: ${usd(budget.spent_nanousd)} spent, ${usd(budget.held_nanousd)} held, ${usd(budget.remaining_nanousd)} left` },
       h("span", { class: "spent", style: { width: width(budget.spent_nanousd) } }), h("span", { class: "held", style: { width: width(Math.min(budget.held_nanousd, limit - Math.min(limit, budget.spent_nanousd))) } })),

@@ -75,7 +75,7 @@ const SAID = new Set(["by", "at", "reason", "version", "hash", "mark", "created_
 /** A key by its name: an id says nothing to people. */
 function named({ target, before, after }) {
   const { name } = after || before || {};
-  return name ? [name, " ", h("small", { class: "id" }, target)] : target;
+  return name && name !== target ? [name, " ", h("small", { class: "id" }, target)] : target;
 }
 
 /** Only what is not the same before and after, and what is neither empty before nor after. */
