@@ -25,6 +25,7 @@ from gateway.store import Store, Which
 from pricing.money import format_usd
 
 SORTS = ("used", "name")
+WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 AT_ONCE = 200
 LEAST_ELAPSED_S = 60
 """Before that the pace of a window is chance."""
@@ -184,9 +185,12 @@ def _told(row: _Row, now: float, about: Mapping[str, Any]) -> dict[str, Any]:
     left = max(0, limit - spent - held)
     return {
         "budget": budget.name,
+        "budget_scope": budget.scope,
         "scope": balance.account.scope,
         "window": budget.window,
         "window_id": balance.account.window,
+        "timezone": budget.timezone,
+        "week_start": WEEK[budget.week_start],
         "mode": budget.mode,
         "limit_nanousd": limit,
         "spent_nanousd": spent,

@@ -8,6 +8,7 @@ SIGUSR2 renews its workers.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import math
@@ -33,6 +34,9 @@ from gateway.settings import Settings
 from gateway.supervisor import HURRY, READY, RELOAD, RETIRE, STOP, Supervisor
 
 log = logging.getLogger("gateway.workers")
+OTHER_PORTS = (
+    "Another program has the port. Others: front.port and admin.port, or tollgate serve --port 9080 --admin-port 9081"
+)
 
 MAX_FOLDER_CHARS = 80
 """The name of a unix socket has room for 107 bytes."""
@@ -191,7 +195,8 @@ async def _serve(
         gateway = Gateway(settings, config_path, place=place)
         await gateway.start()
     except (OSError, Failure) as error:
-        print(f"tollgate: error: cannot start: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        hint = f"\n{OTHER_PORTS}" if getattr(error, "errno", None) == errno.EADDRINUSE else ""
+        print(f"tollgate: error: cannot start: {error}{hint}", file=sys.stderr)  # noqa: T201 - there is no log yet
         if gateway is not None:
             await gateway.stop(grace_s=0)
         return 3 if isinstance(error, Failure) else 1

@@ -71,7 +71,7 @@ _MONEY: Schema = {
         {
             "type": "string",
             "pattern": "^[0-9]{1,7}([.][0-9]{1,9})?$",
-            "description": "must be dollars such as 10 or 2.50",
+            "description": "must be dollars above 0, such as 10 or 2.50",
         },
     ],
     "description": "Dollars, with at most nine places.",

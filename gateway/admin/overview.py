@@ -92,7 +92,9 @@ DURATIONS = _object({"value": or_null(TEXT), "calls": WHOLE, "latency_ms": PERCE
 LATENCY = _object({"as_of": MOMENT, "window": TEXT, "by": TEXT, "rows": listed(DURATIONS), "all": DURATIONS})
 BUDGET = _object(
     {
-        **dict.fromkeys(("budget", "scope", "window", "window_id", "mode"), TEXT),
+        **dict.fromkeys(
+            ("budget", "budget_scope", "scope", "window", "window_id", "mode", "timezone", "week_start"), TEXT
+        ),
         **dict.fromkeys(
             ("limit_nanousd", "spent_nanousd", "held_nanousd", "remaining_nanousd", "forgiven_nanousd"), WHOLE
         ),

@@ -178,7 +178,13 @@ def _any_of(schema: Schema, choices: Sequence[Schema], value: Any, at: str) -> I
     """Of several that do not fit, the complaint of the one that comes closest: whose type at least is right."""
     tried = [list(_faults(choice, value, at)) for choice in choices]
     if all(tried):
-        yield from min(tried, key=lambda found: (any("must be" in each.message for each in found), len(found)))
+        closest = min(range(len(tried)), key=lambda at: (not _is_of_type(choices[at], value), len(tried[at])))
+        yield from tried[closest]
+
+
+def _is_of_type(schema: Schema, value: Any) -> bool:
+    kinds = schema.get("type", ())
+    return not kinds or any(TYPES[kind](value) for kind in ([kinds] if isinstance(kinds, str) else kinds))
 
 
 KEYWORDS: Mapping[str, Callable[[Schema, Any, Any, str], Iterator[Fault]]] = {

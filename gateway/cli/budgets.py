@@ -114,7 +114,8 @@ def set_budget(
         print_json(row)
     else:
         click.echo(
-            f"{name}: ${row['limit_usd']} a {row['window']} for {row['scope']}" + (", from now on." if is_new else ".")
+            f"{name}: ${row['limit_usd']} {_each(row['window'])} for {row['scope']}"
+            + (", from now on." if is_new else ".")
         )
 
 
@@ -139,7 +140,7 @@ def unset(config: Path | None, as_json: bool, reason: str, name: str) -> None:
     elif row is None:
         click.echo(f"{name} is gone.")
     else:
-        click.echo(f"{name} is the config's again: ${row['limit_usd']} a {row['window']} for {row['scope']}.")
+        click.echo(f"{name} is the config's again: ${row['limit_usd']} {_each(row['window'])} for {row['scope']}.")
 
 
 @budgets.command(
@@ -171,6 +172,10 @@ def reset(config: Path | None, as_json: bool, reason: str, name: str, scope: str
         click.echo(
             f"{row['account']}: ${row['forgiven_usd']} does not count any more; the limit is ${row['limit_usd']}."
         )
+
+
+def _each(window: str) -> str:
+    return "in total" if window == "total" else f"an {window}" if window == "hour" else f"a {window}"
 
 
 def _cell(value: object) -> str:

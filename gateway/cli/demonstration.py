@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import tempfile
@@ -16,11 +17,13 @@ import aiohttp
 import click
 
 from gateway.app import Gateway, running
+from gateway.canonical import canonical
 from gateway.settings import Admin, Budget, Front, Logging, Observability, Settings, Store, Upstream
 from gateway.simulator import Simulator
 from pricing.money import format_usd
 
 PACE_S = 0.01
+CONFIG = "tollgate.yaml"
 SUPPORT_LIMIT_NANOUSD = 2_000_000
 WAIT_FOR_RECORD_S = 5.0
 
@@ -95,7 +98,7 @@ async def demonstrate(port: int, admin_port: int, *, once: bool) -> int:
             refusal = await _traffic(gateway)
             await _show_budgets(gateway)
             _show_refusal(refusal)
-            _show_next(gateway)
+            _show_next(gateway, Path(folder) / CONFIG)
             if not once:
                 await _until_told()
     return 0
@@ -119,6 +122,7 @@ async def _quiet_gateway(provider: Simulator, folder: Path, port: int, admin_por
         ),
         observability=Observability(logging=Logging(level="warning", format="console")),
     )
+    (folder / CONFIG).write_text(json.dumps(canonical(settings)))  # JSON is YAML; other commands find the books by it
     with open(os.devnull, "wb") as nowhere:  # noqa: ASYNC230, PTH123 - the sink for the log of calls, once
         async with running(settings, call_log=nowhere) as gateway:
             yield gateway
@@ -190,7 +194,7 @@ def _show_refusal(message: str) -> None:
         click.echo(f"\nThe refused calls got a 429 that says:\n  {message}")
 
 
-def _show_next(gateway: Gateway) -> None:
+def _show_next(gateway: Gateway, config: Path) -> None:
     front, admin = gateway.front_url, gateway.admin_url
     click.echo(
         f"""
@@ -198,6 +202,7 @@ Try it yourself, in another terminal
   live page   {admin}/
   metrics     {admin}/metrics
   at a glance tollgate status --url {admin}
+  spend       tollgate report --by team --config {config}
   a call      curl -i {front}/v1/chat/completions -H 'x-tollgate-team: me' -d '{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"hi"}}]}}'
   any app     export OPENAI_BASE_URL={front}/v1 OPENAI_API_KEY=none
               export ANTHROPIC_BASE_URL={front}/anthropic ANTHROPIC_API_KEY=none

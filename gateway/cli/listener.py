@@ -11,7 +11,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from gateway.cli.output import UNREACHABLE, WRONG_USE, fail
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 MOST_BYTES = 64 << 20
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - what it means to ask one of them
+WHICH = "--url names the admin listener (8081 as it comes), not the one that apps call."
 TOKEN_VARIABLE = "TOLLGATE_ADMIN_TOKEN"  # noqa: S105 - a name
 
 
@@ -48,21 +49,27 @@ class Listener:
         except (OSError, http.client.HTTPException, ssl.SSLError) as error:
             fail(
                 f"{self.url} cannot be reached: {_why(error)}.",
-                "Does the gateway run there? --url names its admin listener (default: 127.0.0.1:8081).",
+                "Does the gateway run? tollgate serve starts one. --url names its admin listener (default: 127.0.0.1:8081).",
                 UNREACHABLE,
             )
         finally:
             connection.close()
-        if status in {401, 403}:
-            fail(
-                f"{self.url} wants another token.",
-                f"It is admin.token of its config: --token-file FILE, or {TOKEN_VARIABLE}.",
-                WRONG_USE,
-            )
+        if status in {401, 403, 429}:
+            self._not_let_in(status, response.headers.get("Retry-After", "60"))
         try:
             return status, json.loads(text)
         except ValueError:
-            fail(f"{self.url} is no admin listener: it answered {status}, and no JSON.", "", UNREACHABLE)
+            fail(f"{self.url} is no admin listener: it answered {status}, and no JSON.", WHICH, UNREACHABLE)
+
+    def _not_let_in(self, status: int, wait_s: str) -> NoReturn:
+        if status == http.HTTPStatus.TOO_MANY_REQUESTS:
+            hint = f"Try again in {wait_s} seconds, with the right one."
+            fail(f"{self.url} was given too many wrong tokens from this address.", hint, UNREACHABLE)
+        fail(
+            f"{self.url} does not know this token." if self.token else f"{self.url} wants a token.",
+            f"One of its config, admin.token or one of admin.tokens: --token-file FILE, or {TOKEN_VARIABLE}.",
+            WRONG_USE,
+        )
 
 
 def listener(settings: Settings | None, url: str | None, token_file: Path | None) -> Listener:

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from gateway.cli.config import config_option, read_config
-from gateway.cli.listener import TOKEN_VARIABLE, listener
+from gateway.cli.listener import TOKEN_VARIABLE, WHICH, listener
 from gateway.cli.manual import CONFIG_FILES, CONFIG_VARIABLES, Command, json_option, option
-from gateway.cli.output import DONE, NO, Column, clean, print_json, styled, table
+from gateway.cli.output import DONE, NO, UNREACHABLE, Column, clean, fail, print_json, styled, table
 
 WHERE = "Which gateway"
 PAINT = {
@@ -52,6 +52,8 @@ def status(url: str | None, token_file: Path | None, config: Path | None, as_jso
     settings = read_config(config)[0] if url is None else None
     asked = listener(settings, url, token_file)
     code, ready = asked.ask("/health/ready")
+    if "checks" not in ready:
+        fail(f"{asked.url} is no admin listener: it answered {code} at /health/ready.", WHICH, UNREACHABLE)
     _, state = asked.ask("/system/llm-status")
     if as_json:
         print_json({"url": asked.url, "ready": code == 200, "health": ready, "state": state})

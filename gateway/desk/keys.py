@@ -217,7 +217,7 @@ class KeyDesk:
         if key is not None:
             return self._config_row(key, decided, now)
         if decision is None or name.startswith(OF_CONFIG):
-            raise Denied("absent", "there is no such key")
+            raise Denied("absent", "no key has this id (the list of keys tells the id of each name)")
         return _row(name, decision.body, "runtime", now, decision.version)
 
     def _of_config(self, name: str) -> GatewayKey | None:

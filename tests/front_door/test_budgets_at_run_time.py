@@ -268,6 +268,10 @@ async def test_what_is_no_budget_is_told_field_by_field(upstream: ScriptedUpstre
             status, told = await say(one, "PUT", "/api/v1/budgets/x", body)
             assert time.monotonic() - began < 1
             assert (status, {each["field"] for each in told["error"]["problems"]}) == (422, fields)
+        for limit in ("-3", "many"):
+            _, told = await say(one, "PUT", "/api/v1/budgets/x", {"scope": "team:x", "limit_usd": limit})
+            said = "must be dollars above 0, such as 10 or 2.50"
+            assert told["error"]["problems"] == [{"field": "limit_usd", "message": said}]
         assert (await done(one, "GET", "/api/v1/changes"))["changes"] == []
         made = await done(one, "PUT", "/api/v1/budgets/x", {"scope": "team:x", "limit_usd": 5})
         match = ("If-Match", f'"v{made["version"]}"')

@@ -169,8 +169,23 @@ async def test_status_says_how_a_gateway_does(provider: Simulator, serve: Serve,
     (tmp_path / "tollgate.yaml").write_text(yaml.safe_dump(config))
     assert (await run(tmp_path, "status")).exit_code == 0
     wrong = await run(tmp_path, "status", "--url", url, env={"TOLLGATE_ADMIN_TOKEN": "guessed"})
-    assert (wrong.exit_code, "another token" in wrong.stderr) == (2, True)
+    assert (wrong.exit_code, "does not know this token" in wrong.stderr) == (2, True)
     assert "guessed" not in wrong.output
+    none = await run(tmp_path, "status", "--url", url, env={"TOLLGATE_ADMIN_TOKEN": ""})
+    assert (none.exit_code, "wants a token" in none.stderr) == (2, True)
+
+
+async def test_status_takes_nothing_else_for_a_state(provider: Simulator, serve: Serve, tmp_path: Path) -> None:
+    """The front in place of the admin listener, and one that looks at no token for a minute: neither is ready or not ready."""
+    gateway = await serve(provider.url, admin={"port": 0, "token": "open-sesame"})
+    front = await run(tmp_path, "status", "--url", f"http://127.0.0.1:{gateway.front_port}")
+    assert (front.exit_code, "is no admin listener" in front.stderr) == (3, True)
+    assert "not the one that apps call" in front.stderr
+    for _ in range(11):
+        await run(tmp_path, "status", "--url", gateway.admin_url, env={"TOLLGATE_ADMIN_TOKEN": "guessed"})
+    locked = await run(tmp_path, "status", "--url", gateway.admin_url, env={"TOLLGATE_ADMIN_TOKEN": "open-sesame"})
+    assert (locked.exit_code, locked.stdout) == (3, "")
+    assert re.search(r"too many wrong tokens .*\nTry again in \d+ seconds", locked.stderr)
 
 
 async def test_status_of_one_that_is_not_ready(provider: Simulator, serve: Serve, tmp_path: Path) -> None:

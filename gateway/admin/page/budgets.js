@@ -54,7 +54,7 @@ export function line(budget, may = false, changed = () => {}) {
     budget.source === "runtime" && h("span", { class: "tag changed" }, "run time")];
   return h("li", { class: tone },
     h("div", { class: "what" },
-      h("span", { class: "scope" }, budget.scope), " ", h("span", { class: "window" }, budget.window === "total" ? "in total" : `a ${budget.window}`), state),
+      h("span", { class: "scope", dir: "auto" }, budget.scope), " ", h("span", { class: "window" }, budget.window === "total" ? "in total" : `${budget.window === "hour" ? "an" : "a"} ${budget.window}`), state),
     h("div", { class: "figures-of" }, h("b", null, usd(budget.spent_nanousd, places(budget))), ` of ${usd(budget.limit_nanousd, places(budget))}`, h("span", { class: "share" }, percent(share))),
     h("div", { class: "meter", role: "img", "aria-label": `${percent(share)} used: ${usd(budget.spent_nanousd)} spent, ${usd(budget.held_nanousd)} held, ${usd(budget.remaining_nanousd)} left` },
       h("span", { class: "spent", style: { width: width(budget.spent_nanousd) } }), h("span", { class: "held", style: { width: width(Math.min(budget.held_nanousd, limit - Math.min(limit, budget.spent_nanousd))) } })),
@@ -74,13 +74,19 @@ const plain = (values) => Object.fromEntries(Object.entries(values).filter(([, v
 const matching = (budget) => (budget.version ? { "If-Match": `"v${budget.version}"` } : {});
 
 async function alter(budget, changed) {
-  const many = budget.budget.includes("*");
+  const whose = budget.budget_scope || budget.budget;
+  const many = whose !== budget.scope && whose.includes("*");
+  const only = [["", `each of ${whose}`], ["one", `${budget.scope} alone`]];
   if (await form(`Change ${budget.budget}`, {
-    says: `${usd(budget.spent_nanousd)} of ${usd(budget.limit_nanousd)} are spent in the running window.${many ? " The limit holds for each of its accounts." : ""}`,
-    fields: [{ name: "limit_usd", label: "Limit in dollars", value: budget.limit_usd, required: true, type: "text", hint: "Holds from the next call on." }, REASON],
-    button: "Change it", act: (values) => ask(path(budget), { method: "PUT", body: plain(values), headers: matching(budget) }),
+    says: `${usd(budget.spent_nanousd)} of ${usd(budget.limit_nanousd)} are spent by ${budget.scope} in the running window.`,
+    fields: [{ name: "limit_usd", label: "Limit in dollars", value: budget.limit_usd, required: true, type: "text", hint: "Holds from the next call on." },
+      many && { name: "whom", label: "For", options: only, value: "", required: true, hint: `Alone: a budget of its own takes the place of ${whose}; what was spent counts.` }, REASON].filter(Boolean),
+    button: "Change it", act: ({ whom, ...values }) => (whom ? exception(budget, values) : ask(path(budget), { method: "PUT", body: plain(values), headers: matching(budget) })),
   })) changed();
 }
+
+/** One account of a wildcard gets a budget of its own, for the very same window: so it takes the wildcard's place, and what was spent counts. */
+const exception = ({ scope, window, mode, timezone, week_start: weekStart }, values) => ask(`api/v1/budgets/${encodeURIComponent(`${scope}/${window}`)}`, { method: "PUT", body: plain({ scope, window, mode, timezone, week_start: weekStart, ...values }) });
 
 async function reset(budget, changed) {
   if (await form(`Reset ${budget.scope}`, {

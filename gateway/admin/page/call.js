@@ -49,7 +49,7 @@ function sheet(call, budgets) {
       h("p", { class: "crumb" }, h("a", { href: link(["calls"]) }, "Calls"), " / ", at(call.started_at, true)),
       h("h1", null, call.model_requested || call.operation || "Call", " ", h("span", { class: `ending ${tone}` }, h("b", null, call.status || "–"), ` ${word.replaceAll("_", " ")}`)),
       reason && h("p", { class: `lead ${tone}` }, reason, refusing(call)),
-      h("dl", { class: "figures" }, figure("Cost", `$${call.cost_usd}`, call.unpriced ? "by estimate: the book has no price" : ""), figure("Took", ms(call.latency_ms), `${ms(call.overhead_ms)} of it here`),
+      h("dl", { class: "figures" }, figure("Cost", `$${call.cost_usd}`, call.unpriced ? "by estimate: the book has no price" : ""), figure("Took", ms(call.latency_ms), call.sent_ms === null ? "all of it here" : `${ms(call.overhead_ms)} of it here`),
         figure("First token", ms(call.ttft_ms)), figure("Usage", call.usage_source || "–", call.usage_source ? COUNTED[call.usage_source] : "nothing was used"))),
     section("Where the time went", {}, waterfall(call)),
     h("div", { class: "columns" },
@@ -71,7 +71,10 @@ function sheet(call, budgets) {
 const figure = (label, value, beside) => h("div", null, h("dt", null, label), h("dd", null, value, beside && h("small", null, beside)));
 const facts = (pairs) => h("dl", { class: "facts" }, pairs.filter(([, value]) => value && String(value).length && value !== ",").map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 
+/** What refused it: a limit has its own name in the record; of budgets the refusing one stands first. */
 function refusing(call) {
+  if (call.outcome === "refused" && call.refused_by?.limit) return ` It was ${call.refused_by.limit} (${call.refused_by.scope}, ${call.refused_by.unit.replaceAll("_", " ")}).`;
+  if (!call.error_type.startsWith("budget_")) return "";
   if (call.outcome !== "refused" || !call.budgets?.length) return "";
   return [" It was ", h("a", { href: link(["budgets"], { search: call.budgets[0].split("/")[0] }) }, call.budgets[0]), "."];
 }

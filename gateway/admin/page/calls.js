@@ -8,6 +8,7 @@ import { ending } from "./words.js";
 
 export const FILTERS = ["team", "user", "agent", "model", "key_name", "upstream", "outcome", "status", "correlation_id", "since", "until"];
 const SHOWN_MS = 250; // a storm of calls is drawn four times a second
+const LOOKS = 25; // the gateway looks at 2,000 records for one answer: so far back goes a search before it says that it found none
 
 /** `whole`: the view of its own, with filter, pages and pause; else the newest dozen. */
 export function callsPart(view, { whole = false, first = null } = {}) {
@@ -19,20 +20,25 @@ export function callsPart(view, { whole = false, first = null } = {}) {
   const pause = pauseButton(() => { if (!paused()) load(); });
   const paused = () => pause.getAttribute("aria-pressed") === "true";
   let calls = [];
+  let older = null;
+  let loads = 0;
   let missed = 0;
   let due = 0;
 
   const draw = () => {
     due = 0;
-    if (view.open) swap(body, calls.length ? list(calls) : nothing(filter));
+    if (view.open) swap(body, calls.length ? list(calls) : nothing(filter, older));
   };
   const load = async () => {
+    const mine = (loads += 1);
     try {
-      const found = await ask(withQuery("api/v1/calls", { ...filter, limit: most, cursor: view.query.cursor }));
-      calls = filter.until ? found.calls : found.calls.filter(fits(filter));
+      const found = await look(filter, view.query.cursor, most, () => view.open && mine === loads);
+      if (!view.open || mine !== loads) return;
+      calls = found.calls;
+      older = found.next;
       missed = 0;
       note.hidden = true;
-      swap(pages, view.query.cursor && h("a", { href: link(["calls"], filter) }, "Newest"), found.next && h("a", { href: link(["calls"], { ...filter, cursor: found.next }) }, "Older"));
+      swap(pages, view.query.cursor && h("a", { href: link(["calls"], filter) }, "Newest"), older && h("a", { href: link(["calls"], { ...filter, cursor: older }) }, "Older"));
       draw();
       first?.(calls.length > 0 || Object.keys(filter).length > 0);
     } catch (failure) {
@@ -66,7 +72,21 @@ function pauseButton(pressed) {
   return button;
 }
 
-function nothing(filter) {
+/** A page of calls. An answer to a filter may be short and still have a next one: it is asked for until there is enough. */
+async function look(filter, cursor, most, wanted) {
+  const calls = [];
+  let next = cursor;
+  for (let round = 0; round < LOOKS && calls.length < most && wanted(); round += 1) {
+    const found = await ask(withQuery("api/v1/calls", { ...filter, limit: most - calls.length, cursor: next }));
+    calls.push(...(filter.until ? found.calls : found.calls.filter(fits(filter))));
+    next = found.next;
+    if (!next) break;
+  }
+  return { calls, next };
+}
+
+function nothing(filter, older) {
+  if (older) return h("p", { class: "empty" }, "No call among those that were looked at fits. Older looks further back; ", h("code", null, "since:2026-11-21 until:2026-11-22"), " in the filter goes there at once.");
   return h("p", { class: "empty" }, Object.keys(filter).length ? ["No call fits. ", h("a", { href: link(["calls"]) }, "Show all calls")] : "No calls yet.");
 }
 
@@ -74,7 +94,8 @@ function nothing(filter) {
 export function fits(filter) {
   const value = (call, name) => (name === "model" ? [call.model_requested, call.model_served] : [String(call[name] ?? "")]);
   const asked = Object.entries(filter).filter(([name]) => name !== "since" && name !== "until"); // moments are the gateway's to read
-  return (call) => !filter.until && asked.every(([name, wanted]) => value(call, name).includes(wanted));
+  const same = (call, name, wanted) => value(call, name).includes(wanted) || (name === "status" && wanted === `${String(call.status)[0]}xx`);
+  return (call) => !filter.until && asked.every(([name, wanted]) => same(call, name, wanted));
 }
 
 /** `team:search status:429 "agent:my bot"`, or a call's id, or a correlation id. */
@@ -127,7 +148,7 @@ const COLUMNS = [
   { head: "Ended", cell: (call) => { const [text, tone] = ending(call); return h("span", { class: `ending ${tone}` }, h("b", null, call.status || "–"), text !== "ok" && h("span", { class: "word" }, ` ${text.replaceAll("_", " ")}`)); } },
   { head: "In", n: true, from: "m", cell: (call) => tokens(call, tokensIn(call.usage)) },
   { head: "Out", n: true, from: "m", cell: (call) => tokens(call, tokensOut(call.usage)) },
-  { head: "Cost", n: true, cell: (call) => [money(call.cost_nanousd, 6), call.unpriced && h("abbr", { class: "warn", title: "no price in the book: charged by estimate" }, "*")] },
+  { head: "Cost", n: true, cell: (call) => [call.cost_nanousd || call.usage_source ? money(call.cost_nanousd, 6) : h("span", { class: "none" }, "–"), call.unpriced && h("abbr", { class: "warn", title: "no price in the book: charged by estimate" }, "*")] },
   { head: "First token", n: true, from: "l", cell: (call) => ms(call.ttft_ms) },
   { head: "Took", n: true, from: "s", cell: (call) => ms(call.latency_ms) },
 ];

@@ -3,7 +3,7 @@ import { ask, withQuery } from "./api.js";
 import { setMarks } from "./charts.js";
 import { form } from "./dialogs.js";
 import { h, table } from "./dom.js";
-import { at } from "./format.js";
+import { at, usd } from "./format.js";
 import { mayChange } from "./login.js";
 import { link } from "./route.js";
 import { part } from "./screen.js";
@@ -64,14 +64,25 @@ const COLUMNS = [
   { head: "At", cls: "time", cell: (each) => at(each.at, true) },
   { head: "By", cell: (each) => each.by },
   { head: "What", cell: (each) => h("b", null, each.action) },
-  { head: "Of", cls: "name", cell: (each) => each.target },
+  { head: "Of", cls: "name", cell: named },
   { head: "From – to", from: "m", cls: "text", cell: (each) => difference(each.before, each.after) },
   { head: "Reason", from: "s", cls: "text", cell: (each) => each.reason || h("span", { class: "none" }, "–") },
 ];
 
-/** Only what is not the same before and after. */
+/** What other columns say already, and what says nothing to people. */
+const SAID = new Set(["by", "at", "reason", "version", "hash", "mark", "created_at", "created_by", "revoked_by", "ends_at", "budget"]);
+
+/** A key by its name: an id says nothing to people. */
+function named({ target, before, after }) {
+  const { name } = after || before || {};
+  return name && name !== target ? [name, " ", h("small", { class: "id" }, target)] : target;
+}
+
+/** Only what is not the same before and after, and what is neither empty before nor after. */
 function difference(before, after) {
-  const names = [...new Set([...Object.keys(before || {}), ...Object.keys(after || {})])].filter((name) => name !== "version" && JSON.stringify(before?.[name]) !== JSON.stringify(after?.[name]));
-  const text = (value) => (value === null || value === undefined || value === "" ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
-  return names.slice(0, 4).map((name, at) => [at > 0 && ", ", h("span", { class: "soft" }, `${name} `), before ? [text(before[name]), " → "] : "", text(after?.[name])]);
+  const empty = (value) => value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length);
+  const text = (value) => (empty(value) ? "–" : Array.isArray(value) ? value.join(" ") : typeof value === "object" ? JSON.stringify(value) : String(value));
+  const names = [...new Set([...Object.keys(before || {}), ...Object.keys(after || {})])].filter((name) => !SAID.has(name) && name !== "name" && text(before?.[name]) !== text(after?.[name]));
+  const said = (name, value) => (name === "forgiven_nanousd" && value ? usd(value, 9) : text(value));
+  return names.slice(0, 4).map((name, at) => [at > 0 && ", ", h("span", { class: "soft" }, `${name.replace("_nanousd", "")} `), before ? [said(name, before[name]), " → "] : "", said(name, after?.[name])]);
 }

@@ -28,7 +28,8 @@ export function form(title, { says, fields, button, danger, act, closable = true
         dialog.close();
       } catch (failure) {
         if (failure.status === undefined) throw failure;
-        if (!failure.problems.length || !blame(inputs, problem, failure.problems)) problem.textContent = failure.message;
+        if (failure.problems.length && blame(inputs, problem, failure.problems)) return;
+        problem.textContent = failure.message;
         inputs.values().next().value?.input.focus();
       } finally {
         send.removeAttribute("aria-busy");
@@ -60,7 +61,7 @@ function clear(problem, inputs) {
 function blame(inputs, problem, problems) {
   let placed = false;
   for (const { field, message } of problems) {
-    const at = inputs.get(field);
+    const at = inputs.get(field) || inputs.get(field.split(".").at(-1)); // budget.limit_usd stands at limit_usd
     if (!at) { problem.textContent += `${field}: ${message}. `; placed = true; continue; }
     at.input.setAttribute("aria-invalid", "true");
     at.said.textContent = message;

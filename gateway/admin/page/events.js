@@ -41,8 +41,9 @@ async function run(signal) {
     } catch (failure) {
       if (signal.aborted) return;
       if (failure.status === 401) return emit("state", { kind: "off", why: "no token" });
-      if (failure.status === 404 || failure.status === 503 || failure.status === 405) {
-        await poll(signal, failure.status === 503 ? 15 : Infinity).catch((broken) => { failure = broken; });
+      const never = failure.status === 404 || failure.status === 405;
+      if (never || failure.status === 503 || failures) { // twice in a row: something on the way (a blocker, a proxy) may let all but streams through
+        await poll(signal, never ? Infinity : 15).catch((broken) => { failure = broken; });
         if (signal.aborted) return;
         if (failure.status === 401) return emit("state", { kind: "off", why: "no token" });
       }

@@ -9,6 +9,7 @@ const DASH = "–";
 export function usd(nano, places = placesFor(nano)) {
   const unit = 10 ** (9 - places);
   const units = Math.floor((Math.abs(nano) + unit / 2) / unit);
+  if (nano > 0 && !units) return `<${usd(unit, places)}`; // something is not nothing
   const whole = Math.floor(units / 10 ** places);
   const part = String(units % 10 ** places).padStart(places, "0");
   return `${nano < 0 && units ? "−" : ""}$${group.format(whole)}${places ? "." + part : ""}`;

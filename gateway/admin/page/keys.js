@@ -38,7 +38,7 @@ function columns(changed) {
     { head: "Expires", cell: (key) => (key.expires ? (key.state === "active" ? `in ${until(key.expires)}` : at(key.expires)) : h("span", { class: "none" }, "never")) },
     { head: "From", from: "l", cell: (key) => [key.source === "config" ? "config" : "run time", key.created_by && h("small", null, ` by ${key.created_by}`)] },
     { head: "Hash", from: "xl", cell: (key) => h("span", { class: "id" }, key.hash) },
-    ...(mayChange() ? [{ head: h("span", { class: "unseen" }, "Actions"), cls: "acts", cell: (key) => key.state === "active" && key.source === "runtime" && [act(key, "Rotate", rotate), act(key, "Revoke", revoke)] }] : []),
+    ...(mayChange() ? [{ head: h("span", { class: "unseen" }, "Actions"), cls: "acts", cell: (key) => key.state === "active" && [act(key, "Rotate", rotate), act(key, "Revoke", revoke)] }] : []),
   ];
 }
 
@@ -53,8 +53,8 @@ async function make() {
     fields: [
       { name: "name", label: "Name", required: true, hint: "Stands in records and reports." }, { name: "team", label: "Team" }, { name: "user", label: "User" },
       { name: "models", label: "Models", hint: "gpt-4o*, claude-*; empty for any." }, { name: "upstreams", label: "Upstreams", hint: "Empty for any." }, { name: "cidr", label: "Addresses", hint: "10.0.0.0/8; empty for any." },
-      { name: "expires", label: "Expires", hint: "90d, or 2027-01-01." },
-      { name: "limit_usd", label: "Budget in dollars" }, { name: "window", label: "Budget window", options: ["hour", "day", "week", "month", "total"].map((each) => [each, each]), value: "month" }, REASON],
+      { name: "limit_usd", label: "Budget in dollars" }, { name: "window", label: "Budget window", options: ["hour", "day", "week", "month", "total"].map((each) => [each, each]), value: "month" },
+      { name: "expires", label: "Expires", hint: "90d, or 2027-01-01." }, REASON],
     button: "Make the key", act: (values) => ask("api/v1/keys", { method: "POST", body: bodyOf(values) }),
   });
   if (made) await reveal(made);

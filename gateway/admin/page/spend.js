@@ -2,7 +2,7 @@
 import { ask, withQuery } from "./api.js";
 import { chart } from "./charts.js";
 import { choice, h, searchField, swap, table } from "./dom.js";
-import { axisUsd, count, day, delta, minute, money, percent, placesFor, short, usd } from "./format.js";
+import { at, axisUsd, count, day, delta, minute, money, percent, placesFor, short, usd } from "./format.js";
 import { adjust, link } from "./route.js";
 import { part } from "./screen.js";
 import { inWords } from "./words.js";
@@ -28,7 +28,7 @@ export function spendPart(view, { whole = false } = {}) {
       if (String(found.dimensions) !== offered) swap(dimensions, choice("By", found.dimensions.slice(0, whole ? 12 : 4).map((each) => [each, inWords(each)]), asked.by, (by) => change({ by })));
       offered = String(found.dimensions);
       course.set(found);
-      return [totals(found), course.element, ranking(found, asked), !whole && h("p", { class: "more" }, h("a", { href: link(["spend"], asked) }, "All of it"))];
+      return [totals(found), course.element, ranking(found, asked), h("p", { class: "note" }, "Added up at ", at(found.as_of), "; the latest calls may be missing."), !whole && h("p", { class: "more" }, h("a", { href: link(["spend"], asked) }, "All of it"))];
     },
   });
   return shown.element;

@@ -90,6 +90,7 @@ def test_serve_says_in_a_sentence_why_it_cannot_start(run, tmp_path):
     assert result.exit_code == 1
     assert "cannot start" in result.stderr
     assert str(port) in result.stderr
+    assert "tollgate serve --port 9080 --admin-port 9081" in result.stderr
 
 
 def test_price_shows_lines_source_and_book(run):

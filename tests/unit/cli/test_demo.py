@@ -45,11 +45,21 @@ def test_the_demo_serves_on_until_it_is_told_to_stop(tmp_path):
     admin = free_port()
     process = demo(tmp_path, "--admin-port", str(admin))
     assert process.stdout is not None
+    printed = []
     for line in process.stdout:
+        printed.append(line)
         if line.startswith("Serving until"):
             break
     page = urllib.request.urlopen(f"http://127.0.0.1:{admin}/", timeout=10).read()
     assert b"<title>Tollgate" in page
+    spend = re.search(r"tollgate (report --by team --config \S+)", "".join(printed))
+    assert spend is not None
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    command = [sys.executable, "-m", "gateway", *spend[1].split()]
+    told = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert {"search", "research", "support"} <= set(told.stdout.split())
     process.send_signal(signal.SIGINT)
     process.stdout.read()
     process.stdout.close()
