@@ -42,6 +42,12 @@ def format_usd(nanousd: int) -> str:
     return f"{sign}{whole}.{digits}"
 
 
+def format_femto(femtousd: int) -> str:
+    """Femto-dollars as decimal dollars, exactly, at least two places: what stands in a bill before the one rounding."""
+    whole, part = divmod(femtousd, NANO * FEMTO_PER_NANO)
+    return f"{whole}.{f'{part:015d}'.rstrip('0'):0<2}"
+
+
 def round_femto(femtousd: int) -> int:
     """Femto-dollars to nano-dollars, half up: the one rounding of a call."""
     return (femtousd + FEMTO_PER_NANO // 2) // FEMTO_PER_NANO

@@ -33,6 +33,10 @@ class Rates:
     above: int = -1
 
 
+ONE_BY_ONE = frozenset(("searches", "images", "requests", "seconds"))
+"""Units whose rates are said for one of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of a bill: so many of one unit at one rate."""
@@ -45,6 +49,11 @@ class Line:
     def femto(self) -> int:
         """Femto-dollars, exact."""
         return self.count * self.rate_femto
+
+    @property
+    def per(self) -> int:
+        """For how many of the unit its rate is said: one search, a million tokens."""
+        return 1 if self.unit in ONE_BY_ONE else 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

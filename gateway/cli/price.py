@@ -26,8 +26,8 @@ MAKERS = ("openai", "anthropic", "google")
 """Whose price is meant first where nobody is named and several sell a model."""
 
 UNIT_HELP = f"Any other unit: {', '.join(name for name in UNITS if name not in ('input', 'output', 'searches'))}."
-PER = {"searches": (1, "1"), "images": (1, "1"), "requests": (1, "1"), "seconds": (1, "1 s")}
-"""How rates are shown: for how many of a unit. Others for a million."""
+PER_ONE = {"seconds": "1 s"}
+"""How one of a unit is written where that is more than a figure."""
 USED, PRICED = "What was used", "Which price"
 
 
@@ -167,6 +167,7 @@ def _explain(call_id: str, config: Path | None, as_json: bool) -> None:
 
 def explain(record: dict[str, Any], packed: bytes) -> Explained:
     """What a record was charged by: its usage at the rates of the book of its day, which comes packed."""
+    from gateway.metering.charge import tariff_again
     from pricing.book import Book
     from pricing.price import bill
     from pricing.price import price as price_usage
@@ -174,7 +175,7 @@ def explain(record: dict[str, Any], packed: bytes) -> Explained:
     moment = datetime.fromisoformat(record["started_at"])
     asked = record.get("priced_as") or record["model_requested"]
     usage = usage_of(record["usage"])
-    tariff = Book.unpack(packed).charge(record["provider"], record["model_served"], asked, int(moment.timestamp()))
+    tariff = tariff_again(Book.unpack(packed), record)
     how = (record["service_tier"], record.get("largest_input", 0))
     return Explained(asked, moment, tariff, price_usage(usage, tariff, *how), bill(usage, tariff, *how))
 
@@ -247,16 +248,12 @@ def _money(nanousd: int) -> str:
     return styled(f"${format_usd(nanousd)}", "bold")
 
 
-def _dollars(femto: int) -> str:
-    """Femto-dollars as dollars, exactly, at least two places."""
-    whole, part = divmod(femto, 10**15)
-    return f"{whole}.{f'{part:015d}'.rstrip('0'):0<2}"
+def _figures(line: Line) -> tuple[str, str, str]:
+    """(dollars, for how much of the unit, what it comes to)."""
+    from pricing.money import format_femto
 
-
-def _rate(line: Line) -> tuple[str, str]:
-    """(dollars, for how much)."""
-    number, name = PER.get(line.unit, (10**6, "1M"))
-    return _dollars(line.rate_femto * number), name
+    per = "1M" if line.per > 1 else PER_ONE.get(line.unit, "1")
+    return format_femto(line.rate_femto * line.per), per, format_femto(line.femto)
 
 
 def show_lines(lines: Sequence[Line], total: str) -> None:
@@ -268,7 +265,7 @@ def show_lines(lines: Sequence[Line], total: str) -> None:
         Column("", whole=True),
         Column("$", "point"),
     )
-    rows = [(line.unit, f"{line.count:,}", *_rate(line), _dollars(line.femto)) for line in lines]
+    rows = [(line.unit, f"{line.count:,}", *_figures(line)) for line in lines]
     table(columns, rows, ("total", "", "", "", total))
 
 
@@ -294,8 +291,8 @@ def _document(
     from pricing.money import format_usd
 
     shown = [
-        {"unit": line.unit, "count": line.count, "rate_usd": rate, "per": per, "usd": _dollars(line.femto)}
-        for line, (rate, per) in ((line, _rate(line)) for line in lines)
+        {"unit": line.unit, "count": line.count, "rate_usd": rate, "per": per, "usd": amount}
+        for line, (rate, per, amount) in ((line, _figures(line)) for line in lines)
     ]
     return {
         "model": model,

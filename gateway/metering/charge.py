@@ -17,6 +17,7 @@ from pricing.price import price
 
 if TYPE_CHECKING:
     from pricing.book import Book
+    from pricing.price import Tariff
     from pricing.usage import Usage
 
 TELLS_ITS_CHARGE = frozenset(("openrouter",))
@@ -34,6 +35,11 @@ def charge(book: Book, provider: str, metered: Metered, asked: str, at: int) -> 
     return price(metered.usage, tariff, metered.service_tier, metered.largest_input)
 
 
+def tariff_again(book: Book, record: Mapping[str, Any]) -> Tariff:
+    """The rates of a book for a call, as its record says what was asked for, who served it, and when."""
+    return book.charge(record["provider"], record["model_served"], *_asked(record))
+
+
 def charge_again(book: Book, record: Mapping[str, Any], usage: Usage) -> Cost:
     """The cost of a usage by another book, or by the same again: as the record of its call says that it was charged."""
     metered = Metered(
@@ -45,9 +51,13 @@ def charge_again(book: Book, record: Mapping[str, Any], usage: Usage) -> Cost:
         record["usage_raw"],
         record.get("largest_input", 0),
     )
+    return charge(book, record["provider"], metered, *_asked(record))
+
+
+def _asked(record: Mapping[str, Any]) -> tuple[str, int]:
+    """The model that is charged for, and the Unix second of the call."""
     asked = record.get("priced_as") or record["model_requested"]
-    at = int(datetime.fromisoformat(record["started_at"]).timestamp())
-    return charge(book, record["provider"], metered, asked, at)
+    return asked, int(datetime.fromisoformat(record["started_at"]).timestamp())
 
 
 def told_nanousd(raw: dict[str, Any]) -> int | None:
