@@ -114,3 +114,12 @@ def server() -> Iterator[Server]:
     running = Server(binary)
     yield running
     running.close()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def either_store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Any], Server | None]:
+    """Once with each kind of store, on books of this test alone: its block of the config, and the server if there is one."""
+    if request.param == "sqlite":
+        return {"url": f"sqlite:///{tmp_path / 'books.db'}"}, None
+    server = request.getfixturevalue("server")
+    return {"url": server.tcp_url, "journal": str(tmp_path / "journal")}, server

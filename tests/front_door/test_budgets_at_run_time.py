@@ -18,7 +18,6 @@ from tests.harness.books import CHAT, post
 from tests.harness.gateways import config_for, in_process
 from tests.harness.messages import response
 from tests.harness.raw_client import Answer, ask
-from tests.harness.redis_servers import Server, redis_binary
 from tests.harness.replicas import done, processes, say
 from tests.harness.scripted import Script, ScriptedUpstream, Seen
 
@@ -34,18 +33,11 @@ BODY = json.dumps(
 RESET = "/api/v1/budgets/all/reset"
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store(request, tmp_path) -> Any:
-    """The block of the config, on books of this test alone."""
-    if request.param == "sqlite":
-        yield {"url": f"sqlite:///{tmp_path / 'books.db'}", "held_wait": 0}
-        return
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    server = Server(binary)
-    yield {"url": server.tcp_url, "held_wait": 0, "journal": str(tmp_path / "journal")}
-    server.close()
+@pytest.fixture
+def store(either_store: Any) -> dict[str, Any]:
+    """The block of the config."""
+    block, _ = either_store
+    return block | {"held_wait": 0}
 
 
 def blocks(folder: Path, store: dict[str, Any], *budgets: dict[str, Any]) -> dict[str, Any]:

@@ -30,18 +30,11 @@ OK = response(
 )
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store(request, tmp_path) -> Any:
+@pytest.fixture
+def store(either_store: Any) -> tuple[dict[str, Any], Any]:
     """(block of the config, the server if there is one)."""
-    if request.param == "sqlite":
-        yield {"url": f"sqlite:///{tmp_path / 'books.db'}"}, None
-        return
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    server = Server(binary)
-    yield {"url": server.tcp_url, "timeout": "500ms", "journal": str(tmp_path / "journal")}, server
-    server.close()
+    block, server = either_store
+    return block | ({"timeout": "500ms"} if server is not None else {}), server
 
 
 def blocks(store: dict[str, Any], **more: Any) -> dict[str, Any]:

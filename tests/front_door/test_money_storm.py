@@ -22,7 +22,7 @@ from tests.harness.books import CHAT, look, post
 from tests.harness.gateways import write
 from tests.harness.messages import CutOff, response
 from tests.harness.raw_client import ask, connected
-from tests.harness.redis_servers import Server, redis_binary
+from tests.harness.redis_servers import Server
 from tests.harness.replicas import done, processes
 from tests.harness.scripted import Script, ScriptedUpstream, Seen
 
@@ -51,19 +51,11 @@ BUDGETS = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+@pytest.fixture
+def store(either_store: Any) -> tuple[dict[str, Any], Any]:
     """(block of the config, the server if there is one)."""
-    block = {"held_wait": 0, "lease": "2s"}
-    if request.param == "sqlite":
-        yield block | {"url": f"sqlite:///{tmp_path / 'books.db'}"}, None
-        return
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    server = Server(binary)
-    yield block | {"url": server.tcp_url, "timeout": "1s", "journal": str(tmp_path / "journal")}, server
-    server.close()
+    block, server = either_store
+    return block | {"held_wait": 0, "lease": "2s"} | ({"timeout": "1s"} if server is not None else {}), server
 
 
 def slowly(random: Random) -> Any:

@@ -19,7 +19,7 @@ from tests.harness.books import CHAT, MINI, look, post, record_after
 from tests.harness.gateways import GatewayProcess, config_for, in_process, records
 from tests.harness.messages import request, response
 from tests.harness.raw_client import Answer, ask, connected
-from tests.harness.redis_servers import Server, redis_binary
+from tests.harness.redis_servers import Server
 from tests.harness.scripted import End, ScriptedUpstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -50,18 +50,11 @@ def field(answer: Answer, name: bytes) -> str:
     return (answer.head.value(name) or b"").decode()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """The block of the config, on books of this test alone."""
-    if request.param == "sqlite":
-        yield {"url": f"sqlite:///{tmp_path / 'books.db'}", "lease": "2s"}
-        return
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    server = Server(binary)
-    yield {"url": server.tcp_url, "lease": "2s", "journal": str(tmp_path / "journal")}
-    server.close()
+@pytest.fixture
+def store(either_store: Any) -> dict[str, Any]:
+    """The block of the config."""
+    block, _ = either_store
+    return block | {"lease": "2s"}
 
 
 async def test_the_first_request_too_many_is_refused_and_told_when_to_come(

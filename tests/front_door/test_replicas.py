@@ -18,7 +18,6 @@ from tests.harness.books import CHAT, budgets_of, post
 from tests.harness.gateways import GatewayProcess, config_for, in_process
 from tests.harness.messages import response
 from tests.harness.raw_client import Answer, ask
-from tests.harness.redis_servers import Server, redis_binary
 from tests.harness.scripted import Script, ScriptedUpstream, Seen
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,18 +28,11 @@ BUDGETS = [{"scope": "global", "limit_usd": 1, "window": "month", "mode": "stric
 ROWS = {"rows": [{"id": "cent", "provider": "openai", "names": ["cent-a-call"], "rates": {"input": "0", "output": "0", "requests": "0.01"}}]}  # fmt: skip
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store(request, tmp_path) -> Any:
-    """The block of the config, on books of this test alone."""
-    if request.param == "sqlite":
-        yield {"url": f"sqlite:///{tmp_path / 'books.db'}", "held_wait": 0, "lease": "2s"}
-        return
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    server = Server(binary)
-    yield {"url": server.tcp_url, "held_wait": 0, "lease": "2s", "journal": str(tmp_path / "journal")}
-    server.close()
+@pytest.fixture
+def store(either_store: Any) -> dict[str, Any]:
+    """The block of the config."""
+    block, _ = either_store
+    return block | {"held_wait": 0, "lease": "2s"}
 
 
 @asynccontextmanager

@@ -23,7 +23,6 @@ from tests.harness.books import CALLS, bill, budgets_of, look, post
 from tests.harness.gateways import write
 from tests.harness.messages import CutOff
 from tests.harness.raw_client import ask, connected
-from tests.harness.redis_servers import Server, redis_binary
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,18 +36,11 @@ async def provider() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store(request, tmp_path) -> Any:
+@pytest.fixture
+def store(either_store: Any) -> tuple[dict[str, Any], Any]:
     """(block of the config, the server if there is one)."""
-    if request.param == "sqlite":
-        yield {"url": f"sqlite:///{tmp_path / 'books.db'}"}, None
-        return
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    server = Server(binary)
-    yield {"url": server.tcp_url, "timeout": "300ms", "journal": str(tmp_path / "journal")}, server
-    server.close()
+    block, server = either_store
+    return block | ({"timeout": "300ms"} if server is not None else {}), server
 
 
 async def one_call(gateway: Any, random: Random, number: int) -> None:

@@ -24,7 +24,6 @@ from tests.harness.books import CHAT, MINI, look, post
 from tests.harness.gateways import GatewayProcess, config_for, records
 from tests.harness.messages import CutOff, request, response
 from tests.harness.raw_client import Answer, ask, connected
-from tests.harness.redis_servers import Server, redis_binary
 from tests.harness.scripted import ScriptedUpstream
 from tests.harness.webhooks import Receiver
 
@@ -159,17 +158,11 @@ async def test_calls_are_spread_over_all_and_counted_exactly(team: Spawn) -> Non
     assert gateway.log.count('"serving on ') == gateway.log.count("serving on") == 1
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    if request.param == "sqlite":
-        yield {"url": f"sqlite:///{tmp_path / 'books.db'}", "held_wait": 0}
-        return
-    binary = redis_binary()
-    if binary is None:
-        pytest.skip("there is no Redis server on this machine")
-    server = Server(binary)
-    yield {"url": server.tcp_url, "held_wait": 0, "journal": str(tmp_path / "journal")}
-    server.close()
+@pytest.fixture
+def store(either_store: Any) -> dict[str, Any]:
+    """The block of the config."""
+    block, _ = either_store
+    return block | {"held_wait": 0}
 
 
 async def test_a_dollar_is_a_hundred_cents_over_four_workers(
