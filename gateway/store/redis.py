@@ -37,6 +37,8 @@ from gateway.tallies import Tally
 log = logging.getLogger("gateway.store")
 
 T = TypeVar("T")
+MAX_PRICE_BOOKS = 8
+"""Of some 100 kB each."""
 HEARTBEAT_S = 1.0
 """How soon each process learns that the server has forgotten something, at the latest."""
 
@@ -73,6 +75,8 @@ class RedisStore:
         self._digesting = Digesting(link, self._keys)
         self._upkeep: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._price_books: dict[str, bytes] = {}
+        """Those that this process's records name, by version, oldest first."""
         self._open = False
 
     @property
@@ -127,6 +131,7 @@ class RedisStore:
         else:
             await self._link.commands.ping()
         await recover(self._lane, again=again)
+        await self._put_price_books()
         await self._lane.pay()
         await give_slices_back(self._lane, self._slices)
         self._own_limits.forget()
@@ -329,8 +334,18 @@ class RedisStore:
         return await self._look(lambda: self._entries.log(limit, before))
 
     async def keep_book(self, version: str, packed: bytes) -> None:
-        """Keep a price book. Again changes nothing."""
-        await self._look(lambda: self._link.commands.hsetnx(self._keys.books, version, packed))
+        """Keep a price book, also where the server is away or forgets it: then it gets it when it is back."""
+        self._price_books[version] = packed
+        while len(self._price_books) > MAX_PRICE_BOOKS:
+            del self._price_books[next(iter(self._price_books))]
+        with contextlib.suppress(*ERRORS):
+            if self._lane.is_up:
+                await self._link.commands.hsetnx(self._keys.books, version, packed)
+
+    async def _put_price_books(self) -> None:
+        for version, packed in list(self._price_books.items()):
+            if not await self._link.commands.hexists(self._keys.books, version):
+                await self._link.commands.hsetnx(self._keys.books, version, packed)
 
     async def holds(self) -> int:
         """How many calls hold something."""

@@ -165,6 +165,25 @@ async def test_an_emptied_server_knows_again_how_many_calls_run(server, tmp_path
         assert await one.check() == 0
 
 
+async def test_price_books_outlive_what_the_server_forgets(server, tmp_path):
+    """Records name them, and outlive it too: an audit must be able to price them again. Also one that came while it was away."""
+    one = make_store(server, tmp_path, "one")
+
+    async def price_books() -> set[bytes]:
+        return set(await one._link.commands.hkeys(one._keys.books))
+
+    async with opened(one):
+        await one.keep_book("v1", b"packed")
+        assert await price_books() == {b"v1"}
+        server.say("FLUSHALL")
+        with pytest.raises(Failure):
+            await one.reserve("unheard", [claim()])
+        await one.keep_book("v2", b"packed too")
+        await until(lambda: is_paid(one))
+        await until(lambda: one.is_up)
+        assert await price_books() == {b"v1", b"v2"}
+
+
 async def test_who_is_alive_after_a_flush_has_a_lease_before_its_next_heartbeat(server, tmp_path, monkeypatch):
     """Else a call that is admitted at once is charged as lost by whoever looks first."""
     monkeypatch.setattr(store_redis, "HEARTBEAT_S", 1000.0)
