@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +171,7 @@ class Gateway:
         if self._speaks:
             log.info("serving on %s, operators on %s", self.front_url, self.admin_url)
             _warn_of_keys(self.settings)
+            _tell_proxies(self.snapshot.pools)
 
     async def stop(self, grace_s: float, *, replaced: bool = False) -> None:
         """Accept nothing more, finish what runs within ``grace_s`` seconds, settle everything, close. ``replaced``: another process
@@ -218,6 +219,7 @@ class Gateway:
         self._loaded_at = time.time()
         if self._speaks:
             _warn_of_keys(settings)
+            _tell_proxies({name: pool for name, pool in self.snapshot.pools.items() if old.pools.get(name) is not pool})
         self._telemetry.apply(settings)
         self._admin.admit(tokens_of(settings.admin))
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
@@ -372,6 +374,13 @@ def _warn_of_keys(settings: Settings) -> None:
     """Who lists keys most likely believes that they are asked for."""
     if settings.keys and settings.auth.mode != "keys":
         log.warning("no call needs any of the %d gateway keys: auth.mode is passthrough", len(settings.keys))
+
+
+def _tell_proxies(pools: Mapping[str, Pool]) -> None:
+    """A variable of the environment may have been set for something else."""
+    for name, pool in pools.items():
+        if pool.endpoint.proxy is not None:
+            log.info("upstream %s goes through the proxy %s", name, pool.endpoint.proxy)
 
 
 def _in_url(host: str) -> str:

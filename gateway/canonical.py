@@ -42,7 +42,7 @@ def _shown(kind: Kind, value: Any, secret: Callable[[Secret], str]) -> Any:
         return [_shown(kind.of, each, secret) for each in value]
     if kind.name == "words":
         return {name: _shown(kind.of, each, secret) if kind.of else each for name, each in value.items()}
-    if kind.name == "secret":
+    if isinstance(value, Secret):
         return secret(value)
     return WRITERS[kind.name](value) if kind.name in WRITERS else value
 

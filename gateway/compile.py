@@ -21,6 +21,7 @@ from gateway.loading import load_book
 from gateway.metering.tokens import Counter
 from gateway.observe import otel_env
 from gateway.observe.tracing import traceparent_of
+from gateway.outbound import proxy_of
 from gateway.settings import Admin, Settings, Tracing
 from gateway.settings import Limit as LimitSettings
 from gateway.settings import Upstream as UpstreamSettings
@@ -115,6 +116,8 @@ def _endpoint(name: str, upstream: UpstreamSettings) -> Endpoint:
         idle_s=upstream.idle_timeout,
         keepalive_s=upstream.keepalive,
         max_idle=upstream.max_idle,
+        max_age_s=upstream.max_connection_age,
+        proxy=proxy_of(upstream, os.environ),
     )
 
 

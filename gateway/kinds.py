@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from gateway.admission.identity import MAX_CHARS, clean
 from gateway.admission.scopes import parse_scope
+from gateway.wire import proxies
 from pricing.money import format_usd, parse_usd
 
 LARGEST_LIMIT_NANOUSD = 9_000_000 * 10**9
@@ -40,12 +41,13 @@ _MONEY = re.compile(r"(-?[0-9]{1,12}(?:\.[0-9]{1,9})?)0*")
 
 
 class Secret:
-    """A text that shows itself only to who asks for it by ``reveal``."""
+    """A text that shows itself only to who asks for it by ``reveal``; ``shown`` is what others see, where it is not all secret."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_shown", "_text")
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", shown: str = "***") -> None:
         self._text = text
+        self._shown = shown
 
     def reveal(self) -> str:
         """The text itself."""
@@ -61,7 +63,7 @@ class Secret:
         return hash(self._text)
 
     def __repr__(self) -> str:
-        return "***" if self._text else ""
+        return self._shown if self._text else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ FLAG = Kind("flag")
 SECRET = Kind("secret", most=4096)
 OWN_SECRET = Kind("secret", least=1, most=4096)
 URL = Kind("url", least=1, most=2048)
+PROXY_URL = Kind("proxy", most=2048)
 STORE_URL = Kind("store", least=1, most=4096)
 FILE = Kind("file", most=4096)
 ENDPOINT = Kind("endpoint", most=2048)
@@ -96,12 +99,10 @@ CALLS = Kind("calls", least=1, most=300)
 NAME = Kind("name", most=MAX_CHARS)
 """A name of a caller's, as a header field may have it."""
 OWN_NAME = Kind("name", least=1, most=MAX_CHARS)
-NAMED_THING = Kind("text", least=1, most=200)
-"""What an operator calls something."""
+NAMED_THING = Kind("text", least=1, most=200)  # what an operator calls something
 HASH = Kind("hash")
 """SHA-256 of a gateway key."""
-MOMENT = Kind("moment")
-"""A day (UTC) or a time, in Unix seconds; 0 = never."""
+MOMENT = Kind("moment")  # a day (UTC) or a time, in Unix seconds; 0 = never
 NETWORK = Kind("network", most=64)
 """Addresses as CIDR has them, or one."""
 WORDS = Kind("words", of=WORD)
@@ -320,6 +321,15 @@ def _read_store(kind: Kind, text: str) -> str:
     return text
 
 
+def _read_proxy(kind: Kind, text: str) -> Secret:
+    try:
+        if text not in ("", "none"):
+            proxies.parse(read_text(kind, text))
+    except ValueError as error:
+        raise Wrong(str(error)) from None
+    return Secret(text, proxies.masked(text))
+
+
 def _read_name(kind: Kind, text: str) -> str:
     try:
         name = clean(read_text(kind, text).encode())
@@ -369,14 +379,12 @@ def _read_network(kind: Kind, text: str) -> str:
     try:
         return str(ipaddress.ip_network(read_text(kind, text)))
     except ValueError as error:
-        wide = "has host bits set" in str(error)
-        raise Wrong(
-            "has bits set behind the prefix: 10.1.0.0/16, not 10.1.2.3/16"
-            if wide
-            else "must be like 10.0.0.0/8 or 2001:db8::/32"
-        ) from None
+        wide = "has bits set behind the prefix: 10.1.0.0/16, not 10.1.2.3/16"
+        raise Wrong(wide if "host bits" in str(error) else "must be like 10.0.0.0/8 or 2001:db8::/32") from None
 
 
+SECRETS = frozenset(("secret", "proxy"))
+"""Kinds whose values hide, and may stand in a file of their own (NAME_file)."""
 READERS: dict[str, Callable[[Kind, str], Any]] = {
     "whole": _read_whole,
     "processes": _read_processes,
@@ -392,6 +400,7 @@ READERS: dict[str, Callable[[Kind, str], Any]] = {
     "url": _read_url,
     "endpoint": _read_endpoint,
     "store": _read_store,
+    "proxy": _read_proxy,
     "ratio": _read_ratio,
     "pattern": _read_pattern,
     "label": _read_label,

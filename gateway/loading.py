@@ -19,8 +19,9 @@ import yaml
 
 from gateway.agreement import disagreements
 from gateway.canonical import yaml_name
-from gateway.kinds import READERS, SECRET, Kind, Secret, Wrong, near, read_secret, read_text
+from gateway.kinds import READERS, SECRETS, Kind, Secret, Wrong, near, read_text
 from gateway.observe.labels import label_name
+from gateway.outbound import unusable
 from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Settings
 from gateway.store.rollups import Rollups
 from gateway.webhooks import faults
@@ -65,7 +66,10 @@ class _At:
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """Read a config; None = the built-in defaults. Raises Problems."""
     if path is None:
-        return Settings()
+        built_in = Settings()
+        if found := [f"{at}: {fault}" for at, _, fault in unusable(built_in, environ)]:
+            raise Problems(found)
+        return built_in
     reader = _Reader(str(path), environ)
     settings = reader.read(path)
     if reader.problems or settings is None:
@@ -146,7 +150,7 @@ class _Reader:
 
     def _block(self, shape: type, node: yaml.Node, at: _At) -> Any:
         known = {yaml_name(each): each for each in fields(shape)}
-        secrets = {f"{name}_file": name for name, each in known.items() if each.metadata["kind"].name == "secret"}
+        secrets = {f"{name}_file": name for name, each in known.items() if each.metadata["kind"].name in SECRETS}
         entries = self._entries(node, at)
         values: dict[str, Any] = {}
         missing = {
@@ -158,7 +162,8 @@ class _Reader:
         }
         for name, (at_key, child) in entries.items():
             if name in secrets:
-                values[secrets[name]] = self._secret_file(child, at_key, beside=secrets[name] in entries)
+                kind = known[secrets[name]].metadata["kind"]
+                values[secrets[name]] = self._secret_file(kind, child, at_key, beside=secrets[name] in entries)
             elif name not in known:
                 guess = near(name, [*known, *secrets])
                 self._problem(at_key, f"there is no such key{guess or '; known are ' + ', '.join(known)}")
@@ -253,7 +258,7 @@ class _Reader:
             raise Wrong(f"the environment variable {name} is not set")
         return value or default or ""
 
-    def _secret_file(self, node: yaml.Node, at: _At, *, beside: bool) -> Secret:
+    def _secret_file(self, kind: Kind, node: yaml.Node, at: _At, *, beside: bool) -> Any:
         """What a ``*_file`` key names, without the white space around it: most editors end a file with a new line."""
         try:
             if beside:
@@ -261,7 +266,7 @@ class _Reader:
             text = Path(self._text(node)).read_text(encoding="utf-8").strip()
             if not text:
                 raise Wrong("the file is empty")
-            return read_secret(SECRET, text)
+            return READERS[kind.name](kind, text)
         except Wrong as wrong:
             self._problem(at, str(wrong))
         except (OSError, ValueError):
@@ -304,7 +309,7 @@ class _Reader:
             if budget_name(budget) in names and not self._is_faulty(at.path):
                 self._problem(at, "another budget has this name; give it one of its own (name: ...)")
             names.add(budget_name(budget))
-        for path, unless, fault in disagreements(settings):
+        for path, unless, fault in [*disagreements(settings), *unusable(settings, self._environ)]:
             if not self._is_faulty(unless):
                 within = path.rpartition(".")[0]
                 self._problem(self._place(path, within if within in self._lines else "auth.mode"), fault)

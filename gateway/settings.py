@@ -25,6 +25,7 @@ from gateway.kinds import (
     OWN_SECRET,
     PATH,
     PROCESSES,
+    PROXY_URL,
     SCOPE,
     SECRET,
     STORE_URL,
@@ -208,6 +209,12 @@ class Upstream:
     idle_timeout: float = key(0.0, duration(), "Longest silence within an answer; 0 = no limit.")
     keepalive: float = key(15.0, duration(), "How long an idle connection is kept for the next call.")
     max_idle: int = key(256, whole(0, 10_000), "Most idle connections that are kept.")
+    max_connection_age: float = key(
+        600.0, duration(), "How long a connection is used at most, so that changes of DNS are followed; 0 = no limit."
+    )
+    proxy: Secret = key(
+        Secret(), PROXY_URL, "A proxy on the way to it: a URL, or none; empty = what HTTPS_PROXY and its kin say."
+    )
     verify_tls: bool = key(True, FLAG, "Whether the certificate is verified.")
     ca_file: str = key("", FILE, "A file of certificates to trust instead of the system's.")
 

@@ -52,7 +52,9 @@ class LastWords(Protocol):
 
 
 class Line(Protocol):
-    """What a relay needs of its upstream connection."""
+    """What a relay needs of its upstream connection. ``by_proxy``: a proxy reads what is asked, and may answer itself."""
+
+    by_proxy: bool
 
     def pause(self) -> None:
         """Stop reading."""

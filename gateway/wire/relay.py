@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 import httptools
 
 from gateway.call import Headers
-from gateway.errors import Failure, Kind, Whose
+from gateway.errors import Failure
+from gateway.wire import failures
 from gateway.wire.farewell import Farewell
 from gateway.wire.headers import first, has_token
 
 if TYPE_CHECKING:
     from gateway.wire import LastWords, Line, Rewriter, Watcher
+    from gateway.wire.deadlines import Deadlines
     from gateway.wire.reply import Reply
 
 KEEP_BACK_BYTES = 256 * 1024
 """An answer that its watcher wants whole is kept back up to this size, and then let go."""
-KEEP_BACK_SECONDS = 0.25
+KEEP_BACK_NS = 250_000_000
 """... and for this long: a provider that dribbles keep-alive white space is passed on as it comes."""
 
 
@@ -42,13 +45,16 @@ class Relay:
     __slots__ = (
         "_body_bytes",
         "_content_length",
+        "_deadlines",
         "_drain",
         "_drain_bytes",
+        "_drain_until_ns",
         "_failing",
+        "_first_byte_due_ns",
         "_headers",
         "_http11",
-        "_idle_s",
-        "_keep_back_timer",
+        "_idle_ns",
+        "_keep_until_ns",
         "_kept",
         "_last_ns",
         "_line",
@@ -61,7 +67,6 @@ class Relay:
         "_reason",
         "_reply",
         "_rewriter",
-        "_timer",
         "_trailers",
         "_until_close",
         "_watcher",
@@ -94,9 +99,8 @@ class Relay:
         self._reason = b""
         self._pieces: list[bytes] = []
         self._kept: list[bytes] | None = None
-        self._keep_back_timer: asyncio.TimerHandle | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._idle_s = 0.0
+        self._deadlines: Deadlines | None = None
+        self._keep_until_ns = self._first_byte_due_ns = self._idle_ns = self._drain_until_ns = 0
         self._last_ns = 0
         self._rewriter: Rewriter | None = None
         self._content_length: bytes | None = None
@@ -130,13 +134,16 @@ class Relay:
 
     # -- the upstream's side ------------------------------------------------------------------------------------------
 
-    def begin(self, line: Line, *, first_byte_s: float, idle_s: float) -> None:
+    def begin(self, line: Line, deadlines: Deadlines, *, first_byte_s: float, idle_s: float) -> None:
         """The request is on its way over this line. Time-outs in seconds, 0 = none."""
         self._line = line
-        self._idle_s = idle_s
+        self._deadlines = deadlines
         self.sent_ns = time.monotonic_ns()
+        if idle_s:
+            self._idle_ns = int(idle_s * 1e9)
         if first_byte_s:
-            self._timer = self._loop.call_later(first_byte_s, self._first_byte_missing)
+            self._first_byte_due_ns = self.sent_ns + int(first_byte_s * 1e9)
+            deadlines.watch(self, self._first_byte_due_ns)
 
     def feed(self, data: bytes) -> None:
         """Bytes from the upstream."""
@@ -149,7 +156,7 @@ class Relay:
             self.upgraded = data[upgrade.args[0] :]
         except httptools.HttpParserError:
             # the parser wraps what a callback of ours raises: that is a bug of ours, or a head that we refuse
-            self._failing = self._failing or _unreadable()
+            self._failing = self._failing or failures.unreadable()
         if self.finished.done():
             return
         if self.upgraded is not None:
@@ -169,13 +176,7 @@ class Relay:
             self._over = True
             self._complete()
         else:
-            self._break(
-                Failure(
-                    Kind.UPSTREAM_RESET,
-                    Whose.UPSTREAM,
-                    "The upstream closed the connection before its answer was complete.",
-                )
-            )
+            self._break(failures.closed_early())
 
     def lost(self, failure: Failure) -> None:
         """The connection broke, timed out or was given up."""
@@ -216,7 +217,8 @@ class Relay:
         self._http11 = self._parser.get_http_version() == "1.1"
         if status == 101:
             return
-        self._watch_for_silence()
+        if self._idle_ns:
+            self._watch_until(self._last_ns + self._idle_ns)
         if self._watcher.head(status, headers):
             self._kept = []
         elif self._content_length is None:
@@ -245,7 +247,10 @@ class Relay:
         coding = first(headers, b"transfer-encoding")
         self._content_length = first(headers, b"content-length")
         if coding is not None and coding.strip().lower() != b"chunked":
-            self._failing = _unreadable()
+            self._failing = failures.unreadable()
+            return False
+        if status == 407 and self._line is not None and self._line.by_proxy:
+            self._failing = failures.proxy_refused()
             return False
         self._until_close = coding is None and self._content_length is None and not self._bodiless()
         return True
@@ -276,7 +281,7 @@ class Relay:
         if piece:
             self._watcher.chunk(piece)
             if self._drain and self._body_bytes > self._drain_bytes:
-                self._failing = _client_left()
+                self._failing = failures.client_left()
 
     def _keep_back(self, kept: list[bytes], piece: bytes) -> None:
         if piece:
@@ -286,13 +291,9 @@ class Relay:
             self._let_go(whole=True)
         elif self._body_bytes > KEEP_BACK_BYTES:
             self._let_go(whole=False)
-        elif self._keep_back_timer is None:
-            self._keep_back_timer = self._loop.call_later(KEEP_BACK_SECONDS, self._let_go_late)
-
-    def _let_go_late(self) -> None:
-        self._keep_back_timer = None
-        if self._kept is not None and not self.finished.done():
-            self._let_go(whole=False)
+        elif not self._keep_until_ns:
+            self._keep_until_ns = self._last_ns + KEEP_BACK_NS
+            self._watch_until(self._keep_until_ns)
 
     def _let_go(self, *, whole: bool) -> None:
         kept, self._kept = self._kept or [], None
@@ -341,9 +342,8 @@ class Relay:
     def _leave(self, *, reusable: bool) -> None:
         self.ended_ns = time.monotonic_ns()
         self.response_bytes = self._body_bytes
-        for timer in (self._timer, self._keep_back_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._deadlines is not None:
+            self._deadlines.forget(self)
         if not self.finished.done():
             self.finished.set_result(None)
         line, self._line = self._line, None
@@ -362,13 +362,12 @@ class Relay:
         if self.finished.done():
             return
         if not drain_s:
-            self._break(_client_left())
+            self._break(failures.client_left())
             return
         self._drain = True
         self.front_resumed()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(drain_s, self.lost, _client_left())
+        self._drain_until_ns = time.monotonic_ns() + int(drain_s * 1e9)
+        self._watch_until(self._drain_until_ns)
 
     def front_paused(self) -> None:
         """The client does not keep up."""
@@ -380,39 +379,37 @@ class Relay:
         """It has room again."""
         if self._line is not None and self._paused:
             self._paused = False
+            self._last_ns = time.monotonic_ns()  # until now it was the client who was slow
             self._line.resume()
 
     # -- time-outs ----------------------------------------------------------------------------------------------------
 
-    def _first_byte_missing(self) -> None:
-        if not self.head_in:
-            self.lost(Failure(Kind.UPSTREAM_TIMEOUT, Whose.UPSTREAM, "The upstream did not begin to answer in time."))
+    def look(self, now_ns: int) -> int:
+        """See ``deadlines.Timed``: what is overdue is given up, or given out where it was only kept back."""
+        if self.finished.done():
+            return 0
+        if self._kept is not None and self._keep_until_ns and now_ns >= self._keep_until_ns:
+            self._let_go(whole=False)
+        if self._paused and not self._drain:
+            self._last_ns = now_ns  # it is the client who is slow
+        for due_ns, failure in self._limits():
+            if now_ns >= due_ns:
+                self.lost(failure())
+                return 0
+        dues = [due_ns for due_ns, _ in self._limits()]
+        if self._kept is not None and self._keep_until_ns:
+            dues.append(self._keep_until_ns)
+        return min(dues, default=0)
 
-    def _watch_for_silence(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._idle_s:
-            self._timer = self._loop.call_later(self._idle_s, self._check_silence)
+    def _limits(self) -> Iterator[tuple[int, Callable[[], Failure]]]:
+        """When it is to be given up, and why."""
+        if self._drain_until_ns:
+            yield self._drain_until_ns, failures.client_left
+        if self._first_byte_due_ns and not self.head_in:
+            yield self._first_byte_due_ns, failures.late
+        if self._idle_ns and self.head_in:
+            yield self._last_ns + self._idle_ns, failures.silent
 
-    def _check_silence(self) -> None:
-        """One timer for the whole answer: it looks when the last byte came and goes back to sleep for the rest."""
-        silent_s = (time.monotonic_ns() - self._last_ns) / 1e9
-        if self._paused:
-            silent_s = 0.0  # it is the client who is slow
-        if silent_s >= self._idle_s:
-            self.lost(
-                Failure(Kind.UPSTREAM_TIMEOUT, Whose.UPSTREAM, "The upstream fell silent in the middle of its answer.")
-            )
-        else:
-            self._timer = self._loop.call_later(self._idle_s - silent_s, self._check_silence)
-
-
-def _unreadable() -> Failure:
-    return Failure(
-        Kind.UPSTREAM_UNREADABLE, Whose.UPSTREAM, "The upstream sent something that is no valid HTTP response."
-    )
-
-
-def _client_left() -> Failure:
-    return Failure(Kind.UPSTREAM_RESET, Whose.FRONT, "The client left before the answer was complete.")
+    def _watch_until(self, due_ns: int) -> None:
+        if self._deadlines is not None:
+            self._deadlines.watch(self, due_ns)

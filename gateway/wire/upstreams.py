@@ -8,20 +8,22 @@ sockets, TLS and time-outs; does not know what travels.
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import select
 import socket
-import ssl
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from aiohappyeyeballs import start_connection
-
-from gateway.errors import Failure, Kind, Whose
+from gateway.wire import failures
+from gateway.wire.connecting import Connector
+from gateway.wire.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from gateway.wire.credentials import Credential, Keyring
+    from gateway.wire.proxies import Proxy
     from gateway.wire.relay import Relay
 
 WRITE_HIGH_WATER = 64 * 1024
@@ -30,6 +32,8 @@ LAST_WORDS_S = 10.0
 """How long an upstream may take to read what a client sent before it left an upgraded connection."""
 TCP_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 3))
 """A peer that vanished is noticed after two minutes, although no time-out ends a long silent answer."""
+SPREAD = 0.1
+"""Connections that were made together reach their greatest age apart, by this part of it: not all are made anew at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Endpoint:
     idle_s: float = 0.0
     keepalive_s: float = 15.0
     max_idle: int = 256
+    max_age_s: float = 0.0
+    proxy: Proxy | None = None
 
 
 class Connection(asyncio.Protocol):
@@ -65,15 +71,19 @@ class Connection(asyncio.Protocol):
         "_pool",
         "_relay",
         "_tunnel",
+        "by_proxy",
         "closed",
         "idle_since",
+        "retires_at",
         "sending",
         "transport",
         "used",
     )
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, by_proxy: bool = False) -> None:
         self._pool = pool
+        self.by_proxy = by_proxy
+        """True where a proxy reads each request, as it does without TLS."""
         self._relay: Relay | None = None
         self._tunnel: Tunnel | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -83,6 +93,7 @@ class Connection(asyncio.Protocol):
         self.sending = False
         """True while a streamed request body is still on its way: such a connection cannot be used again."""
         self.idle_since = 0.0
+        self.retires_at = math.inf
         self.used = 0
 
     @property
@@ -94,8 +105,14 @@ class Connection(asyncio.Protocol):
         """Send a request head and, if it is at hand, its body; what comes back goes to the relay."""
         self.used += 1
         self._relay = relay
-        endpoint = self._pool.endpoint
-        relay.begin(self, first_byte_s=endpoint.first_byte_s, idle_s=endpoint.idle_s)
+        pool = self._pool
+        endpoint = pool.endpoint
+        relay.begin(self, pool.deadlines, first_byte_s=endpoint.first_byte_s, idle_s=endpoint.idle_s)
+        if self.closed:  # lost since it was made: nobody will tell of it again
+            relay.lost(failures.incomplete())
+            return
+        if self.by_proxy and endpoint.proxy is not None:
+            head = endpoint.proxy.absolute(head, pool.origin)
         if body and len(body) <= WRITE_HIGH_WATER:
             self.transport.write(head + body)
             return
@@ -170,6 +187,8 @@ class Connection(asyncio.Protocol):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in TCP_KEEPALIVE:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
+        if self._pool.endpoint.max_age_s:
+            self.retires_at = time.monotonic() + self._pool.endpoint.max_age_s * random.uniform(1 - SPREAD, 1)  # noqa: S311
         self._poll.register(connection.fileno(), select.POLLIN | select.POLLRDHUP)
 
     def data_received(self, data: bytes) -> None:
@@ -189,11 +208,7 @@ class Connection(asyncio.Protocol):
         self._wake_writer()
         self._pool.forget(self)
         if self._relay is not None:
-            self._relay.lost(
-                Failure(
-                    Kind.UPSTREAM_RESET, Whose.UPSTREAM, "The upstream closed the connection without a complete answer."
-                )
-            )
+            self._relay.lost(failures.incomplete())
         if self._tunnel is not None:
             self._tunnel.upstream_lost()
 
@@ -243,7 +258,11 @@ class Pool:
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._retired = False
-        self._tls = _tls_for(endpoint) if endpoint.tls else None
+        self._connector = Connector(endpoint)
+        self.deadlines = Deadlines()
+        """Of the exchanges on its connections."""
+        self.origin = b"http://" + endpoint.host_header
+        """The upstream in a request that a proxy reads."""
 
     def __repr__(self) -> str:
         busy = len(self._all) - len(self._idle)
@@ -269,27 +288,15 @@ class Pool:
             connection.abort()
         return None
 
-    async def connect(self) -> Connection:
-        """A new connection, or a Failure that says what went wrong and names no address."""
+    async def connect(self, *, tunnel: bool = False) -> Connection:
+        """A new connection, or a Failure that says what went wrong and names no address. ``tunnel``: a proxy on the way is not to
+        read what travels, as it does where the upstream has no TLS.
+        """
         endpoint = self.endpoint
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(endpoint.connect_s or None):
-                addresses = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-                reached = await start_connection(addresses, happy_eyeballs_delay=0.25)  # RFC 8305 section 5
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self),
-                    sock=reached,
-                    ssl=self._tls,
-                    server_hostname=endpoint.host if self._tls else None,
-                )
-        except TimeoutError:
-            raise Failure(
-                Kind.UPSTREAM_TIMEOUT, Whose.UPSTREAM, "Connecting to the upstream took too long.", may_retry=True
-            ) from None
-        except (OSError, ssl.SSLError, UnicodeError) as error:
-            raise Failure(Kind.UPSTREAM_UNREACHABLE, Whose.UPSTREAM, _why(error), may_retry=True) from None
-        self._all.add(connection)
+        by_proxy = endpoint.proxy is not None and not (endpoint.tls or tunnel)
+        connection = await self._connector.connect(lambda: Connection(self, by_proxy=by_proxy), tunnel=not by_proxy)
+        if not connection.closed:
+            self._all.add(connection)
         return connection
 
     def keep(self, connecting: asyncio.Future[Connection]) -> None:
@@ -298,12 +305,15 @@ class Pool:
             self.give_back(connecting.result())
 
     def give_back(self, connection: Connection) -> None:
-        """Keep it for the next exchange."""
-        if self._retired or len(self._idle) >= self.endpoint.max_idle:
+        """Keep it for the next exchange, and let go of those that none has needed for long: the oldest stand at the left."""
+        now, idle = time.monotonic(), self._idle
+        while idle and idle[0].idle_since <= now - self.endpoint.keepalive_s:
+            idle.popleft().abort()
+        if self._retired or now >= connection.retires_at or len(idle) >= self.endpoint.max_idle:
             connection.abort()
-            return
-        connection.idle_since = time.monotonic()
-        self._idle.append(connection)
+        elif not connection.closed:
+            connection.idle_since = now
+            idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""
@@ -322,25 +332,4 @@ class Pool:
         self._retired = True
         for connection in list(self._all):
             connection.abort()
-
-
-def _tls_for(endpoint: Endpoint) -> ssl.SSLContext:
-    tls = ssl.create_default_context(cafile=endpoint.ca_file or None)
-    tls.set_alpn_protocols(["http/1.1"])
-    if not endpoint.verify_tls:
-        tls.check_hostname = False
-        tls.verify_mode = ssl.CERT_NONE
-    return tls
-
-
-def _why(error: Exception) -> str:
-    """What a caller may know of a connection that did not come about."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return "The upstream's TLS certificate could not be verified."
-    if isinstance(error, ssl.SSLError):
-        return "The TLS handshake with the upstream failed."
-    if isinstance(error, socket.gaierror):
-        return "The upstream's host name could not be resolved."
-    if isinstance(error, ConnectionRefusedError):
-        return "The upstream refused the connection."
-    return "The upstream could not be reached."
+        self.deadlines.close()

@@ -30,7 +30,7 @@ MAX_REASON_BYTES = 123
 async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher: Watcher) -> Sent:
     """Send the handshake; on 101 stay until one of the two ends has closed. Like ``attempts.send`` it raises nothing."""
     try:
-        connection = await pool.connect()
+        connection = await pool.connect(tunnel=True)
     except Failure as failure:
         return Sent(None, 1, failure)
     turn = pool.keys.take(leading=request.of_one_account) if pool.keys is not None else None

@@ -59,13 +59,13 @@ PLACES = (
     # what the config holds
     "admin-token", "admin-tokens", "upstream-key", "store-password", "webhook-url", "webhook-secret", "tracing-header", "otlp-header",
     "mlflow-password", "key-file", "env-used", "env-default", "env-unused", "env-provider-key",
-    "one-of-several", "another-of-several",
+    "one-of-several", "another-of-several", "proxy-password",
     # what a broken config holds
     "config-url-credentials", "config-url-query", "config-tracking-credentials", "config-store-credentials", "config-store-query",
     "config-endpoint-credentials", "config-endpoint-query", "config-statsd-credentials", "config-otlp-credentials",
     "config-unknown-key", "config-wrong-kind", "config-no-ascii", "config-yaml", "config-yaml-tag", "config-yaml-alias",
     "config-twice", "config-block", "config-header-list", "config-pattern", "config-money", "config-choice", "config-prices",
-    "config-key-hash", "config-key-expires", "config-key-network", "config-several-keys",
+    "config-key-hash", "config-key-expires", "config-key-network", "config-several-keys", "config-proxy",
     # what is asked of the admin listener
     "wrong-token", "admin-query", "admin-cookie", "admin-path", "admin-malformed", "admin-method", "admin-agent",
     # what goes wrong inside
@@ -156,6 +156,10 @@ def config(
                 {"name": "another", "api_key_file": str(other_file)},
             ],
         },
+        "proxied": {
+            "base_url": "https://api.provider.test",
+            "proxy": f"http://u:{of('proxy-password')}@127.0.0.1:{upstream.port}",
+        },
         "dead": {"base_url": dead, "api_key": of("upstream-key")},
     }
     return built
@@ -205,6 +209,10 @@ def broken(good: dict[str, Any]) -> dict[str, str]:
         "config-key-hash": with_(keys=[{"name": "a", "hash": f"tg-{of('config-key-hash') * 2}"}]),
         "config-key-expires": with_(keys=[{"name": "a", "hash": "ab" * 32, "expires": of("config-key-expires")}]),
         "config-key-network": with_(keys=[{"name": "a", "hash": "ab" * 32, "cidr": [of("config-key-network")]}]),
+        "config-proxy": with_(
+            upstreams=good["upstreams"]
+            | {"bad": {"base_url": "http://a.test", "proxy": f"socks5://u:{of('config-proxy')}@h:1"}}
+        ),
         "config-several-keys": with_(
             upstreams=good["upstreams"]
             | {
@@ -262,6 +270,7 @@ CALLS: dict[str, bytes] = {
     "several": post("/several/v1/chat/completions", SAID, "", *KEYS),
     "several again": post("/several/v1/chat/completions", SAID, "", *KEYS),
     "dead": post("/dead/v1/chat/completions", SAID, "", *KEYS),
+    "proxied": post("/proxied/v1/chat/completions", SAID, "", *KEYS),
     "form": request(
         "POST", "/v1/audio/transcriptions", ("Content-Type", "multipart/form-data; boundary=b"), *KEYS, body=form()
     ),
