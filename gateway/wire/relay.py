@@ -11,9 +11,11 @@ Knows HTTP and the two sides. Does not know what the bytes mean: the watcher, gi
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import httptools
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
     from gateway.wire.deadlines import Deadlines
     from gateway.wire.reply import Reply
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 KEEP_BACK_BYTES = 256 * 1024
 """An answer that its watcher wants whole is kept back up to this size, and then let go."""
+OVERHEAD_BYTES = 256 * 1024
+"""Most of a head, its interim ones included, of trailers, or of anything else that is no body."""
 KEEP_BACK_NS = 250_000_000
 """... and for this long: a provider that dribbles keep-alive white space is passed on as it comes."""
 
@@ -43,45 +48,13 @@ class Relay:
     """
 
     __slots__ = (
-        "_body_bytes",
-        "_content_length",
-        "_deadlines",
-        "_drain",
-        "_drain_bytes",
-        "_drain_until_ns",
-        "_failing",
-        "_first_byte_due_ns",
-        "_headers",
-        "_http11",
-        "_idle_ns",
-        "_keep_until_ns",
-        "_kept",
-        "_last_ns",
-        "_line",
-        "_loop",
-        "_method",
-        "_over",
-        "_parser",
-        "_paused",
-        "_pieces",
-        "_reason",
-        "_reply",
-        "_rewriter",
-        "_trailers",
-        "_until_close",
-        "_watcher",
-        "ended_ns",
-        "failure",
-        "finished",
-        "first_byte_ns",
-        "front_gone",
-        "head_in",
-        "response_bytes",
-        "sent_ns",
-        "status",
-        "untouched",
+        "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing",
+        "_first_byte_due_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
+        "_last_ns", "_line", "_loop", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces",
+        "_reason", "_reply", "_rewriter", "_trailers", "_until_close", "_watcher", "ended_ns", "failure",
+        "finished", "first_byte_ns", "front_gone", "head_in", "response_bytes", "sent_ns", "status", "untouched",
         "upgraded",
-    )
+    )  # fmt: skip
 
     def __init__(
         self, method: str, reply: Reply, watcher: Watcher, *, drain_bytes: int, loop: asyncio.AbstractEventLoop
@@ -109,7 +82,7 @@ class Relay:
         self._over = False
         self._failing: Failure | None = None
         self._paused = False
-        self._body_bytes = 0
+        self._body_bytes = self._last_body_bytes = self._overhead_bytes = 0
         self.head_in = False
         self.untouched = True
         self.upgraded: bytes | None = None
@@ -154,14 +127,20 @@ class Relay:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.upgraded = data[upgrade.args[0] :]
+            self._parser = SimpleNamespace(feed_data=self._keep_early)  # type: ignore[assignment]  # from here on it is only fed
         except httptools.HttpParserError:
             # the parser wraps what a callback of ours raises: that is a bug of ours, or a head that we refuse
-            self._failing = self._failing or failures.unreadable()
+            if self._over:  # what follows a whole answer is not its fault
+                self._http11 = False
+            else:
+                self._failing = self._failing or failures.unreadable()
         if self.finished.done():
             return
         if self.upgraded is not None:
             self.finished.set_result(None)
             return
+        if not self._pieces:
+            self._bound(len(data))
         self._pass_on()
         if self._failing is not None:
             self._break(self._failing)
@@ -196,7 +175,22 @@ class Relay:
     def _fail(self, failure: Failure) -> None:
         self._failing = failure
 
+    def _keep_early(self, data: bytes) -> None:
+        self.upgraded = (self.upgraded or b"") + data
+
+    def _bound(self, count: int) -> None:
+        """A read without a byte of a body: so many of them in a row that hold no more than a head or trailers have an end."""
+        if self._body_bytes != self._last_body_bytes:
+            self._last_body_bytes, self._overhead_bytes = self._body_bytes, 0
+        self._overhead_bytes += count
+        if self._overhead_bytes > OVERHEAD_BYTES and not self._over:
+            self._failing = self._failing or failures.unreadable()
+
     # -- llhttp's callbacks -------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._over:
+            raise ValueError("nobody asked for a second answer")
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
@@ -205,8 +199,13 @@ class Relay:
         (self._trailers if self.head_in else self._headers).append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._failing is not None:  # one head that cannot be was enough
+            return
         status = self._parser.get_status_code()
         headers = tuple(self._headers)
+        if status < 100 or (self._reason != b"OK" and _CONTROL.search(self._reason)):  # the parser lets both pass
+            self._failing = failures.unreadable()
+            return
         if status < 200 and status != 101:
             self._reply.interim(status, self._reason, headers)
             return
@@ -216,15 +215,18 @@ class Relay:
         self.first_byte_ns = self._last_ns
         self._http11 = self._parser.get_http_version() == "1.1"
         if status == 101:
+            self._failing = failures.unreadable()  # unless the parser says that it is an upgrade
             return
         if self._idle_ns:
             self._watch_until(self._last_ns + self._idle_ns)
         if self._watcher.head(status, headers):
             self._kept = []
-        elif self._content_length is None:
+        elif self._content_length is None and not self._bodiless():
             self._rewriter = self._watcher.rewriter()
         if self._bodiless():
             self._over = True
+            if self._method == "HEAD" and first(headers, b"transfer-encoding") is not None:
+                self._http11 = False  # some send chunks all the same
 
     def on_body(self, piece: bytes) -> None:
         if self._over:  # a body where none may be (HEAD): drop it with the connection

@@ -139,6 +139,7 @@ class Connection(asyncio.Protocol):
         """Drop the connection now; what was not sent is lost. A second time changes nothing."""
         if not self.closed:
             self.closed = True
+            self._pool.forget(self)
             self.transport.abort()
 
     def finish(self) -> None:
