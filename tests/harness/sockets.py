@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,8 @@ class Transport(asyncio.Transport):
         self.closed = False
         self.aborted = False
         self.reading = True
+        self.on_write: Callable[[], None] | None = None
+        """Called once, within the next write: asyncio tells there and then that the other side is slow."""
 
     @property
     def sent(self) -> bytes:
@@ -40,6 +43,9 @@ class Transport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         assert not self.closed, "written after the end"
         self.written.append(bytes(data))
+        told, self.on_write = self.on_write, None
+        if told is not None:
+            told()
 
     def close(self) -> None:
         self.closed = True

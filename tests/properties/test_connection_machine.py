@@ -43,6 +43,12 @@ PIECES = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     b"4\r\nbo",
 )
+ANSWERS = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody",
+)
 
 
 class Watcher:
@@ -128,8 +134,8 @@ class Machine(RuleBasedStateMachine):
     @initialize(
         first_byte_s=st.sampled_from((0.0, 5.0)),
         idle_s=st.sampled_from((0.0, 5.0)),
-        max_idle=st.sampled_from((0, 4)),
-        max_age_s=st.sampled_from((0.0, 0.0, 1e-9)),
+        max_idle=st.sampled_from((4, 4, 4, 0)),
+        max_age_s=st.sampled_from((0.0, 0.0, 0.0, 1e-9)),
     )
     def config(self, **limits: Any) -> None:
         self.pool = Pool(Endpoint("up", "openai", "openai", "up.test", 80, False, b"up.test", "", **limits))
@@ -145,9 +151,14 @@ class Machine(RuleBasedStateMachine):
         self.loop.run_until_complete(within())
         self.turn()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection in hand is one."""
+        return self.connection is not None and not self.up.closed
+
     # -- rules ----------------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.exchange is None)
+    @precondition(lambda self: self.exchange is None or self.exchange.relay.finished.done())
     @rule(
         method=st.sampled_from(("POST", "GET", "HEAD")),
         keep=st.booleans(),
@@ -155,8 +166,10 @@ class Machine(RuleBasedStateMachine):
         http10=st.booleans(),
         drain_bytes=st.sampled_from((0, 6, 1000)),
         sending=st.booleans(),
-        streaming=st.booleans(),
-        too_late=st.sampled_from((False, False, False, True)),
+        streaming=st.sampled_from((False, False, False, True)),
+        too_late=st.sampled_from((*[False] * 7, True)),
+        answer=st.sampled_from((b"", b"", *ANSWERS)),
+        slow=st.sampled_from((False, False, True)),
     )
     def ask(
         self,
@@ -169,8 +182,12 @@ class Machine(RuleBasedStateMachine):
         sending: bool,
         streaming: bool,
         too_late: bool,
+        answer: bytes,
+        slow: bool,
     ) -> None:
-        """A call takes a kept connection, or a new one, which may be lost before it is used."""
+        """A call takes a kept connection, or a new one, which may be lost before it is used. The answer may come at once,
+        and its client may turn out to be slow while it is written to.
+        """
         connection = self.pool.take()
         if connection is None:
             connection, self.up = Connection(self.pool), Transport()
@@ -193,15 +210,35 @@ class Machine(RuleBasedStateMachine):
         if too_late:
             self.connection_lost([each for each, _ in reversed(self.made)].index(connection))
         self.do(connection.begin, relay, b"POST / HTTP/1.1\r\n\r\n", b"body" if sending else None)
+        if slow:
+            front.on_write = relay.front_paused
+        if answer:
+            self.receive(answer)
 
-    @precondition(lambda self: self.connection is not None and not self.up.closed)
-    @rule(data=st.sampled_from(HEADS + PIECES), more=st.sampled_from((b"", *PIECES)))
-    def data_received(self, data: bytes, more: bytes) -> None:
-        if self.up.reading:
+    def receive(self, data: bytes) -> None:
+        if self.up.reading and not self.up.closed:
             assert self.connection is not None
-            self.do(self.connection.data_received, data + more)
+            self.do(self.connection.data_received, data)
 
-    @precondition(lambda self: self.connection is not None and not self.up.closed)
+    @precondition(lambda self: self.is_open)
+    @rule(head=st.sampled_from(HEADS), more=st.sampled_from((b"", *PIECES)))
+    def head_comes(self, head: bytes, more: bytes) -> None:
+        self.receive(head + more)
+
+    @precondition(lambda self: self.is_open)
+    @rule(piece=st.sampled_from(PIECES), more=st.sampled_from((b"", *PIECES)))
+    def piece_comes(self, piece: bytes, more: bytes) -> None:
+        self.receive(piece + more)
+
+    @precondition(lambda self: self.is_open)
+    @rule(answer=st.sampled_from(ANSWERS), at=st.integers(0, 60))
+    def answer_comes(self, answer: bytes, at: int) -> None:
+        """A whole one, in one or two reads."""
+        for piece in (answer[:at], answer[at:]):
+            if piece:
+                self.receive(piece)
+
+    @precondition(lambda self: self.is_open)
     @rule()
     def eof_received(self) -> None:
         """asyncio closes the transport behind it."""
@@ -220,7 +257,7 @@ class Machine(RuleBasedStateMachine):
             self.lost.add(connection)
             self.do(connection.connection_lost, None)
 
-    @precondition(lambda self: self.connection is not None and not self.up.closed)
+    @precondition(lambda self: self.is_open and self.connection._relay is not None)
     @rule(waiting=st.booleans())
     def upstream_is_slow(self, *, waiting: bool) -> None:
         assert self.connection is not None
@@ -239,7 +276,7 @@ class Machine(RuleBasedStateMachine):
         self.do(relay.front_paused if paused else relay.front_resumed)
 
     @precondition(lambda self: self.exchange is not None and not self.exchange.gone)
-    @rule(drain_s=st.sampled_from((0.0, 5.0)))
+    @rule(drain_s=st.sampled_from((0.0, 5.0, 5.0)))
     def front_lost(self, drain_s: float) -> None:
         assert self.exchange is not None
         self.exchange.front.closed = self.exchange.gone = True
@@ -247,8 +284,10 @@ class Machine(RuleBasedStateMachine):
         self.do(self.exchange.relay.front_lost, drain_s=drain_s)
 
     @precondition(lambda self: self.exchange is not None)
-    @rule(last=st.sampled_from((None, Word())))
-    def cut(self, last: Word | None) -> None:
+    @rule(last=st.sampled_from((None, Word())), really=st.integers(0, 2))
+    def cut(self, last: Word | None, really: int) -> None:
+        if really:
+            return
         assert self.exchange is not None
         self.do(self.exchange.relay.cut, ENDED, last)
 
@@ -264,12 +303,7 @@ class Machine(RuleBasedStateMachine):
             late_ns = self.clock.monotonic_ns() - self.exchange.drain_until_ns
             assert self.exchange.relay.finished.done() or late_ns < 1e9, "drained for ever"
 
-    @precondition(lambda self: self.exchange is not None and self.exchange.relay.finished.done())
-    @rule()
-    def next_please(self) -> None:
-        """Whoever waited has heard of the end."""
-        self.exchange = self.connection = None
-
+    @precondition(lambda self: len(self.all) > 2 and not self.pool._retired)
     @rule()
     def retire(self) -> None:
         self.do(self.pool.retire)
