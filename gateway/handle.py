@@ -312,7 +312,7 @@ def _caller(arrival: Arrival, call: Call, key: Key | None, proxies: Proxies) -> 
         refusal = key.refuse(call.started_at, address)
         if refusal is not None:
             return refusal
-    return identify(arrival.headers, call.call_id, key)
+    return identify(arrival.fields, call.call_id, key)
 
 
 def _request(
@@ -327,6 +327,7 @@ def _request(
         method=arrival.method,
         target=arrival.target,
         headers=arrival.headers,
+        fields=arrival.fields,
         upstream=upstream,
         protocol=place.protocol,
         upstream_target=target,

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from gateway.call import Headers
+from gateway.call import Fields, Headers
 from gateway.errors import Failure, Kind, Whose
 from gateway.wire.farewell import Farewell
-from gateway.wire.headers import first, has_token
+from gateway.wire.headers import names_token, noted, value_of
 
 if TYPE_CHECKING:
     from gateway.wire import LastWords, Line, Rewriter, Watcher
@@ -45,6 +45,7 @@ class Relay:
         "_drain",
         "_drain_bytes",
         "_failing",
+        "_fields",
         "_headers",
         "_http11",
         "_idle_s",
@@ -90,6 +91,7 @@ class Relay:
         self._line: Line | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
+        self._fields: Fields = {}
         self._trailers: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._pieces: list[bytes] = []
@@ -205,11 +207,11 @@ class Relay:
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        headers = tuple(self._headers)
         if status < 200 and status != 101:
-            self._reply.interim(status, self._reason, headers)
+            self._reply.interim(status, self._reason, tuple(self._headers))
             return
-        if not self._frame(status, headers):
+        self._fields = fields = noted(self._headers)
+        if not self._frame(status, fields):
             return
         self.head_in = True
         self.first_byte_ns = self._last_ns
@@ -217,7 +219,7 @@ class Relay:
         if status == 101:
             return
         self._watch_for_silence()
-        if self._watcher.head(status, headers):
+        if self._watcher.head(status, fields):
             self._kept = []
         elif self._content_length is None:
             self._rewriter = self._watcher.rewriter()
@@ -237,13 +239,13 @@ class Relay:
             self._headers.clear()
             self._reason = b""
 
-    def _frame(self, status: int, headers: Headers) -> bool:
+    def _frame(self, status: int, fields: Fields) -> bool:
         """How the body ends. False for a coding other than chunked: RFC 9112 6.1 has them, but undoing one would change
         the body and passing it on would promise a coding of this hop.
         """
         self.status = status
-        coding = first(headers, b"transfer-encoding")
-        self._content_length = first(headers, b"content-length")
+        coding = value_of(fields, b"transfer-encoding")
+        self._content_length = value_of(fields, b"content-length")
         if coding is not None and coding.strip().lower() != b"chunked":
             self._failing = _unreadable()
             return False
@@ -302,7 +304,8 @@ class Relay:
         self._reply.start(
             self.status,
             self._reason,
-            tuple(self._headers),
+            self._headers,
+            self._fields,
             extra=self._watcher.extra(whole=whole),
             sized=self._content_length is not None,
             bodiless=self._bodiless(),
@@ -317,11 +320,11 @@ class Relay:
         if self._kept is not None:
             self._let_go(whole=True)
         self._write_rest()
-        self._reply.end(tuple(self._trailers))
+        self._reply.end(self._trailers)
         self._leave(reusable=self._reusable())
 
     def _reusable(self) -> bool:
-        return self._http11 and not self._until_close and not has_token(tuple(self._headers), b"connection", b"close")
+        return self._http11 and not self._until_close and not names_token(self._fields, b"connection", b"close")
 
     def _break(self, failure: Failure) -> None:
         """The answer will not be whole. What the client already has stands; it is shown that the rest is missing."""
