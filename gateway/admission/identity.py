@@ -86,14 +86,19 @@ def identify(fields: Fields, new_id: str, key: Key | None = None) -> Caller | Re
     trace_id = parent_span_id = sampled = ""
     if TRACEPARENT in fields:
         trace_id, parent_span_id, sampled = _trace(fields[TRACEPARENT])
+    said = values.get
     return Caller(
-        **values,
-        tags=tags,
-        trace_id=trace_id,
-        parent_span_id=parent_span_id,
-        sampled=sampled,
-        correlation_id=_correlation_id(fields) or trace_id or new_id,
-        limits=limits,
+        said("team", ""),
+        said("user", ""),
+        said("agent", ""),
+        said("call_type", ""),
+        _correlation_id(fields) or trace_id or new_id,
+        trace_id,
+        parent_span_id,
+        sampled,
+        tags,
+        said("key_name", ""),
+        limits,
     )
 
 
