@@ -89,7 +89,7 @@ class Relay:
         self._drain_bytes = drain_bytes
         self._drain = False
         self._line: Line | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._fields: Fields = {}
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -145,8 +145,11 @@ class Relay:
         if self.untouched:
             self.untouched = False
         self._last_ns = time.monotonic_ns()
+        parser = self._parser
+        if parser is None:
+            return
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.upgraded = data[upgrade.args[0] :]
         except httptools.HttpParserError:
@@ -206,7 +209,10 @@ class Relay:
         (self._trailers if self.head_in else self._headers).append((name, value))
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
+        parser = self._parser
+        if parser is None:
+            return
+        status = parser.get_status_code()
         if status < 200 and status != 101:
             self._reply.interim(status, self._reason, tuple(self._headers))
             return
@@ -215,7 +221,7 @@ class Relay:
             return
         self.head_in = True
         self.first_byte_ns = self._last_ns
-        self._http11 = self._parser.get_http_version() == "1.1"
+        self._http11 = parser.get_http_version() == "1.1"
         if status == 101:
             return
         self._watch_for_silence()
@@ -342,6 +348,7 @@ class Relay:
             self._reply.body(rest)
 
     def _leave(self, *, reusable: bool) -> None:
+        self._parser = None  # it knows us: the call and all that belongs to it would wait for the garbage collector
         self.ended_ns = time.monotonic_ns()
         self.response_bytes = self._body_bytes
         for timer in (self._timer, self._keep_back_timer):
