@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from around import Around
 from load import KEY
@@ -34,15 +35,19 @@ def settings(
     """A config, without its ports. ``traced`` is the share of calls that are."""
     store = {"url": f"redis://127.0.0.1:{around.redis}/0", "prefix": place.name, "journal": str(place / "journal")}
     tracing = {"enabled": traced > 0, "endpoint": f"http://127.0.0.1:{around.collector}", "sample_rate": traced}
-    upstreams: dict[str, dict[str, object]] = {"openai": {"base_url": f"http://127.0.0.1:{around.provider}/v1"}}
+    upstreams: dict[str, Any] = {"openai": {"base_url": f"http://127.0.0.1:{around.provider}/v1"}}
     if around.certificate:
         secure = {"base_url": f"https://localhost:{around.secure}", "ca_file": str(around.certificate)}
         upstreams["secure"] = {**secure, "provider": "openai"}
     auth: dict[str, object] = {}
-    if keys:
-        upstreams = {"openai": {**upstreams["openai"], "api_key": "sk-none"}, "anthropic": {"api_key": "sk-none"}, "gemini": {"api_key": "sk-none"}}  # fmt: skip
+    if keys:  # each upstream needs a credential of its own then
+        upstreams = {"openai": {**upstreams["openai"], "api_key": "sk-none"}, "anthropic": None, "gemini": None}
         digest = hashlib.sha256(KEY.encode()).hexdigest()
-        auth = {"auth": {"mode": "keys"}, "keys": [{"name": "bench", "hash": f"sha256:{digest}", "team": "search"}]}
+        auth = {
+            "auth": {"mode": "keys"},
+            "keys": [{"name": "bench", "hash": f"sha256:{digest}", "team": "search"}],
+            "routes": [{"match": {"path": "/v1"}, "to": ["openai"]}],
+        }
     return {
         "store": store if redis else {"url": f"sqlite:///{place}/books.db"},
         "upstreams": upstreams,
