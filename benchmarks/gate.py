@@ -1,5 +1,5 @@
 """Has the gateway become slower? ``python benchmarks/gate.py``: CPU time of a call and of a stream event, as a ratio to the bare aiohttp
-pass-through of the same run, against ``limits.json``. Exit status 1 beyond a limit, in two runs of it; no time is compared with
+pass-through of the same run, against ``limits.json``. Exit status 1 beyond a limit, twice; no time is compared with
 a time of another run, so that the machine does not matter. Needs nothing but Linux and the gateway's own environment.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Collection
 
 from gateways import OURS
 from measures import cpu_of
 from peers import BARE
 from stage import stage
 from systems import HERE, System, load
-from verdict import beyond, limits, line, ratio
+from verdict import limits, passed, ratio
 
 ROUNDS = 5
 CALL, EVENT = "CPU of a 1 KB call, against bare aiohttp", "CPU of a stream event, against bare aiohttp"
@@ -29,13 +30,16 @@ def event(system: System) -> float:
     return float(cpu_of(system, "events", "streams", concurrent=80, events=60, pace_ms=10)["cpu_us"])
 
 
-def ratios(systems: list[System]) -> dict[str, float]:
-    """Short rounds in turn; who is first in a round is second in the next."""
+MEASURES = {CALL: call, EVENT: event}
+
+
+def ratios(systems: list[System], names: Collection[str]) -> dict[str, float]:
+    """Of these measures. Short rounds in turn; who is first in a round is second in the next."""
     found = {}
-    for name, once in ((CALL, call), (EVENT, event)):
+    for name in names:
         rounds = []
         for number in range(ROUNDS):
-            taken = {system.name: once(system) for system in (systems if number % 2 else systems[::-1])}
+            taken = {system.name: MEASURES[name](system) for system in (systems if number % 2 else systems[::-1])}
             rounds.append((taken[OURS], taken[BARE]))
         found[name] = ratio(rounds)
     return found
@@ -48,16 +52,9 @@ def main() -> int:
         systems = on.these(OURS, BARE)
         for system in systems:
             load(system, "saturate", seconds=0.5)
-        for attempt in ("", " once more, since noise passes a limit too"):
-            if attempt:
-                print(f"measuring{attempt}")
-            found = ratios(systems)
-            for name, limit in allowed.items():
-                print(line(name, found[name], limit), flush=True)
-            if not beyond(found, allowed):
-                break
+        slower = passed(lambda names: ratios(systems, names), allowed, print)
     print(f"{time.monotonic() - began:.0f} s")
-    return 1 if beyond(found, allowed) else 0
+    return 1 if slower else 0
 
 
 if __name__ == "__main__":

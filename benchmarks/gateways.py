@@ -74,7 +74,7 @@ def forms(around: Around) -> dict[str, Callable[[], System]]:
     """How each is made, by name. What the name leaves out is as in everything on."""
     found: dict[str, Callable[[], System]] = {
         OURS: lambda: gateway(OURS, around),
-        OFF: lambda: gateway(OFF, around, "/v1/anything", observed=False),
+        OFF: lambda: gateway(OFF, around, "/v1/anything", observed=False, budgets=0),
     }
     if around.redis:
         found[ON_REDIS] = lambda: gateway(ON_REDIS, around, redis=True)

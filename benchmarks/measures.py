@@ -80,7 +80,7 @@ def cpu(stage: Stage) -> Tables:
 
 
 def variants(stage: Stage) -> Tables:
-    found = {"variants": calls(stage, stage.these(*VARIANTS))}
+    found = {"variants": calls(stage, stage.these(*VARIANTS, BARE))}
     stage.stop(*(name for name in VARIANTS if name not in ALL))
     return found
 

@@ -56,9 +56,35 @@ def test_a_gateway_that_is_slowed_down_is_seen_through_noise() -> None:
     assert verdict.beyond({"call": verdict.ratio(slowed), "event": 1.0}, LIMITS) == ["call"]
 
 
+@pytest.mark.parametrize(
+    ("attempts", "expected"),
+    [
+        ([{"call": 2.0, "event": 1.0}], []),
+        ([{"call": 3.0, "event": 1.0}, {"call": 2.1}], []),
+        ([{"call": 3.0, "event": 1.0}, {"call": 2.3}], ["call"]),
+        ([{"call": 3.0, "event": 2.0}, {"call": 2.0, "event": 2.0}], ["event"]),
+        ([{}, {}], ["call", "event"]),
+    ],
+    ids=["within", "noise", "slower", "one of two", "nothing measured"],
+)
+def test_what_is_slower_is_so_twice(attempts: list[dict[str, float]], expected: list[str]) -> None:
+    """Only what was beyond its limit is measured again; both numbers of each are said."""
+    said: list[str] = []
+    coming, asked = iter(attempts), []
+
+    def measure(names: list[str]) -> dict[str, float]:
+        asked.append(list(names))
+        return next(coming)
+
+    assert verdict.passed(measure, LIMITS, said.append) == expected
+    assert len(asked) == len(attempts)
+    assert asked[1:] == [verdict.beyond(attempts[0], LIMITS)] * (len(attempts) - 1)
+    assert any("call: 2.00x (limit 2.20x" in each for each in said) == any(each.get("call") == 2.0 for each in attempts)
+
+
 def test_the_gate_measures_what_the_limits_name() -> None:
     """A limit under a name that nothing measures would always be passed, a measure without one never."""
-    assert set(verdict.limits(json.loads((FOLDER / "limits.json").read_text()))) == {gate.CALL, gate.EVENT}
+    assert set(verdict.limits(json.loads((FOLDER / "limits.json").read_text()))) == set(gate.MEASURES)
 
 
 @pytest.mark.parametrize("limit", [{"ratio": 0, "allowance": 0.1}, {"ratio": 2, "allowance": -1}])
