@@ -6,13 +6,14 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 from peers import programs
 from systems import CORES
 
-PACKAGES = ("aiohttp", "uvloop", "httptools", "orjson", "redis")
+PACKAGES = ("aiohttp", "uvloop", "httptools", "orjson")
 
 
 def described() -> dict[str, object]:
@@ -41,9 +42,9 @@ def processor() -> str:
 
 
 def others() -> dict[str, str]:
-    """Versions of the systems beside ours, as they say it themselves."""
+    """Versions of the systems beside ours and of Redis, as they say it themselves."""
     found = {}
-    for name, program in programs().items():
+    for name, program in (programs() | {"Redis": shutil.which("redis-server")}).items():
         if program:
             flag = {"nginx": "-v"}.get(name, "--version")
             said = subprocess.run([program, flag], capture_output=True, text=True, check=False)

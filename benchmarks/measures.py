@@ -72,7 +72,7 @@ def start(stage: Stage) -> Tables:
     for system in systems:
         system.start()
         system.stop()
-    return {"start": turns(systems, stage.rounds, once)}
+    return {"start": turns(systems, min(stage.rounds, 3), once)}
 
 
 def cpu(stage: Stage) -> Tables:
@@ -138,7 +138,7 @@ def streams(stage: Stage) -> Tables:
             system.stop()
 
     systems = stage.fresh(OURS, ON_REDIS, BARE, NGINX_NAME, ENVOY_NAME, DIRECT)
-    return {"streams": turns(systems, stage.rounds, once)}
+    return {"streams": turns(systems, min(stage.rounds, 3), once)}
 
 
 def latency(stage: Stage) -> Tables:

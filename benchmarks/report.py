@@ -54,17 +54,20 @@ def machine(run: dict[str, Any]) -> str:
     )
 
 
-def number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 0.1 else f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
+def number(value: float, unit: str) -> str:
+    """A small ratio is read better as a share: 1/40."""
+    if unit == "x" and 0 < value < 0.1:
+        return f"1/{1 / value:.0f}"
+    return f"{value:.2f} {unit}" if abs(value) < 100 else f"{value:,.0f} {unit}"
 
 
 def bars(verdicts: list[Verdict]) -> str:
     lines = ["| bar | at most | stretch | this run | |", "| --- | ---: | ---: | ---: | --- |"]
     for verdict in (each for each in verdicts if each.value is not None):
         bar = verdict.bar
-        stretch = "" if bar.stretch is None else f"{number(bar.stretch)} {bar.unit}"
-        value = f"{number(verdict.value)} {bar.unit}"
-        lines.append(f"| {bar.what} | {number(bar.at_most)} {bar.unit} | {stretch} | {value} | {verdict.word} |")
+        aims = (bar.at_most, bar.stretch, verdict.value)
+        cells = " | ".join("" if value is None else number(value, bar.unit) for value in aims)
+        lines.append(f"| {bar.what} | {cells} | {verdict.word} |")
     missing = [verdict.bar.what for verdict in verdicts if verdict.value is None]
     return "\n".join(lines) + (f"\n\nNot measured in this run: {'; '.join(missing)}." if missing else "")
 

@@ -1,7 +1,7 @@
 """Measures the gateway side by side with a bare aiohttp pass-through, nginx, Envoy and LiteLLM, in one run on one machine.
 
-    python benchmarks/run.py                 all of it, about fifteen minutes
-    python benchmarks/run.py --quick         a look, about four minutes
+    python benchmarks/run.py                 all of it, about half an hour
+    python benchmarks/run.py --quick         a look, about six minutes
     python benchmarks/run.py --only cpu,events
     python benchmarks/run.py --into docs/speed.md
     python benchmarks/run.py --again benchmarks/results/latest.json --into docs/speed.md
