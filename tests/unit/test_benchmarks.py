@@ -7,12 +7,14 @@ import importlib
 import json
 import time
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.loading import load as read
 from tests.harness.gateways import ROOT
 
 FOLDER = ROOT / "benchmarks"
@@ -26,6 +28,7 @@ def module(name: str) -> ModuleType:
 
 
 verdict, load, bars, report, gate = map(module, ("verdict", "load", "bars", "report", "gate"))
+around, gateways = map(module, ("around", "gateways"))
 LIMITS = verdict.limits({"call": {"ratio": 2.0, "allowance": 0.1}, "event": {"ratio": 1.0, "allowance": 0.2}})
 
 
@@ -92,6 +95,21 @@ def test_a_limit_that_is_none_is_refused(limit: dict[str, float]) -> None:
     """Before anything is measured."""
     with pytest.raises(ValueError, match="a ratio is above 0"):
         verdict.limits({"call": limit})
+
+
+def test_everything_on_is_on_and_each_form_can_be_started(tmp_path: Path) -> None:
+    """A key that is renamed, or a default that is turned round, would quietly make the figures those of something else."""
+    forms = gateways.forms(around.Around(tmp_path, 1001, 1002, 1003, around.self_signed(tmp_path), 1004))
+    configs = {name: read(Path(make().command[-1]), {}) for name, make in forms.items()}
+    ours = configs[gateways.OURS]
+    assert [budget.scope for budget in ours.budgets] == ["global", "team:*", "user:*", "agent:*", "model:*"]
+    seen = ours.observability
+    assert (seen.enabled, seen.tracing.enabled, seen.tracing.sample_rate) == (True, True, 0.1)
+    assert (seen.logging.format, seen.logging.sample_rate, ours.store.url.partition(":")[0]) == ("json", 1.0, "sqlite")
+    assert configs[gateways.ON_REDIS] != ours
+    assert configs[gateways.ON_REDIS].budgets == ours.budgets
+    assert not configs[gateways.OFF].observability.enabled
+    assert set(gateways.VARIANTS) <= set(configs)
 
 
 class Stalling(asyncio.Protocol):
@@ -167,7 +185,7 @@ def test_a_bar_is_judged_as_it_is(value: float, word: str) -> None:
     assert set(words.values()) == {"not measured"}
 
 
-def test_a_page_gets_figures_in_its_block_and_nowhere_else(tmp_path) -> None:
+def test_a_page_gets_figures_in_its_block_and_nowhere_else(tmp_path: Path) -> None:
     """Twice the same leaves the page as it is; a page without the block is an error."""
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- measured: speed -->old<!-- end of speed -->\nafter\n")
