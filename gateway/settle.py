@@ -185,14 +185,9 @@ class Settler:
             if record.unpriced:
                 self._say_unpriced(record)
             claims = booked(finished.call)
-            settlements.append(
-                self._settlement(
-                    record,
-                    [claim.account for claim in claims],
-                    [claim for claim in claims if claim.is_watched],
-                    finished.call,
-                )
-            )
+            limits = [claim for claim in claims if claim.is_watched]
+            accounts = [claim.account for claim in claims]
+            settlements.append(self._settlement(record, accounts, limits, finished.call))
             if self.capture is not None:
                 await self._capture(self.capture, finished.watch, record, said)
         try:
