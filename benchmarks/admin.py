@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from run import AROUND, CORES, HERE, ROOT, System, free_port, pinned
+from systems import AROUND, CORES, HERE, ROOT, System, free_port, load, pinned
 
 sys.path.insert(0, str(ROOT))
 
@@ -228,16 +228,7 @@ def looking(admin: int, pages: int) -> Iterator[list[float]]:
 
 def front(port: int, per_second: int, seconds: int) -> dict[str, float]:
     """How long calls take under a steady load."""
-    command = [
-        sys.executable,
-        str(HERE / "load.py"),
-        "rate",
-        str(port),
-        "/v1/chat/completions",
-        str(per_second),
-        str(seconds),
-    ]
-    return json.loads(subprocess.run(pinned(AROUND, command), capture_output=True, check=True, text=True).stdout)
+    return load(System("front", [], port), "rate", per_second=per_second, seconds=seconds)
 
 
 def measure_front(port: int, admin: int, seconds: int, rounds: int, per_second: int) -> tuple[list[float], list[float]]:

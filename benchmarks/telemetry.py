@@ -18,7 +18,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from run import AROUND, HERE, System, free_port, load, measure_cpu, measure_latency, pinned
+from measures import cpu_of, turns
+from systems import AROUND, HERE, System, free_port, load, pinned
 
 CONFIG = """
 front: {{port: {port}}}
@@ -93,9 +94,15 @@ def main() -> None:
     seconds, rounds = (2, 3) if options.quick else (4, 7)
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as (systems, admins):
         before = {system.name: system.rss_kb() / 1024 for system in systems}
-        cpu = measure_cpu(systems, seconds, rounds)
-        latency = measure_latency(systems, seconds, 1 if options.quick else 3, 300)
-        load(systems[-1], "saturate", 32, seconds * 2)
+        for system in systems:
+            load(system, "saturate", seconds=1)
+        cpu = turns(systems, rounds, lambda system: cpu_of(system, "requests", "saturate", seconds=seconds))
+        latency = turns(
+            systems,
+            1 if options.quick else 3,
+            lambda system: load(system, "rate", per_second=300, seconds=seconds),
+        )
+        load(systems[-1], "saturate", seconds=seconds * 2)
         sent = {name: telemetry_of(port) for name, port in admins.items()}
         after = {system.name: system.rss_kb() / 1024 for system in systems}
     base = cpu["nothing"]["cpu_us"]

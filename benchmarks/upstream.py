@@ -1,14 +1,22 @@
 """The provider of the benchmarks: answers at once, or streams at a pace. A bare protocol, so that it is not what is measured.
 
-``python upstream.py PORT``. Any POST gets a JSON answer of about 1 KB with usage; one whose body holds ``"stream":true``
-gets an event stream. The header ``x-bench: events=50;pace_ms=0`` says how long and how fast; each event carries the moment
-of its sending (monotonic clock, nanoseconds), which is the same clock for all processes of a machine.
+``python upstream.py PORT [TLS_PORT CERTIFICATE KEY]``. Any POST gets a JSON answer of about 1 KB with usage, one to ``.../embeddings``
+one of about 30 KB; one whose body holds ``"stream":true`` gets an event stream. The header ``x-bench: events=50;pace_ms=0`` says how
+long and how fast; each event carries the moment of its sending (monotonic clock, nanoseconds), which is the same clock for all
+processes of a machine.
 """
 
+from __future__ import annotations
+
 import asyncio
+import gc
 import json
+import random
+import ssl
 import sys
 import time
+
+from load import quick_loop
 
 WORDS = "word " * 150
 USAGE = {"prompt_tokens": 200, "completion_tokens": 150, "total_tokens": 350}
@@ -16,18 +24,26 @@ CHOICE = {"index": 0, "message": {"role": "assistant", "content": WORDS}, "finis
 BODY = json.dumps(
     {"id": "chatcmpl-b", "object": "chat.completion", "model": "gpt-4o-mini", "choices": [CHOICE], "usage": USAGE}
 ).encode()
-WHOLE = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nx-request-id: req-b\r\n\r\n"
-    % len(BODY)
-    + BODY
-)
+FLOATS = [round(random.Random(number).uniform(-0.1, 0.1), 16) for number in range(1536)]
+VECTOR = {"object": "embedding", "index": 0, "embedding": FLOATS}
+EMBEDDING = json.dumps(
+    {"object": "list", "data": [VECTOR], "model": "text-embedding-3-small", "usage": {"prompt_tokens": 200, "total_tokens": 200}}
+).encode()  # fmt: skip
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = b'data: {"id":"chatcmpl-b","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}],"sent":%d}\n\n'
 LAST = b'data: {"id":"chatcmpl-b","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[],"usage":{"prompt_tokens":200,"completion_tokens":50,"total_tokens":250}}\n\ndata: [DONE]\n\n'
 
 
+def whole(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nx-request-id: req-b\r\n\r\n"
+    return head % len(body) + body
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+CHAT_ANSWER, EMBEDDING_ANSWER = whole(BODY), whole(EMBEDDING)
 
 
 class Provider(asyncio.Protocol):
@@ -35,21 +51,21 @@ class Provider(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
+        self.loop = asyncio.get_running_loop()
         self.buffer = b""
-        self.task = None
+        self.timer = None
 
-    def connection_lost(self, error):
-        if self.task is not None:
-            self.task.cancel()
+    def connection_lost(self, exc):
+        if self.timer is not None:
+            self.timer.cancel()
 
     def data_received(self, data):
-        self.buffer += data
+        self.buffer = self.buffer + data if self.buffer else data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end].lower()
-            chunked = b"transfer-encoding: chunked" in head
             at = head.find(b"content-length:")
-            size = int(head[at + 15 :].split(b"\r\n")[0]) if at >= 0 else 0
-            if chunked:
+            size = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if b"transfer-encoding: chunked" in head:
                 size = self.buffer.find(b"0\r\n\r\n", end) + 5 - end - 4
                 if size <= 0:
                     return
@@ -57,31 +73,39 @@ class Provider(asyncio.Protocol):
                 return
             body = self.buffer[end + 4 : end + 4 + size]
             self.buffer = self.buffer[end + 4 + size :]
-            if b'"stream":true' in body or b'"stream": true' in body:
+            if b'"stream":true' in body[:200] or b'"stream": true' in body:
                 self.stream(head)
             else:
-                self.transport.write(WHOLE)
+                self.transport.write(EMBEDDING_ANSWER if b"/embeddings " in head[:60] else CHAT_ANSWER)
 
     def stream(self, head: bytes) -> None:
-        wish = dict(
-            part.split(b"=") for part in head.partition(b"x-bench: ")[2].split(b"\r\n")[0].split(b";") if b"=" in part
-        )
-        events, pace = int(wish.get(b"events", 50)), int(wish.get(b"pace_ms", 0)) / 1000
-        self.task = asyncio.get_running_loop().create_task(self.send(events, pace))
+        wish = head.partition(b"x-bench: ")[2].split(b"\r\n")[0]
+        numbers = dict(part.split(b"=") for part in wish.split(b";") if b"=" in part)
+        self.transport.write(HEAD)
+        self.send(int(numbers.get(b"events", 50)), int(numbers.get(b"pace_ms", 0)) / 1000)
 
-    async def send(self, events: int, pace: float) -> None:
-        write = self.transport.write
-        write(HEAD)
-        for _ in range(events):
-            write(chunk(EVENT % time.monotonic_ns()))
-            await asyncio.sleep(pace)
-        write(chunk(LAST) + b"0\r\n\r\n")
+    def send(self, events: int, pace: float) -> None:
+        """One event, and a timer for the next. Those without a pace come one a turn of the loop."""
+        if events:
+            self.transport.write(chunk(EVENT % time.monotonic_ns()))
+            self.timer = self.loop.call_later(pace, self.send, events - 1, pace)
+        else:
+            self.timer = None
+            self.transport.write(chunk(LAST) + b"0\r\n\r\n")
 
 
-async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", int(sys.argv[1]), backlog=4096)
+async def serve(port: int, *secure: str) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Provider, "127.0.0.1", port, backlog=4096)
+    if secure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*secure[1:])
+        await loop.create_server(Provider, "127.0.0.1", int(secure[0]), backlog=4096, ssl=context)
+    gc.freeze()
+    gc.disable()
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=quick_loop) as runner:
+        runner.run(serve(int(sys.argv[1]), *sys.argv[2:]))

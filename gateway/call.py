@@ -6,8 +6,9 @@ plain slots, because a write-once ``__setattr__`` costs more than everything els
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -17,15 +18,14 @@ from gateway.value import value
 from pricing.money import Cost
 from pricing.usage import Usage
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 CORRECTED = "corrected"
 """The outcome of a record that holds only the difference to an earlier one: its cost may be negative."""
 ROOT, ADMIT, UPSTREAM, METER = range(4)
 """The spans of a call."""
-Headers = tuple[tuple[bytes, bytes], ...]
+Headers = Sequence[tuple[bytes, bytes]]
 """Header fields as received: order, duplicates and case kept."""
+Fields = Mapping[bytes, Sequence[bytes]]
+"""Those of them that somebody here asks for, by lower-case name: the values in order (``wire.headers.noted``)."""
 
 
 @value
@@ -38,6 +38,8 @@ class Request:
     method: str
     target: str = field(repr=False)  # as headers and bodies: a repr shows neither keys nor what was said
     headers: Headers = field(repr=False)
+    fields: Fields = field(repr=False)
+    """What was noted of them."""
     upstream: str
     protocol: str
     upstream_target: str = field(repr=False)

@@ -62,6 +62,8 @@ REASONS = {status: phrase.encode() for status, phrase in (
 """Reason phrases (RFC 9110 15, RFC 6585) of the statuses in ``errors.MEANINGS``."""
 
 
+OUTCOMES = {Whose.FRONT: "client_disconnected", Whose.UPSTREAM: "upstream_error", Whose.OURS: "cut"}
+"""Of calls that broke, by whose doing it was."""
 CHALLENGE: Headers = ((b"www-authenticate", b'Bearer realm="tollgate"'),)
 """RFC 9110 15.5.2: a 401 says what is asked for."""
 
@@ -191,7 +193,7 @@ class Handle:
             claims = snapshot.ledger.claims(caller, call.started_at, likely, most, facts)
             if not amounts.most_nanousd:
                 claims = tuple([replace(claim, limit_nanousd=None) for claim in claims])  # free: counted, not limited
-        if ask.fault and any(claim.limit_nanousd is not None for claim in claims):
+        if ask.fault and _is_limited(claims):
             return Refusal(
                 Kind.MALFORMED_BODY,
                 f"A budget applies to this call, so the gateway has to read its body, and cannot: {ask.fault}.",
@@ -204,7 +206,7 @@ class Handle:
         """All claims and uses or none. A store that is down stops only calls that somebody limits."""
         if not (claims or uses):
             return None
-        limited = bool(uses) or any(claim.limit_nanousd is not None for claim in claims)
+        limited = bool(uses) or _is_limited(claims)
         began_ns = time.monotonic_ns()
         try:
             answer = await self._store.reserve(call.call_id, claims, _mark(call, claims), uses)
@@ -312,7 +314,7 @@ def _caller(arrival: Arrival, call: Call, key: Key | None, proxies: Proxies) -> 
         refusal = key.refuse(call.started_at, address)
         if refusal is not None:
             return refusal
-    return identify(arrival.headers, call.call_id, key)
+    return identify(arrival.fields, call.call_id, key)
 
 
 def _request(
@@ -323,29 +325,43 @@ def _request(
         raise ValueError("a request is made of what is asked, and by whom")
     upstream, target = snapshot.routes.choose(place, ask.model)
     asks = body is not None and snapshot.stream_usage.ask(upstream, caller.team, ask.model)
+    pool = snapshot.pools[upstream]
     return Request(
-        method=arrival.method,
-        target=arrival.target,
-        headers=arrival.headers,
-        upstream=upstream,
-        protocol=place.protocol,
-        upstream_target=target,
-        provider=snapshot.pools[upstream].endpoint.provider,
-        body=body,
-        priced_as=snapshot.models[upstream].get(ask.model, "") if upstream in snapshot.models else "",
-        sent_body=with_usage(ask, body) if asks and body is not None else None,
-        traceparent=snapshot.traceparent(caller, call.call_id) if snapshot.traceparent is not None else b"",
-        of_one_account=snapshot.pools[upstream].keys is not None and is_of_one_account(ask, body),
-        received_ns=received_ns,
+        arrival.method,
+        arrival.target,
+        arrival.headers,
+        arrival.fields,
+        upstream,
+        place.protocol,
+        target,
+        pool.endpoint.provider,
+        body,
+        snapshot.models[upstream].get(ask.model, "") if upstream in snapshot.models else "",
+        with_usage(ask, body) if asks and body is not None else None,
+        snapshot.traceparent(caller, call.call_id) if snapshot.traceparent is not None else b"",
+        pool.keys is not None and is_of_one_account(ask, body),
+        received_ns,
     )
+
+
+def _is_limited(claims: Sequence[Claim]) -> bool:
+    for claim in claims:  # noqa: SIM110 - any() of a generator costs 0.6 us more
+        if claim.limit_nanousd is not None:
+            return True
+    return False
 
 
 def _mark(call: Call, claims: tuple[Claim, ...]) -> int | None:
     """What the call costs if this process dies: its hold, unless all its limits say that the likely cost will do."""
-    limits = [claim for claim in claims if claim.limit_nanousd is not None]
-    if call.bound is None or not limits or not all(claim.lost_estimate for claim in limits):
+    if call.bound is None:
         return None
-    return call.bound.likely_nanousd
+    estimated = False
+    for claim in claims:
+        if claim.limit_nanousd is not None:
+            if not claim.lost_estimate:
+                return None
+            estimated = True
+    return call.bound.likely_nanousd if estimated else None
 
 
 def _is_in_use(answer: Hold | Refusal) -> bool:
@@ -384,26 +400,30 @@ def _ending(arrival: Arrival, call: Call, sent: Sent) -> Ending:
     relay, failure, request = sent.relay, sent.failure, call.request
     outcome, error_type = "completed", ""
     if failure is not None:
-        outcome = {Whose.FRONT: "client_disconnected", Whose.UPSTREAM: "upstream_error", Whose.OURS: "cut"}[
-            failure.whose
-        ]
+        outcome = OUTCOMES[failure.whose]
         error_type = failure.kind.value if failure.whose is not Whose.FRONT else "client_disconnected"
     elif relay is not None and relay.front_gone:
         outcome, error_type = "client_disconnected", "client_disconnected"
     elif relay is not None and relay.status >= 400:
         outcome, error_type = "upstream_error", str(relay.status)
+    status = arrival.reply.status or (MEANINGS[failure.kind].status if failure and not arrival.gone else 0)
+    upstream, now_ns = request.upstream if request is not None else "", time.monotonic_ns()
+    if relay is None:
+        return Ending(
+            outcome, status, error_type, upstream, sent.attempts, ended_ns=now_ns, provider_key=sent.provider_key
+        )
     return Ending(
-        outcome=outcome,
-        status=arrival.reply.status or (MEANINGS[failure.kind].status if failure and not arrival.gone else 0),
-        error_type=error_type,
-        upstream=request.upstream if request is not None else "",
-        attempts=sent.attempts,
-        sent_ns=relay.sent_ns if relay is not None else 0,
-        first_byte_ns=relay.first_byte_ns if relay is not None else 0,
-        ended_ns=time.monotonic_ns(),
-        request_bytes=sent.request_bytes,
-        response_bytes=relay.response_bytes if relay is not None else 0,
-        provider_key=sent.provider_key,
+        outcome,
+        status,
+        error_type,
+        upstream,
+        sent.attempts,
+        relay.sent_ns,
+        relay.first_byte_ns,
+        now_ns,
+        sent.request_bytes,
+        relay.response_bytes,
+        sent.provider_key,
     )
 
 

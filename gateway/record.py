@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gateway.call import Call, Metered, Record, own_trace_id
+from gateway.accounts import Hold
+from gateway.call import Ask, Call, Caller, Ending, Metered, Record, Request, own_trace_id
 from pricing.money import Cost
 from pricing.usage import Usage
 
@@ -15,67 +16,83 @@ if TYPE_CHECKING:
     from gateway.accounts import Claim
 
 
+_NO_REQUEST = Request("", "", (), {}, "", "", "")
+_NO_ASK = Ask("", metered=False)
+_NO_ONE = Caller()
+_NO_ENDING = Ending("refused")
+_NO_HOLD = Hold("", 0, ())
+_NO_USAGE = Metered(Usage())
+_NO_COST = Cost(0)
+"""What a call has of a step that it did not come to."""
+
+
 def record_of(call: Call) -> Record:
-    """All that is known of a finished call."""
-    request, ask, caller, ending = call.request, call.ask, call.caller, call.ending
-    usage = call.usage or Metered(Usage())
-    cost = call.cost or Cost(0)
-    ended_ns = ending.ended_ns if ending is not None else call.started_ns
-    first_ns = ending.first_byte_ns if ending is not None else 0
+    """All that is known of a finished call. In the order of the fields and without their names, which would cost 3 of 7 us; a test
+    compares them by name.
+    """
+    request, ask, caller = call.request or _NO_REQUEST, call.ask or _NO_ASK, call.caller or _NO_ONE
+    ending, hold = call.ending or _NO_ENDING, call.hold or _NO_HOLD
+    usage, cost = call.usage or _NO_USAGE, call.cost or _NO_COST
+    started_ns, received_ns = call.started_ns, request.received_ns
     return Record(
-        call_id=call.call_id,
-        correlation_id=caller.correlation_id if caller else call.call_id,
-        trace_id=(caller.trace_id if caller else "") or own_trace_id(call.call_id),
-        started_at=timestamp(call.started_at),
-        team=caller.team if caller else "",
-        user=caller.user if caller else "",
-        agent=caller.agent if caller else "",
-        call_type=caller.call_type if caller else "",
-        tags=dict(caller.tags) if caller else {},
-        key_name=caller.key_name if caller else "",
-        upstream=request.upstream if request else "",
-        provider=request.provider if request else "",
-        protocol=request.protocol if request else "",
-        operation=ask.operation if ask else "",
-        model_requested=ask.model if ask else "",
-        model_served=usage.model_served,
-        stream=ask.stream if ask else False,
-        status=ending.status if ending else 0,
-        error_type=ending.error_type if ending else "",
-        attempts=ending.attempts if ending else 0,
-        usage=usage.usage.counts(),
-        usage_source=usage.source,
-        usage_method=usage.method,
-        usage_raw=usage.raw,
-        cost_nanousd=cost.nanousd,
-        price_rows=cost.rows,
-        pricebook=cost.book,
-        unpriced=cost.unpriced,
-        service_tier=usage.service_tier,
-        held_nanousd=call.hold.amount_nanousd if call.hold else 0,
-        budgets=_budgets(call),
-        latency_ms=_ms(ended_ns - call.started_ns),
-        ttft_ms=_ms(first_ns - call.started_ns) if first_ns else None,
-        overhead_ms=_overhead_ms(call),
-        read_ms=_ms(request.received_ns - call.started_ns) if request and request.received_ns else 0.0,
-        reserve_ms=_ms(call.reserve_ns),
-        sent_ms=_ms(ending.sent_ns - call.started_ns) if ending is not None and ending.sent_ns else None,
-        request_bytes=ending.request_bytes if ending else 0,
-        response_bytes=ending.response_bytes if ending else 0,
-        config_version=call.config_version,
-        outcome=ending.outcome if ending else "refused",
-        accounts=tuple(str(claim.account) for claim in booked(call)),
-        touched=("stream_usage",) if request is not None and request.sent_body is not None else (),
-        priced_as=request.priced_as if request else "",
-        own_count=call.compared or {},
-        awaits=usage.awaits,
-        largest_input=usage.largest_input,
-        would_refuse=call.hold.would_refuse if call.hold else (),
-        refused_by=_refused_by(call),
-        waited_ms=_ms(call.waited_ns) if call.waited_ns else 0,
-        provider_key=ending.provider_key if ending else "",
-        parent_span_id=caller.parent_span_id if caller else "",
-        sampled=caller.sampled if caller else "",
+        call.call_id,
+        caller.correlation_id or call.call_id,
+        caller.trace_id or own_trace_id(call.call_id),
+        timestamp(call.started_at),
+        caller.team,
+        caller.user,
+        caller.agent,
+        caller.call_type,
+        dict(caller.tags),
+        caller.key_name,
+        request.upstream,
+        request.provider,
+        request.protocol,
+        ask.operation,
+        ask.model,
+        usage.model_served,
+        ask.stream,
+        ending.status,
+        ending.error_type,
+        ending.attempts,
+        usage.usage.counts(),
+        usage.source,
+        usage.method,
+        usage.raw,
+        cost.nanousd,
+        cost.rows,
+        cost.book,
+        cost.unpriced,
+        usage.service_tier,
+        hold.amount_nanousd,
+        _budgets(call),
+        _ms(ending.ended_ns - started_ns) if ending.ended_ns else 0.0,
+        _ms(ending.first_byte_ns - started_ns) if ending.first_byte_ns else None,
+        # what the gateway itself took before the request left: all but reading the body, waiting for room, and the upstream
+        _ms(max(0, ending.sent_ns - received_ns - call.waited_ns)) if ending.sent_ns and received_ns else 0.0,
+        _ms(received_ns - started_ns) if received_ns else 0.0,
+        _ms(call.reserve_ns),
+        _ms(ending.sent_ns - started_ns) if ending.sent_ns else None,
+        ending.request_bytes,
+        ending.response_bytes,
+        call.config_version,
+        ending.outcome,
+        tuple([str(claim.account) for claim in booked(call)]),
+        caller.parent_span_id,
+        caller.sampled,
+        ("stream_usage",) if request.sent_body is not None else (),
+        request.priced_as,
+        call.compared or {},
+        usage.awaits,
+        "",  # told_by, and what corrects an earlier record: no call has it
+        "",
+        0,
+        {},
+        usage.largest_input,
+        hold.would_refuse,
+        _refused_by(call),
+        _ms(call.waited_ns) if call.waited_ns else 0,
+        ending.provider_key,
     )
 
 
@@ -97,15 +114,8 @@ def booked(call: Call) -> Sequence[Claim]:
     return (call.claims or ()) if charged else ()
 
 
-def _overhead_ms(call: Call) -> float:
-    """What the gateway itself took before the request left: everything but reading the body and the upstream's own time."""
-    if call.ending is None or call.request is None or not call.ending.sent_ns:
-        return 0.0
-    return _ms(max(0, call.ending.sent_ns - call.request.received_ns - call.waited_ns))
-
-
 def _ms(nanoseconds: int) -> float:
-    return round(nanoseconds / 1e6, 3)
+    return nanoseconds // 1000 / 1000
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.accounts import account_of
@@ -25,6 +25,7 @@ from gateway.observe import Batch
 from gateway.record import booked, record_of
 from gateway.store import Settlement
 from gateway.store.rollups import USUAL, spend_of
+from gateway.value import value
 from gateway.works import correction, record_of_work
 from pricing.money import Cost
 from pricing.usage import Usage
@@ -52,7 +53,7 @@ WE_ENDED_IT = frozenset(("client_disconnected", "cut"))
 """Outcomes after which a provider most likely bills what it had begun: not its doing that the answer ended."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finished:
     """A call that has left ``handle``, and the watch that saw its answer."""
 
@@ -184,14 +185,9 @@ class Settler:
             if record.unpriced:
                 self._say_unpriced(record)
             claims = booked(finished.call)
-            settlements.append(
-                self._settlement(
-                    record,
-                    [claim.account for claim in claims],
-                    [claim for claim in claims if claim.is_watched],
-                    finished.call,
-                )
-            )
+            limits = [claim for claim in claims if claim.is_watched]
+            accounts = [claim.account for claim in claims]
+            settlements.append(self._settlement(record, accounts, limits, finished.call))
             if self.capture is not None:
                 await self._capture(self.capture, finished.watch, record, said)
         try:
@@ -259,16 +255,16 @@ class Settler:
         """What the store is to book of a record."""
         uses = (call.uses or ()) if call is not None and call.hold is not None else ()
         return Settlement(
-            call_id=record.call_id,
-            cost_nanousd=record.cost_nanousd,
-            outcome=record.outcome,
-            accounts=tuple(accounts),
-            record=as_json(record),
-            started_at=record.started_at,
-            limits=tuple(limits),
-            spend=spend_of(record, self._spend_by),
-            uses=uses,
-            tokens=_tokens(call) if uses else None,
+            record.call_id,
+            record.cost_nanousd,
+            record.outcome,
+            tuple(accounts),
+            as_json(record),
+            record.started_at,
+            tuple(limits),
+            spend_of(record, self._spend_by),
+            uses,
+            _tokens(call) if uses else None,
         )
 
     def _is_compared(self, finished: Finished) -> bool:

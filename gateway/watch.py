@@ -19,14 +19,14 @@ from gateway.metering.charge import charge
 from gateway.metering.frames import FrameReader
 from gateway.metering.meter import compare, meter
 from gateway.metering.tap import Tap
-from gateway.wire.headers import first
+from gateway.wire.headers import first, value_of
 from gateway.wire.websocket import POLICY_VIOLATION, close_frame
 from pricing.money import Cost, format_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gateway.call import Call, Headers
+    from gateway.call import Call, Fields, Headers
     from gateway.errors import Refusal
     from gateway.snapshot import Snapshot
     from gateway.wire import LastWords, Rewriter
@@ -67,15 +67,16 @@ class Watch:
 
     # -- wire.Watcher -------------------------------------------------------------------------------------------
 
-    def head(self, status: int, headers: Headers) -> bool:
+    def head(self, status: int, fields: Fields) -> bool:
         """A metered answer gets a tap; one that is no stream is kept back, so that its cost can stand in its head."""
         if not (self.dialect.metered or self.dialect.follows) or not 200 <= status < 300:
             return False
         self._answered = self.dialect.metered
-        kind = (first(headers, b"content-type") or b"").lower()
+        kind = (value_of(fields, b"content-type") or b"").lower()
         stream = kind.startswith(b"text/event-stream")
-        encoding = (first(headers, b"content-encoding") or b"").decode("latin-1").strip().lower()
-        streamed = self.call.ask is not None and self.call.ask.stream and first(headers, b"content-length") is None
+        coding = value_of(fields, b"content-encoding")
+        encoding = coding.decode("latin-1").strip().lower() if coding is not None else ""
+        streamed = self.call.ask is not None and self.call.ask.stream and b"content-length" not in fields
         array = streamed and b"json" in kind and self.dialect.operation in ARRAYS
         self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
         self._is_plain = encoding in ("", "identity")
@@ -110,16 +111,15 @@ class Watch:
         """The gateway's own fields (INTERFACE 5)."""
         if not self.snapshot.response_headers:
             return ()
-        headers = identity_headers(self.call)
-        if not whole or not self._answered:
-            return headers
-        try:
-            if self.told:
-                self.account(billable=True)
-                return headers + _cost_headers(self.call)
-        except Exception:
-            call_id = self.call.call_id
-            log.exception("could not price an answer before its head; call %s", call_id, extra={"call_id": call_id})
+        headers = [*identity_headers(self.call)]
+        if whole and self._answered:
+            try:
+                if self.told:
+                    self.account(billable=True)
+                    headers += _cost_headers(self.call)
+            except Exception:
+                call_id = self.call.call_id
+                log.exception("could not price an answer before its head; call %s", call_id, extra={"call_id": call_id})
         return headers
 
     # -- while it runs ------------------------------------------------------------------------------------------------

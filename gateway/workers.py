@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from gateway import loop
 from gateway.agreement import of_workers
 from gateway.app import Gateway
 from gateway.errors import Failure
@@ -47,7 +48,7 @@ def serve(settings: Settings, config_path: Path | None) -> int:
     """Run the gateway; returns the exit status: 0 after a drain, 1 when it could not start or go on, 3 when that is the store's fault."""
     count = settings.workers or usable_processors()
     if count == 1:
-        return asyncio.run(_serve(settings, config_path))
+        return loop.run(_serve(settings, config_path))
     for key, _, fault in of_workers(settings):
         print(f"tollgate: error: cannot start: {key} {fault}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return 1
@@ -129,7 +130,7 @@ def _work(settings: Settings, path: Path | None, place: Place, line: socket.sock
     if "OTEL_RESOURCE_ATTRIBUTES" in os.environ:
         os.environ["OTEL_RESOURCE_ATTRIBUTES"] = otel_env.of_worker(os.environ, place.number)
     supervisor = os.getppid()
-    status = asyncio.run(_serve(settings, path, place, line))
+    status = loop.run(_serve(settings, path, place, line))
     if os.getppid() != supervisor and not list(place.folder.glob("*.sock")):
         shutil.rmtree(place.folder, ignore_errors=True)  # the last one out
     return status

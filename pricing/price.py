@@ -75,6 +75,9 @@ class Tariff:
     unpriced: bool = False
     dearest_input_femto: int = field(init=False)
     dearest_output_femto: int = field(init=False)
+    likely_input_femto: int = field(init=False)
+    """The standard rate of a token of text input; and of output."""
+    likely_output_femto: int = field(init=False)
     per_request: bool = field(init=False)
     """Whether a part of the price is for the request itself."""
 
@@ -82,22 +85,14 @@ class Tariff:
         every = [rates.femto for steps in self.steps.values() for rates in steps]
         object.__setattr__(self, "dearest_input_femto", _dearest(every, TEXT_INPUT_UNITS))
         object.__setattr__(self, "dearest_output_femto", _dearest(every, OUTPUT_UNITS))
+        object.__setattr__(self, "likely_input_femto", self.rate_femto("input"))
+        object.__setattr__(self, "likely_output_femto", self.rate_femto("output"))
         object.__setattr__(self, "per_request", any(femto[_REQUESTS] for femto in every))
 
     @property
     def rows(self) -> tuple[str, ...]:
         """The ids of the price rows behind it."""
         return (self.row,)
-
-    @property
-    def likely_input_femto(self) -> int:
-        """The standard rate of a token of text input."""
-        return self.rate_femto("input")
-
-    @property
-    def likely_output_femto(self) -> int:
-        """The standard rate of a token of text output."""
-        return self.rate_femto("output")
 
     def rate_femto(self, unit: str) -> int:
         """The standard rate of one unit, short context. ValueError for a name that is not in ``UNITS``."""
@@ -151,7 +146,9 @@ def _billed(usage: Usage, tariff: Tariff) -> Usage:
     """A call is one request, where that has a price of its own; short sounds can cost what longer ones do."""
     if tariff.per_request and not usage.requests:
         usage = replace(usage, requests=1)
-    return replace(usage, seconds=tariff.least_seconds) if 0 < usage.seconds < tariff.least_seconds else usage
+    if usage.seconds and usage.seconds < tariff.least_seconds:
+        usage = replace(usage, seconds=tariff.least_seconds)
+    return usage
 
 
 def _dearest(every: list[tuple[int, ...]], units: tuple[str, ...]) -> int:

@@ -65,9 +65,10 @@ def bound(ask: Ask, tariff: Tariff) -> Bound:
         likely += _units(ask, tariff, ask.likely_seconds)
     else:
         likely += likely_output * min(choices, LIKELY_CHOICES) * tariff.likely_output_femto
-    likely_nanousd = _up(likely)
+    likely_nanousd, most_nanousd = _up(likely), _up(most)
     likely_input_nanousd = _up(likely_input * tariff.likely_input_femto)
-    return Bound(likely_nanousd, max(likely_nanousd, _up(most)), likely_input_nanousd, tariff.likely_output_femto)
+    most_nanousd = max(likely_nanousd, most_nanousd)
+    return Bound(likely_nanousd, most_nanousd, likely_input_nanousd, tariff.likely_output_femto)
 
 
 def likely_tokens(ask: Ask, tariff: Tariff) -> tuple[int, int]:
@@ -83,9 +84,9 @@ def _inputs(ask: Ask, tariff: Tariff) -> tuple[int, int]:
     """(femto-dollars at the most, likely tokens) of the input. Where nothing in the body bounds it, the model's context does."""
     text_bytes = max(0, ask.input_bytes)
     likely = -(-max(0, text_bytes - ask.media_bytes) // BYTES_PER_TOKEN) + ask.likely_extra_tokens
-    searches_femto = ask.searches * tariff.rate_femto("searches") if ask.searches else 0
     if not (ask.extra_tokens or ask.open_input):
         return text_bytes * tariff.dearest_input_femto, likely
+    searches_femto = ask.searches * tariff.rate_femto("searches") if ask.searches else 0
     dearest = max(tariff.dearest_input_femto, tariff.rate_femto("image_in"))
     extra = ask.extra_tokens
     if ask.open_input:
@@ -115,4 +116,5 @@ def _outputs(asked: int | None, tariff: Tariff) -> tuple[int, int]:
 
 
 def _up(femtousd: int) -> int:
-    return min(-(-femtousd // FEMTO_PER_NANO), MOST_NANOUSD)
+    nanousd = -(-femtousd // FEMTO_PER_NANO)
+    return min(MOST_NANOUSD, nanousd)

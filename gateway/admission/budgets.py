@@ -14,10 +14,10 @@ Owns the rules by which budgets apply; knows no store, no price and no clock. La
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
@@ -197,6 +197,9 @@ class Ledger:
             self._sort_in((count, budget.parsed, budget), kinds)
         self.count = count
         self._kinds = sorted(kinds - {"global", "team", "user"})
+        fields = ["tags" if kind == "tag" else kind for kind in self._kinds]
+        self._read: Callable[[Facts], object] | None = attrgetter(*fields) if fields else None
+        """What else of a call decides which of them it meets."""
         self._asks_more = bool(self._kinds or self._requests or self._ceilings)
         for window in WINDOWS:
             self._calendar(window, "UTC", 0)
@@ -216,7 +219,8 @@ class Ledger:
         key: tuple[object, ...] = (caller.team, caller.user)
         if self._kinds or self._requests:
             facts = facts_of(caller, facts)
-            key += tuple([getattr(facts, "tags" if kind == "tag" else kind) for kind in self._kinds])
+            if self._read is not None:
+                key = (*key, self._read(facts))
         rows = self._rows.get(key)
         if rows is None:
             if len(self._rows) >= REMEMBERED_CALLERS:

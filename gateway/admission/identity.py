@@ -12,11 +12,13 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gateway.call import Caller, Headers
+from gateway.call import Caller, Fields
 from gateway.errors import Kind, Refusal
 from pricing.money import parse_usd
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.admission.keys import Key
 
 MAX_CHARS = 128
@@ -27,14 +29,12 @@ NAMES = {
     "agent": "x-tollgate-agent",
     "call_type": "x-tollgate-call-type",
 }
-FIELDS = {header.encode(): field for field, header in NAMES.items()} | {
-    b"x-tollgate-tags": "tags",
-    b"x-tollgate-budget": "budget",
-    b"x-correlation-id": "correlation_id",
-    b"x-request-id": "request_id",
-    b"traceparent": "traceparent",
-}
-"""By lower-case name (RFC 9110 5.1: names do not depend on case)."""
+NAMED = tuple((header.encode(), field) for field, header in NAMES.items())
+TAGS, BUDGET, TRACEPARENT = b"x-tollgate-tags", b"x-tollgate-budget", b"traceparent"
+CORRELATION = (b"x-correlation-id", b"x-request-id")
+"""The first that can be used is taken."""
+FIELDS = frozenset((*(name for name, _ in NAMED), TAGS, BUDGET, *CORRELATION, TRACEPARENT))
+"""All that is read, by lower-case name (RFC 9110 5.1: names do not depend on case)."""
 SAYS = {
     "x-tollgate-team": "Who spends: up to 128 letters of any script and printable ASCII.",
     "x-tollgate-user": "The user for whom the call is made; the same form.",
@@ -61,45 +61,44 @@ class _UnusableError(ValueError):
     """Why a value cannot be taken, in words that hold nothing of it."""
 
 
-def identify(headers: Headers, new_id: str, key: Key | None = None) -> Caller | Refusal:
+def identify(fields: Fields, new_id: str, key: Key | None = None) -> Caller | Refusal:
     """The caller of a request. ``new_id`` ties the call to nothing but itself where the client ties it to nothing. The team and
     the user of a gateway key are the caller's: the request may say the same or nothing.
     """
-    found: dict[str, list[bytes]] = {}
-    known = FIELDS.get
-    for name, value in headers:
-        field = known(name.lower())
-        if field is None:
-            continue
-        if field in found:
-            found[field].append(value)
-        else:
-            found[field] = [value]
-    if not found:
-        return Caller(correlation_id=new_id) if key is None else key.caller(new_id)
-    header = ""
     values: dict[str, str] = {}
+    tags: tuple[tuple[str, str], ...] = ()
+    limits: tuple[tuple[int, str, str], ...] = ()
+    name = b""
     try:
-        for field, header in NAMES.items():  # noqa: B007 - a fault is told with the name that was being read
-            if field in found:
-                values[field] = _only(found[field])
+        for name, field in NAMED:
+            if name in fields:
+                values[field] = _only(fields[name])
         if key is not None and (refusal := _own(key, values)) is not None:
             return refusal
-        header = "x-tollgate-tags"
-        tags = _tags(found["tags"]) if "tags" in found else ()
-        header = "x-tollgate-budget"
-        limits = _limits(found["budget"], values) if "budget" in found else ()
+        name = TAGS
+        if name in fields:
+            tags = _tags(fields[name])
+        name = BUDGET
+        if name in fields:
+            limits = _limits(fields[name], values)
     except _UnusableError as fault:
-        return Refusal(Kind.MALFORMED_HEADER, f"The header {header} {fault}.")
-    trace_id, parent_span_id, sampled = _trace(found["traceparent"]) if "traceparent" in found else ("", "", "")
+        return Refusal(Kind.MALFORMED_HEADER, f"The header {name.decode()} {fault}.")
+    trace_id = parent_span_id = sampled = ""
+    if TRACEPARENT in fields:
+        trace_id, parent_span_id, sampled = _trace(fields[TRACEPARENT])
+    said = values.get
     return Caller(
-        **values,
-        tags=tags,
-        trace_id=trace_id,
-        parent_span_id=parent_span_id,
-        sampled=sampled,
-        correlation_id=_correlation_id(found) or trace_id or new_id,
-        limits=limits,
+        said("team", ""),
+        said("user", ""),
+        said("agent", ""),
+        said("call_type", ""),
+        _correlation_id(fields) or trace_id or new_id,
+        trace_id,
+        parent_span_id,
+        sampled,
+        tags,
+        said("key_name", ""),
+        limits,
     )
 
 
@@ -118,7 +117,7 @@ def _own(key: Key, values: dict[str, str]) -> Refusal | None:
     return None
 
 
-def _only(values: list[bytes]) -> str:
+def _only(values: Sequence[bytes]) -> str:
     """The one value of a field that may stand there twice only if it says the same twice."""
     name = clean(values[0])
     if len(values) > 1 and any(clean(value) != name for value in values[1:]):
@@ -143,7 +142,7 @@ def clean(value: bytes) -> str:
     return text
 
 
-def _tags(values: list[bytes]) -> tuple[tuple[str, str], ...]:
+def _tags(values: Sequence[bytes]) -> tuple[tuple[str, str], ...]:
     """``k=v,k=v``. Several fields are one list, and empty elements of a list do not count (RFC 9110 5.3, 5.6.1)."""
     tags: dict[str, str] = {}
     for part in b",".join(values).split(b","):
@@ -161,7 +160,7 @@ def _tags(values: list[bytes]) -> tuple[tuple[str, str], ...]:
     return tuple(tags.items())
 
 
-def _limits(values: list[bytes], names: dict[str, str]) -> tuple[tuple[int, str, str], ...]:
+def _limits(values: Sequence[bytes], names: dict[str, str]) -> tuple[tuple[int, str, str], ...]:
     """``2.50/day``, ``0.10/call``, ``20/month/user``, several in a list; without a scope the user's if there is one, else the
     team's.
     """
@@ -175,16 +174,16 @@ def _limits(values: list[bytes], names: dict[str, str]) -> tuple[tuple[int, str,
     return tuple(found)
 
 
-def _correlation_id(found: dict[str, list[bytes]]) -> str:
+def _correlation_id(fields: Fields) -> str:
     """The client's own id, "" when there is none that could be sent back in a header."""
-    for field in ("correlation_id", "request_id"):
-        for value in found.get(field, ()):
+    for name in CORRELATION:
+        for value in fields.get(name, ()):
             if _ID.fullmatch(value):
                 return value.decode("ascii")
     return ""
 
 
-def _trace(values: list[bytes]) -> tuple[str, str, str]:
+def _trace(values: Sequence[bytes]) -> tuple[str, str, str]:
     """Trace id, parent id and the sampled flag of a valid ``traceparent`` (W3C Trace Context 3.2); "" for anything else,
     twice the field included.
     """

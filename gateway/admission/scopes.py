@@ -42,10 +42,9 @@ class Facts(NamedTuple):
 
 def facts_of(caller: Caller, way: Facts | None) -> Facts:
     """The caller's, with what is known of the call's way."""
-    return (way or Facts())._replace(
-        team=caller.team, user=caller.user, agent=caller.agent, key=caller.key_name, tags=caller.tags,
-        request=caller.correlation_id,
-    )  # fmt: skip
+    model, provider, upstream = (way.model, way.provider, way.upstream) if way is not None else ("", "", "")
+    who = (caller.team, caller.user, caller.agent, caller.key_name)
+    return Facts(*who, model, provider, upstream, caller.tags, caller.correlation_id)
 
 
 @dataclass(frozen=True, slots=True)

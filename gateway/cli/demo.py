@@ -43,12 +43,11 @@ def demo(port: int, admin_port: int, once: bool) -> None:
     No key and no network are needed. Three teams make a few calls, one of them until its budget is used up. After that the
     gateway serves on, with the pretend provider behind it, until Ctrl-C.
     """
-    import asyncio
-
     from gateway.cli.demonstration import demonstrate
+    from gateway.loop import run
 
     try:
-        sys.exit(asyncio.run(demonstrate(port, admin_port, once=once)))
+        sys.exit(run(demonstrate(port, admin_port, once=once)))
     except OSError as error:
         fail(
             f"cannot start: {error.strerror or error}.", "Other ports: tollgate demo --port 9080 --admin-port 9081", NO

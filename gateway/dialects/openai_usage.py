@@ -49,42 +49,37 @@ def split(raw: Json, read_key: str, written_key: str) -> Usage | None:
     read, written = count(raw.get(read_key)), count(raw.get(written_key))
     if read is None and written is None:
         return None
-    told = as_object(raw.get(f"{written_key}_details"))
-    unseen = _unseen(raw, read or 0, written or 0)
-    left = (written or 0) + unseen
-    reasoning, left = part(max(count(told.get("reasoning_tokens")) or 0, unseen), left)
-    audio_out, left = part(told.get("audio_tokens"), left)
-    image_out, left = part(told.get("image_tokens"), left)
-    cached, write, audio_in, image_in, fresh = _split_input(raw, as_object(raw.get(f"{read_key}_details")), read or 0)
-    return Usage(
-        input=fresh, cached_input=cached, cache_write=write, audio_in=audio_in, image_in=image_in,
-        output=left, reasoning=reasoning, audio_out=audio_out, image_out=image_out,
-    )  # fmt: skip
-
-
-def _split_input(raw: Json, told: Json, read: int) -> tuple[int, int, int, int, int]:
-    """Cached first: cached tokens may be audio or images as well, and would be billed twice otherwise."""
-    cached, left = part(_cached(raw, told), read)
-    write, left = part(told.get("cache_write_tokens"), left)
-    audio, left = part(told.get("audio_tokens"), left)
-    image, left = part(told.get("image_tokens"), left)
-    return cached, write, audio, image, left
+    fresh, left = read or 0, written or 0
+    # xAI and Gemini's OpenAI form leave reasoning out of ``completion_tokens``, but bill it and add it to ``total_tokens``
+    unseen = max(0, (count(raw.get("total_tokens")) or 0) - fresh - left)
+    left += unseen
+    told = raw.get(f"{written_key}_details")
+    reasoning, audio_out, image_out = unseen, 0, 0
+    if type(told) is dict and told:
+        reasoning = min(max(count(told.get("reasoning_tokens")) or 0, unseen), left)
+        audio_out = min(count(told.get("audio_tokens")) or 0, left - reasoning)
+        image_out = min(count(told.get("image_tokens")) or 0, left - reasoning - audio_out)
+    left -= reasoning + audio_out + image_out
+    told = as_object(raw.get(f"{read_key}_details"))
+    cached = min(
+        count(_cached(raw, told)) or 0, fresh
+    )  # first: they may be audio or images as well, and would be billed twice
+    fresh -= cached
+    write = audio_in = image_in = 0
+    if told:
+        write = min(count(told.get("cache_write_tokens")) or 0, fresh)
+        audio_in = min(count(told.get("audio_tokens")) or 0, fresh - write)
+        image_in = min(count(told.get("image_tokens")) or 0, fresh - write - audio_in)
+        fresh -= write + audio_in + image_in
+    return Usage(fresh, cached, 0, 0, write, 0, audio_in, image_in, left, reasoning, audio_out, image_out)
 
 
 def _cached(raw: Json, told: Json) -> Any:
     """OpenAI's field, else DeepSeek's, else Moonshot's (both beside the totals)."""
-    for found in (told.get("cached_tokens"), raw.get("prompt_cache_hit_tokens"), raw.get("cached_tokens")):
-        if found is not None:
-            return found
-    return None
-
-
-def _unseen(raw: Json, read: int, written: int) -> int:
-    """Written tokens that stand in the grand total only.
-
-    xAI and Gemini's OpenAI form leave reasoning out of ``completion_tokens``, but bill it and add it to ``total_tokens``.
-    """
-    return max(0, (count(raw.get("total_tokens")) or 0) - read - written)
+    found = told.get("cached_tokens")
+    if found is None:
+        found = raw.get("prompt_cache_hit_tokens")
+    return raw.get("cached_tokens") if found is None else found
 
 
 def part(wanted: Any, left: int) -> tuple[int, int]:

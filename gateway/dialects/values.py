@@ -6,6 +6,7 @@ out, and where leaving out would count too little it is clamped instead.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -45,6 +46,8 @@ def asked(
     fault: str,
     beyond: Beyond | None = None,
     *,
+    choices: int = 1,
+    max_output_tokens: int | None = None,
     service_tier: str = "",
     text_bytes: int | None = None,
     **more: Any,
@@ -52,23 +55,27 @@ def asked(
     """An Ask with what all dialects call by the same name; ``more`` is what they do not, ``beyond`` what no byte bounds,
     ``text_bytes`` the size of the body without its files.
     """
-    if beyond is not None:
-        more |= {
-            "media_bytes": beyond.bytes,
-            "extra_tokens": beyond.most,
-            "likely_extra_tokens": beyond.likely,
-            "open_input": beyond.open,
-            "searches": beyond.searches,
-        }
-    return Ask(
-        operation=operation,
-        metered=True,
-        model=name(root.get("model")),
-        stream=root.get("stream") is True,
-        input_bytes=len(body) if text_bytes is None else text_bytes,
-        service_tier=service_tier or name(root.get("service_tier")),
-        fault=fault,
+    ask = Ask(
+        operation,
+        True,
+        name(root.get("model")),
+        root.get("stream") is True,
+        choices,
+        max_output_tokens,
+        len(body) if text_bytes is None else text_bytes,
+        service_tier or name(root.get("service_tier")),
+        fault,
         **more,
+    )
+    if beyond is None or beyond.is_nothing:
+        return ask
+    return replace(
+        ask,
+        media_bytes=beyond.bytes,
+        extra_tokens=beyond.most,
+        likely_extra_tokens=beyond.likely,
+        open_input=beyond.open,
+        searches=beyond.searches,
     )
 
 
@@ -97,8 +104,11 @@ def output_bound(*values: Any) -> int | None:
 
     The largest, because providers disagree on which field wins; anything odd is ignored, which leaves the model's maximum.
     """
-    bounds = [value for value in values if type(value) is int and value >= 0]
-    return min(max(bounds), MAX_OUTPUT_TOKENS) if bounds else None
+    most = -1
+    for value in values:
+        if type(value) is int and value > most:
+            most = value
+    return min(most, MAX_OUTPUT_TOKENS) if most >= 0 else None
 
 
 def choices(*values: Any) -> int:
@@ -117,8 +127,10 @@ def choices(*values: Any) -> int:
 
 def count(value: Any) -> int | None:
     """A provider's count: whole and not negative, clamped to 10^9; None for anything else."""
-    if type(value) is int or (type(value) is float and value.is_integer()):
-        return min(int(value), MAX_USAGE) if value >= 0 else None
+    if type(value) is int:
+        return value if 0 <= value <= MAX_USAGE else MAX_USAGE if value > 0 else None
+    if type(value) is float and value.is_integer() and value >= 0:
+        return min(int(value), MAX_USAGE)
     return None
 
 

@@ -36,7 +36,7 @@ class Tap:
     come) or not, and its ``content-encoding``.
     """
 
-    __slots__ = ("_decoder", "_dialect", "_due", "_limit", "_look", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "reading")  # fmt: skip
+    __slots__ = ("_decoder", "_dialect", "_due", "_is_plain", "_limit", "_look", "_pending", "_plain", "_plain_bytes", "_splitter", "bytes", "reading")  # fmt: skip
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Tap:
         """What has been learned so far; it lags by up to 8 KB."""
         self._dialect = dialect
         self._decoder = decoder_for(encoding) if (dialect.metered or dialect.follows) and not media else None
+        self._is_plain = is_plain(encoding)
         images = dialect.operation == "images"
         self._splitter: Splitter | None = frames
         if frames is not None:
@@ -110,8 +111,12 @@ class Tap:
             return
         self._due = self.bytes + DIGEST_BYTES
         try:
-            for plain in self._decoder.decode(b"".join(pending)):
-                self._take(plain)
+            piece = pending[0] if len(pending) == 1 else b"".join(pending)
+            if self._is_plain:
+                self._take(piece)
+            else:
+                for plain in self._decoder.decode(piece):
+                    self._take(plain)
         except Exception:
             self._give_up()
         if self._look is not None:

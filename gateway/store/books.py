@@ -9,7 +9,7 @@ it was; spent is always the sum of the records, held the sum of the holds, and s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gateway.accounts import REQUESTS, Account, Claim, Hold, Notice, Use
 from gateway.call import Receipt, as_json
@@ -25,13 +25,14 @@ from gateway.store.answers import (
     past_limits,
 )
 from gateway.store.lost import LOST, lost_record
-from gateway.store.page import Booked, Granted, Key, Page, Part, key_of
+from gateway.store.page import Booked, Granted, Key, Page, Part
 from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
 from gateway.tallies import Tally
+from gateway.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reserve:
     """All claims and uses or none. Asked again, it grants the same hold; a call that has been settled is closed (Failure)."""
 
@@ -64,9 +65,9 @@ class Reserve:
         limited = page.limits.in_the_way(self.uses) if self.uses else None
         if limited is not None:
             return limited
-        parts = tuple([Part(key_of(claim.account), claim.amount_nanousd, claim.budget) for claim in self.claims])
+        parts = tuple([Part(claim.account, claim.amount_nanousd, claim.budget) for claim in self.claims])
         page.move([(part.account, 0, part.amount_nanousd) for part in parts])
-        page.ends.update([(key_of(claim.account), claim.resets_at) for claim in self.claims if claim.resets_at])
+        page.ends.update([(claim.account, claim.resets_at) for claim in self.claims if claim.resets_at])
         amount = max([part.amount_nanousd for part in parts], default=0)
         mark = amount if self.mark_nanousd is None else self.mark_nanousd
         page.limits.take(self.uses)
@@ -75,7 +76,7 @@ class Reserve:
         return granted(self.call_id, amount, self.claims, _balances(page, self.claims))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Extend:
     """The parts of a hold grow to the amounts of these claims, all of them or none. A call without a hold has none to grow."""
 
@@ -106,7 +107,7 @@ class Extend:
         more = []
         for claim in self.claims:
             check_amount(claim.amount_nanousd)
-            so_far = held.get(key_of(claim.account))
+            so_far = held.get(claim.account)
             missing = claim.amount_nanousd - (so_far.amount_nanousd if so_far else 0)
             if missing > 0:
                 more.append(replace(claim, amount_nanousd=missing))
@@ -115,9 +116,9 @@ class Extend:
         if in_the_way is not None:
             page.keep(replace(hold, amount_nanousd=mark))
             return _refused(page, *in_the_way)
-        page.move([(key_of(claim.account), 0, claim.amount_nanousd) for claim in more])
+        page.move([(claim.account, 0, claim.amount_nanousd) for claim in more])
         for claim in more:
-            account = key_of(claim.account)
+            account = claim.account
             grown = held.get(account) or Part(account, 0, claim.budget)
             held[account] = grown._replace(amount_nanousd=grown.amount_nanousd + claim.amount_nanousd)
         amount = max([part.amount_nanousd for part in held.values()], default=0)
@@ -127,7 +128,7 @@ class Extend:
         return granted(self.call_id, amount, self.claims, _balances(page, self.claims))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settle:
     """The cost instead of the hold, once; a call that was charged as lost is corrected."""
 
@@ -165,7 +166,7 @@ class Settle:
         return Receipt(call_id, cost, overdrafts=past_limits(settlement.limits, spent, cost))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Release:
     """The hold goes back, nothing is charged; what was charged as lost is taken back. A settled call stays as it is."""
 
@@ -184,7 +185,7 @@ class Release:
         page.take_back(before.spend if before is not None else None)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lapse:
     """The owner of a hold is gone: the hold is charged, to all its accounts alike, and recorded as lost.
 
@@ -214,7 +215,7 @@ class Lapse:
         return hold
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heard:
     """Thresholds that were crossed have been told to whoever listens: nobody else needs to."""
 
@@ -228,7 +229,7 @@ class Heard:
         page.heard.extend(self.notices)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Count:
     """How well targets are met: added to what there is."""
 
@@ -265,7 +266,7 @@ def _in_the_way(page: Page, claims: Sequence[Claim]) -> _InTheWay | None:
     waiting: _InTheWay | None = None
     asked: dict[Key, int] = {}
     for claim in claims:
-        account = key_of(claim.account)
+        account = claim.account
         needed = asked[account] = asked.get(account, 0) + claim.amount_nanousd
         spent, held = page.balances.get(account, (0, 0))
         counted = claim.counted(spent)
@@ -288,18 +289,18 @@ def _note_crossings(page: Page, claims: Sequence[Claim]) -> None:
     """The thresholds that the last charge has crossed."""
     for claim in claims:
         for percent in claim.notify_at:
-            spent = page.balances.get(key_of(claim.account), (0, 0))[0] - claim.forgiven_nanousd
+            spent = page.balances.get(claim.account, (0, 0))[0] - claim.forgiven_nanousd
             if spent * 100 >= claim.stated_nanousd * percent:
                 page.cross(claim, percent)
 
 
 def _balances(page: Page, claims: Sequence[Claim]) -> list[tuple[int, int]]:
-    return [page.balances.get(key_of(claim.account), (0, 0)) for claim in claims]
+    return [page.balances.get(claim.account, (0, 0)) for claim in claims]
 
 
-def _keys(accounts: Iterable[Account]) -> list[Key]:
-    """Keys that a table can hold: SQLite's text functions end at a NUL, and two accounts could become one."""
-    keys = [key_of(account) for account in accounts]
-    if any("\0" in scope or "\0" in window for scope, window in keys):
-        raise ValueError("the name of an account holds a NUL")
-    return keys
+def _keys(accounts: Sequence[Account]) -> Sequence[Account]:
+    """Those that a table can hold: SQLite's text functions end at a NUL, and two accounts could become one."""
+    for scope, window in accounts:
+        if "\0" in scope or "\0" in window:
+            raise ValueError("the name of an account holds a NUL")
+    return accounts

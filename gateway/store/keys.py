@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from gateway.accounts import Account
 from gateway.value import value
@@ -134,7 +135,12 @@ class Keys:
 
 def hour_of(unix_s: float) -> str:
     """``2026-11-21T05``, UTC."""
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H")
+    return _hour(int(unix_s // HOUR_S))
+
+
+@lru_cache(maxsize=64)  # all calls are of the same few hours: 0.1 us instead of 4
+def _hour(number: int) -> str:
+    return datetime.fromtimestamp(number * HOUR_S, UTC).strftime("%Y-%m-%dT%H")
 
 
 def unix_of(started_at: str) -> float:

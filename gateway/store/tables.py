@@ -20,7 +20,7 @@ from gateway.errors import Failure, Kind, Whose
 from gateway.store import SPEND_COUNTS, Spend
 from gateway.store.books import Operation
 from gateway.store.limits import Levels
-from gateway.store.page import Booked, Granted, Key, Page, Part, key_of
+from gateway.store.page import Booked, Granted, Key, Page, Part
 
 MIN_SQLITE = (3, 37, 0)
 """STRICT tables (2021-11-27): a sum that leaves int64 is an error there, and no silent float."""
@@ -270,13 +270,13 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
     limited.update((use.scope, use.unit) for hold in page.holds.values() for use in hold.uses)
     balances, levels = "[]", "[]"
     if limited:
-        asked = (_json(list(needed)), _json(list(limited)))
+        asked = (_json([*map(tuple, needed)]), _json(list(limited)))
         balances, levels = connection.execute(_LEVELS, asked).fetchone()
     elif needed:
-        (balances,) = connection.execute(_BALANCES, (_json(list(needed)),)).fetchone()
+        (balances,) = connection.execute(_BALANCES, (_json([*map(tuple, needed)]),)).fetchone()
     page.balances = {(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)}
     page.limits = Levels(int(now * 1000), {(scope, unit): tuple(level) for scope, unit, *level in _parse(levels)})
-    watched = [key_of(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
+    watched = [tuple(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
     if watched:
         told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
         page.told = {((scope, window), *threshold) for scope, window, *threshold in _parse(told)}
@@ -314,7 +314,7 @@ def _hold_row(hold: Granted) -> tuple[Any, ...]:
 
 
 def _record_row(booked: Booked) -> tuple[Any, ...]:
-    accounts = _json(booked.accounts)
+    accounts = _json([*map(tuple, booked.accounts)])
     spend = _json((booked.spend.hour, booked.spend.dims, booked.spend.counts)) if booked.spend is not None else None
     record = booked.record.decode()
     return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, record, spend)
@@ -326,7 +326,7 @@ def _spend_row(key: tuple[str, str], counts: tuple[int, ...]) -> tuple[Any, ...]
 
 def _notice_row(page: Page, notice: Notice) -> tuple[Any, ...]:
     return (
-        *key_of(notice.account),
+        *notice.account,
         notice.budget,
         notice.percent,
         notice.limit_nanousd,
@@ -342,7 +342,7 @@ def _mark_heard(connection: sqlite3.Connection, notices: Sequence[Notice]) -> No
             'UPDATE notices SET told = 1 WHERE scope = ? AND "window" = ? AND budget = ? AND percent = ?'
             ' AND "limit" = ? AND forgiven = ?',
             (
-                *key_of(notice.account),
+                *notice.account,
                 notice.budget,
                 notice.percent,
                 notice.limit_nanousd,

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from gateway.call import Headers
+    from gateway.call import Fields, Headers
 
 
 class Watcher(Protocol):
     """Sees an answer go by. May add header fields of the gateway's own; cannot change, delay or fail anything."""
 
-    def head(self, status: int, headers: Headers) -> bool:
+    def head(self, status: int, fields: Fields) -> bool:
         """The final head came. True: keep the answer back until it is whole, so that ``extra`` can speak of all of it."""
 
     def upgraded(self, headers: Headers) -> None:

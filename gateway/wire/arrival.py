@@ -11,14 +11,17 @@ import select
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
-from gateway.call import Headers
+from gateway.call import Fields, Headers
 from gateway.errors import Failure, Kind, Whose
-from gateway.wire.headers import first, has_token
+from gateway.wire.headers import names_token, noted, value_of
 from gateway.wire.reply import Reply
 
 if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
     from gateway.wire.front import FrontConnection
     from gateway.wire.relay import Relay
 
@@ -34,6 +37,7 @@ class Arrival:
         "_max_body_bytes",
         "chunked",
         "declared_bytes",
+        "fields",
         "gone",
         "has_body",
         "headers",
@@ -46,29 +50,31 @@ class Arrival:
 
     def __init__(
         self,
-        request: web.BaseRequest,
+        message: RawRequestMessage,
+        content: StreamReader,
         connection: FrontConnection,
         transport: asyncio.Transport,
         *,
         max_body_bytes: int,
     ) -> None:
-        message = request._message  # noqa: SLF001 - the parsed head; the public views of it decode and copy
+        """``message`` is the head as aiohttp's parser has read it, ``content`` its body."""
         self.method: str = message.method
         self.target: str = message.path
         self.headers: Headers = message.raw_headers
+        self.fields: Fields = noted(message.raw_headers)
         self.chunked: bool = bool(message.chunked)
-        self.upgrade: bool = bool(message.upgrade) and has_token(self.headers, b"upgrade", b"websocket")
-        self._content = request.content
+        self.upgrade: bool = bool(message.upgrade) and names_token(self.fields, b"upgrade", b"websocket")
+        self._content = content
         self._connection = connection
         self._max_body_bytes = max_body_bytes
         self._drain_s = 0.0
         self._leaving: Callable[[], Any] | None = None
-        declared = first(self.headers, b"content-length")
+        declared = value_of(self.fields, b"content-length")
         self.declared_bytes = int(declared) if declared is not None and not self.chunked else -1
         self.has_body = self.chunked or self.declared_bytes > 0
         self.gone = False
         self.relay: Relay | None = None
-        self.reply = Reply(transport, http10=message.version < (1, 1), close=bool(message.should_close))
+        self.reply = Reply(transport, http10=message.version < HttpVersion11, close=bool(message.should_close))
 
     @property
     def connection(self) -> FrontConnection:
@@ -95,6 +101,10 @@ class Arrival:
             relay.front_lost(drain_s=self._drain_s)
         elif self._connection.writing_paused:
             relay.front_paused()
+
+    def _cancel(self, exc: BaseException) -> None:
+        """aiohttp: the connection is lost."""
+        self._content.set_exception(exc)
 
     def on_leaving(self, call: Callable[[], Any] | None) -> None:
         """What to do if the client leaves before there is a relay."""
@@ -129,6 +139,9 @@ class Arrival:
         """The whole body; Failure when it is too large, broken, or the client left."""
         if not self.has_body:
             return b""
+        content = self._content
+        if content.is_eof() and 0 < self.declared_bytes <= self._max_body_bytes and content.exception() is None:
+            return content.read_nowait()
         pieces = [piece async for piece in self.pieces()]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -155,7 +168,7 @@ class Arrival:
 
     def _continue(self) -> None:
         """RFC 9110 10.1.1: whoever reads the body answers the expectation."""
-        if has_token(self.headers, b"expect", b"100-continue"):
+        if names_token(self.fields, b"expect", b"100-continue"):
             self.reply.interim(100, b"Continue", ())
 
     def _too_large(self) -> Failure:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.errors import Failure, Kind, Whose
-from gateway.wire.headers import first, request_head
+from gateway.wire.headers import request_head
 from gateway.wire.relay import Relay
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ async def _exchange(
         request.method,
         request.upstream_target.encode("utf-8", "surrogateescape"),
         request.headers,
+        request.fields,
         host=endpoint.host_header,
         credential=credential,
         length=_length(arrival, body, touched=request.sent_body is not None),
@@ -172,4 +173,4 @@ def _may_send_again(arrival: Arrival, request: Request, relay: Relay) -> bool:
         return False
     if relay.failure.kind is not Kind.UPSTREAM_RESET or (request.body is None and arrival.has_body):
         return False
-    return request.method in IDEMPOTENT or first(request.headers, b"idempotency-key") is not None
+    return request.method in IDEMPOTENT or b"idempotency-key" in request.fields

@@ -1,12 +1,14 @@
 """Which header fields do not travel, and how the two heads are written.
 
-Three lists with their reasons, and two functions that write a request head for the upstream and a response head for the
-front. Everything that is not on a list goes through as it came: order, duplicates, case and bytes.
+Three lists with their reasons, the note that is taken of a head when it comes, and two functions that write a request head for the
+upstream and a response head for the front. Everything that is not on a list goes through as it came: order, duplicates, case and bytes.
 """
 
 from __future__ import annotations
 
-from gateway.call import Headers
+from functools import lru_cache
+
+from gateway.call import Fields, Headers
 
 HOP_BY_HOP = frozenset(
     (
@@ -30,37 +32,95 @@ FRAMING = frozenset((b"content-length", b"host", b"content-type", b"content-enco
 """Fields that ``Connection`` may not name away (RFC 9110 7.6.1: a sender must not list fields meant for all recipients)."""
 
 NOT_FORWARDED = HOP_BY_HOP | FOR_US
-VIA = b"Via: 1.1 tollgate\r\n"  # RFC 9110 7.6.3: a gateway must; a pseudonym without a version is allowed
+STAYS_OR_GOES = NOT_FORWARDED | FRAMING | frozenset((b"close",))
+"""Names that ``Connection`` changes nothing about."""
+CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"))
+"""Where callers put a provider's key; dropped when the config supplies its own."""
+END = b"Via: 1.1 tollgate\r\n\r\n"  # RFC 9110 7.6.3: a gateway must; a pseudonym without a version is allowed
+
+
+MEANT = (
+    NOT_FORWARDED
+    | FRAMING
+    | CREDENTIALS
+    | frozenset((b"traceparent", b"x-correlation-id", b"x-request-id", b"idempotency-key"))
+)
+"""All fields that somebody here asks for; those that begin with ``OURS`` as well."""
+MAX_SPELLINGS = 1024
+MAX_SPELLING = 64
+
+
+class _Names(dict[bytes, bytes]):
+    """Spelling -> the lower-case name of a field that is meant, and b"" for all others. Callers spell as they like, so that there is
+    an end to what is remembered.
+    """
+
+    def __missing__(self, spelling: bytes) -> bytes:
+        name = spelling.lower()
+        name = name if name in MEANT or name.startswith(OURS) else b""
+        if len(self) < MAX_SPELLINGS and len(spelling) <= MAX_SPELLING:
+            self[spelling] = name
+        return name
+
+
+_names = _Names()
+
+
+def noted(headers: Headers) -> Fields:
+    """The fields that are meant, by lower-case name: gone through once, where each question went through all of them (5 us a call)."""
+    fields: dict[bytes, list[bytes]] = {}
+    for spelling, value in headers:
+        name = _names[spelling]
+        if name:
+            if name in fields:
+                fields[name].append(value)
+            else:
+                fields[name] = [value]
+    return fields
+
+
+def value_of(fields: Fields, name: bytes) -> bytes | None:
+    """The value of the first field of that (lower-case) name, one of ``MEANT``."""
+    values = fields.get(name)
+    return values[0] if values is not None else None
+
+
+def names_token(fields: Fields, name: bytes, token: bytes) -> bool:
+    """Whether a comma-separated field, one of ``MEANT``, holds a token (both lower-case)."""
+    values = fields.get(name)
+    return values is not None and any(token in _listed(value) for value in values)
 
 
 def first(headers: Headers, name: bytes) -> bytes | None:
-    """The value of the first field of that (lower-case) name."""
+    """The value of the first field of that (lower-case) name, whichever it is."""
     for field, value in headers:
         if field.lower() == name:
             return value
     return None
 
 
-def has_token(headers: Headers, name: bytes, token: bytes) -> bool:
-    """Whether a comma-separated field holds a token (both lower-case)."""
-    for field, value in headers:
-        if field.lower() == name and token in [part.strip() for part in value.lower().split(b",")]:
-            return True
-    return False
+def _listed(value: bytes) -> frozenset[bytes]:
+    return _split(value) if len(value) <= MAX_SPELLING else _split.__wrapped__(value)
 
 
-def _named_by_connection(headers: Headers) -> frozenset[bytes]:
-    named: set[bytes] = set()
-    for field, value in headers:
-        if field.lower() == b"connection":
-            named.update(part.strip() for part in value.lower().split(b","))
-    return frozenset(named - FRAMING)
+@lru_cache(maxsize=256)
+def _split(value: bytes) -> frozenset[bytes]:
+    return frozenset([part.strip() for part in value.lower().split(b",")])
+
+
+def _named_by_connection(fields: Fields) -> frozenset[bytes]:
+    """What does not travel because this hop's ``Connection`` says so. Empty as a rule: what it names mostly never travels."""
+    named: frozenset[bytes] = frozenset()
+    for value in fields.get(b"connection", ()):
+        named |= _listed(value)
+    return named - STAYS_OR_GOES
 
 
 def request_head(
     method: str,
     target: bytes,
     headers: Headers,
+    fields: Fields,
     *,
     host: bytes,
     credential: tuple[bytes, bytes] | None,
@@ -68,76 +128,74 @@ def request_head(
     upgrade: bool = False,
     traceparent: bytes = b"",
 ) -> bytes:
-    """The request head for an upstream.
+    """The request head for an upstream; ``fields`` are the ``noted`` of ``headers``.
 
     ``length`` is the body's length when it is known to differ from what the headers say (a chunked upload that was read
     whole), -1 for a body of unknown length, None to leave the framing as it stands. ``credential`` replaces the caller's
     own ``Authorization``, ``x-api-key`` and ``x-goog-api-key``; ``traceparent`` replaces the caller's, or stands where there
     was none.
     """
-    lines = [method.encode("ascii"), b" ", target, b" HTTP/1.1\r\n"]
-    named = _named_by_connection(headers)
-    trailers = False
-    for field, value in headers:
-        name = field.lower()
-        if name in NOT_FORWARDED or name in named or name.startswith(OURS):
-            trailers = trailers or (name == b"te" and b"trailers" in value.lower())
+    lines = [b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)]
+    named = _named_by_connection(fields)
+    for pair in headers:
+        name = _names[pair[0]]
+        if name:
+            if name in NOT_FORWARDED or name.startswith(OURS):
+                continue
+            if name == b"host":
+                lines.append(b"%b: %b\r\n" % (pair[0], host))  # the field keeps its place and its case
+                continue
+            if (
+                (credential is not None and name in CREDENTIALS)
+                or (length is not None and name == b"content-length")
+                or (traceparent and name == b"traceparent")
+            ):
+                continue
+        if named and pair[0].lower() in named:
             continue
-        if name == b"host":
-            value = host  # noqa: PLW2901 - the field keeps its place and its case
-        elif (
-            (credential is not None and name in CREDENTIALS)
-            or (name == b"content-length" and length is not None)
-            or (traceparent and name == b"traceparent")
-        ):
-            continue
-        lines += (field, b": ", value, b"\r\n")
+        lines.append(b"%b: %b\r\n" % pair)
     if credential is not None:
-        lines += (credential[0], b": ", credential[1], b"\r\n")
+        lines.append(b"%b: %b\r\n" % credential)
     if traceparent:
-        lines += (b"traceparent: ", traceparent, b"\r\n")
+        lines.append(b"traceparent: %b\r\n" % traceparent)
     if length is not None:
         lines.append(b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length)
     if upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
-    elif trailers:
+    elif b"te" in fields and any(b"trailers" in value.lower() for value in fields[b"te"]):
         lines.append(b"TE: trailers\r\nConnection: TE\r\n")
-    lines += (VIA, b"\r\n")
+    lines.append(END)
     return b"".join(lines)
-
-
-CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"))
-"""Where callers put a provider's key; dropped when the config supplies its own."""
 
 
 def response_head(
     status: int,
     reason: bytes,
     headers: Headers,
+    fields: Fields,
     *,
     chunked: bool,
     close: bool,
     extra: Headers = (),
     upgrade: bool = False,
 ) -> bytes:
-    """The response head for the front: the upstream's fields as they came, then ours.
+    """The response head for the front: the upstream's fields as they came, then ours; ``fields`` are the ``noted`` of ``headers``.
 
     ``chunked`` writes ``Transfer-Encoding: chunked``, in the place where the upstream had it if it had it.
     """
-    lines = [b"HTTP/1.1 %d " % status, reason, b"\r\n"]
-    named = _named_by_connection(headers)
-    for field, value in headers:
-        name = field.lower()
-        if name in HOP_BY_HOP or name in named:
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
+    named = _named_by_connection(fields)
+    for pair in headers:
+        name = _names[pair[0]]
+        if name in HOP_BY_HOP or (named and pair[0].lower() in named):
             if chunked and name == b"transfer-encoding":
                 chunked = False
-                lines += (field, b": chunked\r\n")
+                lines.append(b"%b: chunked\r\n" % pair[0])
             elif upgrade and name in {b"connection", b"upgrade"}:
-                lines += (field, b": ", value, b"\r\n")
+                lines.append(b"%b: %b\r\n" % pair)
             continue
-        lines += (field, b": ", value, b"\r\n")
-    for field, value in extra:
-        lines += (field, b": ", value, b"\r\n")
+        lines.append(b"%b: %b\r\n" % pair)
+    lines += [b"%b: %b\r\n" % pair for pair in extra]
     if chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if close:

@@ -15,16 +15,15 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import httptools
 
-from gateway.call import Headers
+from gateway.call import Fields, Headers
 from gateway.errors import Failure
 from gateway.wire import failures
 from gateway.wire.farewell import Farewell
-from gateway.wire.headers import first, has_token
+from gateway.wire.headers import names_token, noted, value_of
 
 if TYPE_CHECKING:
     from gateway.wire import LastWords, Line, Rewriter, Watcher
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 KEEP_BACK_BYTES = 256 * 1024
 """An answer that its watcher wants whole is kept back up to this size, and then let go."""
-OVERHEAD_BYTES = 256 * 1024
-"""Most of a head, its interim ones included, of trailers, or of anything else that is no body."""
+OVERHEAD_BYTES = 256 * 1024  # most of a head, its interim ones included, of trailers, or of what else is no body
 KEEP_BACK_NS = 250_000_000
 """... and for this long: a provider that dribbles keep-alive white space is passed on as it comes."""
 
@@ -48,7 +46,7 @@ class Relay:
     """
 
     __slots__ = (
-        "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing",
+        "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
         "_first_byte_due_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
         "_last_ns", "_line", "_loop", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces",
         "_reason", "_reply", "_rewriter", "_trailers", "_until_close", "_watcher", "ended_ns", "failure",
@@ -66,8 +64,9 @@ class Relay:
         self._drain_bytes = drain_bytes
         self._drain = False
         self._line: Line | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
+        self._fields: Fields = {}
         self._trailers: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._pieces: list[bytes] = []
@@ -123,11 +122,16 @@ class Relay:
         if self.untouched:
             self.untouched = False
         self._last_ns = time.monotonic_ns()
+        parser = self._parser
+        if parser is None:
+            if self.upgraded is not None:  # frames before the connection is taken over
+                self.upgraded += data
+            return
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.upgraded = data[upgrade.args[0] :]
-            self._parser = SimpleNamespace(feed_data=self._keep_early)  # type: ignore[assignment]  # from here on it is only fed
+            self._parser = None
         except httptools.HttpParserError:
             # the parser wraps what a callback of ours raises: that is a bug of ours, or a head that we refuse
             if self._over:  # what follows a whole answer is not its fault
@@ -175,9 +179,6 @@ class Relay:
     def _fail(self, failure: Failure) -> None:
         self._failing = failure
 
-    def _keep_early(self, data: bytes) -> None:
-        self.upgraded = (self.upgraded or b"") + data
-
     def _bound(self, count: int) -> None:
         """A read without a byte of a body: so many of them in a row that hold no more than a head or trailers have an end."""
         if self._body_bytes != self._last_body_bytes:
@@ -199,33 +200,34 @@ class Relay:
         (self._trailers if self.head_in else self._headers).append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._failing is not None:  # one head that cannot be was enough
+        parser = self._parser
+        if parser is None or self._failing is not None:  # one head that cannot be was enough
             return
-        status = self._parser.get_status_code()
-        headers = tuple(self._headers)
+        status = parser.get_status_code()
         if status < 100 or (self._reason != b"OK" and _CONTROL.search(self._reason)):  # the parser lets both pass
             self._failing = failures.unreadable()
             return
         if status < 200 and status != 101:
-            self._reply.interim(status, self._reason, headers)
+            self._reply.interim(status, self._reason, tuple(self._headers))
             return
-        if not self._frame(status, headers):
+        self._fields = fields = noted(self._headers)
+        if not self._frame(status, fields):
             return
         self.head_in = True
         self.first_byte_ns = self._last_ns
-        self._http11 = self._parser.get_http_version() == "1.1"
+        self._http11 = parser.get_http_version() == "1.1"
         if status == 101:
             self._failing = failures.unreadable()  # unless the parser says that it is an upgrade
             return
         if self._idle_ns:
             self._watch_until(self._last_ns + self._idle_ns)
-        if self._watcher.head(status, headers):
+        if self._watcher.head(status, fields):
             self._kept = []
         elif self._content_length is None and not self._bodiless():
             self._rewriter = self._watcher.rewriter()
         if self._bodiless():
             self._over = True
-            if self._method == "HEAD" and first(headers, b"transfer-encoding") is not None:
+            if self._method == "HEAD" and value_of(fields, b"transfer-encoding") is not None:
                 self._http11 = False  # some send chunks all the same
 
     def on_body(self, piece: bytes) -> None:
@@ -241,13 +243,13 @@ class Relay:
             self._headers.clear()
             self._reason = b""
 
-    def _frame(self, status: int, headers: Headers) -> bool:
+    def _frame(self, status: int, fields: Fields) -> bool:
         """How the body ends. False for a coding other than chunked: RFC 9112 6.1 has them, but undoing one would change
         the body and passing it on would promise a coding of this hop.
         """
         self.status = status
-        coding = first(headers, b"transfer-encoding")
-        self._content_length = first(headers, b"content-length")
+        coding = value_of(fields, b"transfer-encoding")
+        self._content_length = value_of(fields, b"content-length")
         if coding is not None and coding.strip().lower() != b"chunked":
             self._failing = failures.unreadable()
             return False
@@ -305,7 +307,8 @@ class Relay:
         self._reply.start(
             self.status,
             self._reason,
-            tuple(self._headers),
+            self._headers,
+            self._fields,
             extra=self._watcher.extra(whole=whole),
             sized=self._content_length is not None,
             bodiless=self._bodiless(),
@@ -320,11 +323,11 @@ class Relay:
         if self._kept is not None:
             self._let_go(whole=True)
         self._write_rest()
-        self._reply.end(tuple(self._trailers))
+        self._reply.end(self._trailers)
         self._leave(reusable=self._reusable())
 
     def _reusable(self) -> bool:
-        return self._http11 and not self._until_close and not has_token(tuple(self._headers), b"connection", b"close")
+        return self._http11 and not self._until_close and not names_token(self._fields, b"connection", b"close")
 
     def _break(self, failure: Failure) -> None:
         """The answer will not be whole. What the client already has stands; it is shown that the rest is missing."""
@@ -342,6 +345,7 @@ class Relay:
             self._reply.body(rest)
 
     def _leave(self, *, reusable: bool) -> None:
+        self._parser = None  # it knows us: the call and all that belongs to it would wait for the garbage collector
         self.ended_ns = time.monotonic_ns()
         self.response_bytes = self._body_bytes
         if self._deadlines is not None:
@@ -398,10 +402,8 @@ class Relay:
             if now_ns >= due_ns:
                 self.lost(failure())
                 return 0
-        dues = [due_ns for due_ns, _ in self._limits()]
-        if self._kept is not None and self._keep_until_ns:
-            dues.append(self._keep_until_ns)
-        return min(dues, default=0)
+        kept = [self._keep_until_ns] if self._kept is not None and self._keep_until_ns else []
+        return min([*kept, *(due_ns for due_ns, _ in self._limits())], default=0)
 
     def _limits(self) -> Iterator[tuple[int, Callable[[], Failure]]]:
         """When it is to be given up, and why."""

@@ -10,9 +10,8 @@ import asyncio
 import socket
 import struct
 
-from gateway.call import Headers
-from gateway.wire.headers import first as lookup
-from gateway.wire.headers import response_head
+from gateway.call import Fields, Headers
+from gateway.wire.headers import noted, response_head
 
 
 class Reply:
@@ -41,13 +40,15 @@ class Reply:
         if self.http10 or self.started or self.gone or (status == 100 and self.continued):
             return
         self.continued = self.continued or status == 100
-        self._transport.write(response_head(status, reason, headers, chunked=False, close=False))
+        head = response_head(status, reason, headers, noted(headers), chunked=False, close=False)
+        self._transport.write(head)
 
     def start(
         self,
         status: int,
         reason: bytes,
         headers: Headers,
+        fields: Fields,
         *,
         extra: Headers,
         sized: bool,
@@ -59,8 +60,8 @@ class Reply:
         self.status = status
         self._chunked = not (sized or bodiless or self.http10)
         # an answer to HEAD has the fields of the answer to GET, Transfer-Encoding included (RFC 9112 6.1)
-        coded = self._chunked or (bodiless and not self.http10 and lookup(headers, b"transfer-encoding") is not None)
-        head = response_head(status, reason, headers, chunked=coded, close=self.close, extra=extra)
+        coded = self._chunked or (bodiless and not self.http10 and b"transfer-encoding" in fields)
+        head = response_head(status, reason, headers, fields, chunked=coded, close=self.close, extra=extra)
         self.sent_bytes += len(first)
         if not self.gone:
             self._transport.write(head + self._framed(first) if first else head)
@@ -80,14 +81,15 @@ class Reply:
 
     def whole(self, status: int, reason: bytes, headers: Headers, body: bytes, *, head_only: bool = False) -> None:
         """An answer of the gateway's own, in one write."""
-        self.start(status, reason, headers, extra=(), sized=True, first=b"" if head_only else body)
+        self.start(status, reason, headers, noted(headers), extra=(), sized=True, first=b"" if head_only else body)
         self.end()
 
     def switch(self, status: int, reason: bytes, headers: Headers) -> None:
         """101: the head goes out with its ``Upgrade``, and what follows is no longer HTTP."""
         self.started = self.ended = self.close = True
         self.status = status
-        self._transport.write(response_head(status, reason, headers, chunked=False, close=False, upgrade=True))
+        head = response_head(status, reason, headers, noted(headers), chunked=False, close=False, upgrade=True)
+        self._transport.write(head)
 
     def break_off(self) -> None:
         """The answer cannot be finished: what was sent stays sent, and the client must see that it is not whole.

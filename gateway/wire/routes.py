@@ -11,7 +11,10 @@ from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
 from gateway.errors import Failure, Kind, Whose
+from gateway.value import value
 
+MAX_REMEMBERED = 256
+"""Paths, and characters of one: apps use a few."""
 ANTHROPIC_PATH = "/v1/messages"
 """The one path under ``/v1`` that is Anthropic's (INTERFACE 2)."""
 
@@ -29,7 +32,7 @@ class Rule:
         return (not self.path or _is_below(path, self.path)) and (not self.model or fnmatchcase(model, self.model))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Place:
     """Where a request goes as far as its path tells: ``upstream`` is "" when a rule has to choose (``/v1/...``)."""
 
@@ -46,6 +49,8 @@ class Routes:
         """``upstreams``: name -> (protocol, base path without a final slash)."""
         self._rules = tuple(rules)
         self._upstreams = dict(upstreams)
+        self._places: dict[str, Place] = {}
+        self._chosen: dict[tuple[str, str], str] = {}
 
     def place(self, target: str) -> Place:
         """Read the path. Failure(UNKNOWN_ROUTE) when it is no provider's."""
@@ -55,6 +60,14 @@ class Routes:
                 Whose.FRONT,
                 "The request target must be a path: this is a gateway, not a forward proxy.",
             )
+        found = self._places.get(target)
+        if found is None:
+            found = self._read(target)
+            if len(self._places) < MAX_REMEMBERED and len(target) < MAX_REMEMBERED and "?" not in target:
+                self._places[target] = found  # a query may hold a key
+        return found
+
+    def _read(self, target: str) -> Place:
         path = target.partition("?")[0]
         prefix, _, _ = path[1:].partition("/")
         if prefix == "v1":
@@ -70,11 +83,18 @@ class Routes:
         if place.upstream:
             return place.upstream, self._upstreams[place.upstream][1] + place.rest
         path = place.rest.partition("?")[0]
+        upstream = self._chosen.get((path, model))
+        if upstream is None:
+            upstream = self._choose(path, model)
+            if len(self._chosen) < MAX_REMEMBERED and len(path) < MAX_REMEMBERED:
+                self._chosen[path, model] = upstream
+        # a base URL that ends in /v1 names the same /v1 that the front's path begins with
+        return upstream, self._upstreams[upstream][1].removesuffix("/v1") + place.rest
+
+    def _choose(self, path: str, model: str) -> str:
         for rule in self._rules:
             if rule.matches(path, model):
-                base = self._upstreams[rule.upstream][1]
-                # a base URL that ends in /v1 names the same /v1 that the front's path begins with
-                return rule.upstream, base.removesuffix("/v1") + place.rest
+                return rule.upstream
         raise _unknown()
 
 

@@ -40,6 +40,7 @@ async def relay_upgrade(arrival: Arrival, request: Request, pool: Pool, watcher:
         request.method,
         request.upstream_target.encode("utf-8", "surrogateescape"),
         request.headers,
+        request.fields,
         host=endpoint.host_header,
         credential=endpoint.credential if turn is None else turn.key.header,
         length=None,

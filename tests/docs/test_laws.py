@@ -41,7 +41,7 @@ def test_a_module_opens_with_what_it_owns(path):
     assert not text.strip() or ast.get_docstring(ast.parse(text)), "no docstring"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
+@pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "benchmarks").glob("*.py"))], ids=named)
 def test_nothing_is_too_large_to_read(path):
     """Stop and think: files over 420 lines, functions over 50 (docstring apart)."""
     text = path.read_text()

@@ -33,6 +33,7 @@ from gateway.compile import compile_snapshot, vocabulary
 from gateway.decided import NOTHING, Composition
 from gateway.loading import load
 from gateway.metering.tokens import Counter
+from gateway.wire.headers import noted
 from tests.front_door.conftest import Serve
 from tests.harness.books import CHAT, MESSAGES, MINI, post
 from tests.harness.gateways import ROOT, GatewayProcess, config_for, free_port, write
@@ -754,7 +755,8 @@ async def test_no_repr_shows_a_secret(upstream: ScriptedUpstream, tmp_path: Path
     snapshot = compile_snapshot(settings, {}, Counter(vocabulary), Composition().of(settings, NOTHING))
     body = json.dumps(SAID).encode()
     headers = tuple((name.encode(), text.encode()) for name, text in KEYS)
-    asked = Request("POST", CHAT + QUERY, headers, "openai", "openai", CHAT + QUERY, body=body, sent_body=body)
+    noted_of = noted(headers)
+    asked = Request("POST", CHAT + QUERY, headers, noted_of, "openai", "openai", CHAT + QUERY, "", body, "", body)
     shown = {
         "settings": settings,
         "canonical": canonical(settings),

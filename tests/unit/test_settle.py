@@ -46,7 +46,7 @@ def finished(call_id: str, cost_nanousd: int = 7) -> Finished:
     claim = Claim(ACCOUNT, 10)
     call = Call(call_id, time.time(), time.monotonic_ns())
     call.request = Request(
-        "POST", "/v1/chat/completions", (), "openai", "openai", "/v1/chat/completions", "openai", b""
+        "POST", "/v1/chat/completions", (), {}, "openai", "openai", "/v1/chat/completions", "openai", b""
     )
     call.ask, call.caller = Ask("chat", metered=True, model="m"), Caller(team="a", correlation_id=call_id)
     call.claims, call.hold = (claim,), Hold(call_id, 10, (claim,))

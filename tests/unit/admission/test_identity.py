@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.admission.identity import identify
 from gateway.call import Caller
 from gateway.errors import Kind, Refusal
+from gateway.wire.headers import noted
 
 TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = b"00-" + TRACE + b"-00f067aa0ba902b7-01"
@@ -16,13 +17,13 @@ NAMES = (b"x-tollgate-team", b"x-tollgate-user", b"x-tollgate-agent", b"x-tollga
 
 
 def caller(*headers: tuple[bytes, bytes]) -> Caller:
-    found = identify(headers, "new-id")
+    found = identify(noted(headers), "new-id")
     assert isinstance(found, Caller), found
     return found
 
 
 def refused(*headers: tuple[bytes, bytes]) -> Refusal:
-    found = identify(headers, "new-id")
+    found = identify(noted(headers), "new-id")
     assert isinstance(found, Refusal), found
     assert found.kind is Kind.MALFORMED_HEADER
     return found
@@ -87,7 +88,7 @@ def test_a_name_twice_must_be_the_same_name(name):
     """Two purses for one call are refused; the same one twice is no matter."""
     assert "more than once" in refused((name, b"a"), (name.upper(), b"b")).message
     assert "more than once" in refused((name, b"a"), (name, b"")).message
-    assert isinstance(identify(((name, b"a"), (name, b" a")), "n"), Caller)
+    assert isinstance(identify(noted(((name, b"a"), (name, b" a"))), "n"), Caller)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ names = st.sampled_from((*NAMES, b"x-tollgate-tags", b"x-correlation-id", b"x-re
 @given(st.lists(st.tuples(names, st.binary(max_size=200)), max_size=8))
 def test_whatever_is_sent_what_comes_out_is_clean(headers):
     """A Caller of short printable values, or a Refusal: nothing else, and no exception."""
-    found = identify(tuple(headers), "new-id")
+    found = identify(noted(headers), "new-id")
     if isinstance(found, Refusal):
         assert found.message.isprintable()
         return

@@ -13,7 +13,7 @@ from gateway.admission.identity import identify
 from gateway.admission.keys import FIELDS, FORM, Key, Keys, hash_of, patterns
 from gateway.call import Ask, Caller
 from gateway.errors import Kind, Refusal
-from gateway.wire.headers import CREDENTIALS
+from gateway.wire.headers import CREDENTIALS, noted
 
 TEXT = "tg-0123456789abcdefghijABCDEFGHIJ01"
 OTHER = "tg-ABCDEFGHIJabcdefghij0123456789ABCDEFGHIJ"
@@ -193,16 +193,16 @@ OWNED = key(team="search", user="ann")
 def test_team_and_user_of_a_key_are_the_callers() -> None:
     """With and without other fields."""
     mine = {"team": "search", "user": "ann", "key_name": "search"}
-    assert identify((), "n", OWNED) == Caller(correlation_id="n", **mine) == OWNED.caller("n")
-    assert identify(((b"x-tollgate-agent", b"a"),), "n", OWNED) == Caller(correlation_id="n", agent="a", **mine)
+    assert identify({}, "n", OWNED) == Caller(correlation_id="n", **mine) == OWNED.caller("n")
+    assert identify(noted(((b"x-tollgate-agent", b"a"),)), "n", OWNED) == Caller(correlation_id="n", agent="a", **mine)
     same = ((b"x-tollgate-team", b" search"), (b"x-tollgate-user", b""))
-    assert identify(same, "n", OWNED) == Caller(correlation_id="n", **mine)
+    assert identify(noted(same), "n", OWNED) == Caller(correlation_id="n", **mine)
 
 
 @pytest.mark.parametrize("field", ["team", "user"])
 def test_another_name_than_the_keys_is_refused(field: str) -> None:
     """In words without it."""
-    answer = identify(((f"x-tollgate-{field}".encode(), b"somebody-else"),), "n", OWNED)
+    answer = identify(noted(((f"x-tollgate-{field}".encode(), b"somebody-else"),)), "n", OWNED)
     assert isinstance(answer, Refusal)
     assert answer.kind is Kind.PERMISSION
     assert f"x-tollgate-{field}" in answer.message
@@ -212,13 +212,13 @@ def test_another_name_than_the_keys_is_refused(field: str) -> None:
 def test_what_a_key_does_not_name_is_the_callers_to_say() -> None:
     """An app with a key of its own names its users."""
     headers = ((b"x-tollgate-team", b"t"), (b"x-tollgate-user", b"u"))
-    assert identify(headers, "n", key()) == Caller(team="t", user="u", key_name="search", correlation_id="n")
-    half = identify(headers[1:], "n", key(team="search"))
+    assert identify(noted(headers), "n", key()) == Caller(team="t", user="u", key_name="search", correlation_id="n")
+    half = identify(noted(headers[1:]), "n", key(team="search"))
     assert half == Caller(team="search", user="u", key_name="search", correlation_id="n")
 
 
 def test_a_wish_without_a_scope_is_about_the_user_of_the_key() -> None:
     """As if the header had named it."""
-    caller = identify(((b"x-tollgate-budget", b"2/day"),), "n", OWNED)
+    caller = identify(noted(((b"x-tollgate-budget", b"2/day"),)), "n", OWNED)
     assert isinstance(caller, Caller)
     assert caller.limits == ((2_000_000_000, "day", "user"),)

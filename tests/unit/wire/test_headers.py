@@ -1,11 +1,24 @@
 """wire/headers: what travels, what does not, and how heads are written."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.headers import has_token, request_head, response_head
+from gateway.admission.identity import FIELDS
+from gateway.call import Headers
+from gateway.wire import headers as of_headers
+from gateway.wire.headers import MEANT, OURS, names_token, noted
 
 PLAIN = {"host": b"up.example", "credential": None, "length": None}
+
+
+def request_head(method: str, target: bytes, headers: Headers, **told: Any) -> bytes:
+    return of_headers.request_head(method, target, headers, noted(headers), **told)
+
+
+def response_head(status: int, reason: bytes, headers: Headers, **told: Any) -> bytes:
+    return of_headers.response_head(status, reason, headers, noted(headers), **told)
 
 
 def lines(head: bytes) -> list[bytes]:
@@ -107,5 +120,28 @@ def test_a_token_is_found_whatever_the_spacing_and_case(tokens, index, space):
     """Comma-separated lists are compared token by token, never as substrings."""
     wanted = tokens[index % len(tokens)]
     value = (b"," + space).join(token.upper() for token in tokens)
-    assert has_token(((b"Connection", value),), b"connection", wanted)
-    assert not has_token(((b"Connection", value),), b"connection", wanted + b"x" * 13)
+    assert names_token(noted(((b"Connection", value),)), b"connection", wanted)
+    assert not names_token(noted(((b"Connection", value),)), b"connection", wanted + b"x" * 13)
+
+
+def test_what_says_who_asks_is_noted():
+    """What is not meant would be lost before it is read."""
+    assert {name for name in FIELDS if not name.startswith(OURS)} <= MEANT
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"Host", b"HOST", b"X-Tollgate-Team", b"x-other", b"TE"]), TOKEN)))
+def test_a_note_holds_what_a_scan_would_find(headers):
+    """By name, in whichever spelling, in order; and nothing else."""
+    meant = (b"host", b"x-tollgate-team", b"te")
+    scanned = {name: [value for field, value in headers if field.lower() == name] for name in meant}
+    assert noted(headers) == {name: values for name, values in scanned.items() if values}
+
+
+def test_spellings_are_not_remembered_without_end():
+    """They come from callers."""
+    for number in range(5000):
+        noted(((b"X-%d" % number, b""), (b"x" * 100 + b"%d" % number, b"")))
+        noted(((b"Connection", b"x-%d" % number + b"y" * 100),))
+    assert len(of_headers._names) <= of_headers.MAX_SPELLINGS
+    assert all(len(spelling) <= of_headers.MAX_SPELLING for spelling in of_headers._names)
+    assert noted(((b"x-tOLLGATE-tEAM", b"a"),)) == {b"x-tollgate-team": [b"a"]}
