@@ -76,7 +76,8 @@ class Claim:
         when a charge is taken back after a reset (a lost call that is settled after all): then the room is the limit as it was
         stated, as everybody is told, and not more.
         """
-        return max(spent_nanousd, self.forgiven_nanousd)
+        forgiven = self.forgiven_nanousd
+        return max(forgiven, spent_nanousd)
 
 
 @value

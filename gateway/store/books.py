@@ -66,9 +66,11 @@ class Reserve:
         if limited is not None:
             return limited
         parts = tuple([Part(claim.account, claim.amount_nanousd, claim.budget) for claim in self.claims])
-        page.move([(part.account, 0, part.amount_nanousd) for part in parts])
-        page.ends.update([(claim.account, claim.resets_at) for claim in self.claims if claim.resets_at])
-        amount = max([part.amount_nanousd for part in parts], default=0)
+        page.move([(account, 0, amount) for account, amount, _ in parts])
+        for claim in self.claims:
+            if claim.resets_at:
+                page.ends[claim.account] = claim.resets_at
+        amount = max([amount for _, amount, _ in parts], default=0)
         mark = amount if self.mark_nanousd is None else self.mark_nanousd
         page.limits.take(self.uses)
         ending = tuple([use for use in self.uses if use.unit != REQUESTS])
@@ -155,15 +157,15 @@ class Settle:
         if before is not None and before.outcome != LOST:
             return Receipt(call_id, before.cost_nanousd, again=True)
         check_cost(settlement)
-        accounts = tuple(dict.fromkeys(self.accounts))
-        page.move([*_returned(page, call_id), *((account, cost, 0) for account in accounts)])
+        accounts = tuple(dict.fromkeys(settlement.accounts))
+        page.move(_returned(page, call_id) + [(account, cost, 0) for account in accounts])
         page.drop(call_id, settlement.tokens)
         page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
         page.take_back(before.spend if before is not None else None)
         page.add(settlement.spend)
         _note_crossings(page, settlement.limits)
         spent = [spent for spent, _ in _balances(page, settlement.limits)]
-        return Receipt(call_id, cost, overdrafts=past_limits(settlement.limits, spent, cost))
+        return Receipt(call_id, cost, False, past_limits(settlement.limits, spent, cost))
 
 
 @value
@@ -251,7 +253,7 @@ def _returned(page: Page, call_id: str) -> list[tuple[Key, int, int]]:
     moves: list[tuple[Key, int, int]] = []
     hold, lost = page.holds.get(call_id), page.records.get(call_id)
     if hold is not None:
-        moves += [(part.account, 0, -part.amount_nanousd) for part in hold.parts]
+        moves += [(account, 0, -amount) for account, amount, _ in hold.parts]
     if lost is not None:
         moves += [(account, -lost.cost_nanousd, 0) for account in lost.accounts]
     return moves
@@ -265,14 +267,20 @@ def _in_the_way(page: Page, claims: Sequence[Claim]) -> _InTheWay | None:
     """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds."""
     waiting: _InTheWay | None = None
     asked: dict[Key, int] = {}
+    balance_of = page.balances.get
     for claim in claims:
-        account = claim.account
-        needed = asked[account] = asked.get(account, 0) + claim.amount_nanousd
-        spent, held = page.balances.get(account, (0, 0))
-        counted = claim.counted(spent)
-        if claim.limit_nanousd is None or counted + held + needed <= claim.limit_nanousd:
+        account, limit = claim.account, claim.limit_nanousd
+        needed = claim.amount_nanousd
+        if account in asked:
+            needed += asked[account]
+        asked[account] = needed
+        if limit is None:
             continue
-        if counted + needed > claim.limit_nanousd:
+        spent, held = balance_of(account, (0, 0))
+        counted = claim.counted(spent)
+        if counted + held + needed <= limit:
+            continue
+        if counted + needed > limit:
             return (Kind.BUDGET_EXCEEDED, claim, needed, spent, held)
         waiting = waiting or (Kind.BUDGET_HELD, claim, needed, spent, held)
     return waiting
@@ -295,7 +303,8 @@ def _note_crossings(page: Page, claims: Sequence[Claim]) -> None:
 
 
 def _balances(page: Page, claims: Sequence[Claim]) -> list[tuple[int, int]]:
-    return [page.balances.get(claim.account, (0, 0)) for claim in claims]
+    balance_of = page.balances.get
+    return [balance_of(claim.account, (0, 0)) for claim in claims]
 
 
 def _keys(accounts: Sequence[Account]) -> Sequence[Account]:

@@ -92,9 +92,10 @@ class Page:
     def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
         """Add (spent, held) to accounts: all of them, or none with a Failure."""
         balances: dict[Key, tuple[int, int]] = {}
+        before_of = self.balances.get
         for account, spent, held in moves:
-            before = balances.get(account) or self.balances.get(account, (0, 0))
-            spent_after, held_after = balances[account] = (before[0] + spent, before[1] + held)
+            spent_before, held_before = balances.get(account) or before_of(account, (0, 0))
+            spent_after, held_after = balances[account] = (spent_before + spent, held_before + held)
             if spent_after > MAX_BALANCE_NANOUSD or held_after > MAX_BALANCE_NANOUSD:
                 raise too_large()
         self.balances.update(balances)

@@ -46,6 +46,8 @@ MEANT = (
     | frozenset((b"traceparent", b"x-correlation-id", b"x-request-id", b"idempotency-key"))
 )
 """All fields that somebody here asks for; those that begin with ``OURS`` as well."""
+FORWARDED = MEANT - NOT_FORWARDED
+"""Those of them that travel."""
 MAX_SPELLINGS = 1024
 MAX_SPELLING = 64
 
@@ -140,7 +142,7 @@ def request_head(
     for pair in headers:
         name = _names[pair[0]]
         if name:
-            if name in NOT_FORWARDED or name.startswith(OURS):
+            if name not in FORWARDED:
                 continue
             if name == b"host":
                 lines.append(b"%b: %b\r\n" % (pair[0], host))  # the field keeps its place and its case

@@ -50,7 +50,7 @@ def test_every_error_of_ours_is_in_the_guide_with_its_status_and_advice(kind: Ki
     assert row.endswith("| yes |" if meaning.retry else "| no |")
 
 
-@pytest.mark.parametrize("field", [name.decode() for name in FIELDS])
+@pytest.mark.parametrize("field", sorted(name.decode() for name in FIELDS))
 def test_every_request_header_is_in_the_guide(field: str) -> None:
     """Those that say who spends, and those that tie calls together."""
     assert f"`{field}`" in GUIDE

@@ -162,7 +162,7 @@ async def test_a_store_that_goes_away_and_comes_back_is_told(
     upstream: ScriptedUpstream, serve: Serve, server: Server, tmp_path: Path
 ) -> None:
     """As one incident with a beginning and an end."""
-    store = {"url": server.tcp_url, "timeout": "200ms", "journal": str(tmp_path / "journal")}
+    store = {"url": server.tcp_url, "timeout": "2s", "journal": str(tmp_path / "journal")}
     async with Receiver() as receiver:
         hooks = [hook(receiver, "pagerduty", secret="the-key", on=["store"])]
         await serve(store=store, alerts={"webhooks": hooks})

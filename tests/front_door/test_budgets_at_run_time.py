@@ -258,7 +258,7 @@ async def test_what_is_no_budget_is_told_field_by_field(upstream: ScriptedUpstre
         ):
             began = time.monotonic()
             status, told = await say(one, "PUT", "/api/v1/budgets/x", body)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
             assert (status, {each["field"] for each in told["error"]["problems"]}) == (422, fields)
         for limit in ("-3", "many"):
             _, told = await say(one, "PUT", "/api/v1/budgets/x", {"scope": "team:x", "limit_usd": limit})

@@ -172,7 +172,7 @@ async def test_stopping_is_not_delayed(provider: Simulator, tmp_path: Any, monke
             await Stream(response).until("now")
             began = time.monotonic()
         assert time.monotonic() - began < 5
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await response.read()
         stuck.close()
 

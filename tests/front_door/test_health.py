@@ -83,7 +83,7 @@ async def metric(gateway: Any, line: str) -> float:
 
 async def test_a_store_that_dies_is_noticed_without_being_asked(serve: Serve, server: Server, tmp_path: Path) -> None:
     """Nothing but the probe runs: it says failed within a round, alive all the while, and ready again by itself."""
-    gateway = await serve(store={"url": server.tcp_url, "timeout": "200ms", "journal": str(tmp_path / "j")})
+    gateway = await serve(store={"url": server.tcp_url, "timeout": "2s", "journal": str(tmp_path / "j")})
     status, told = await ready(gateway)
     assert (status, told["status"], told["checks"].keys()) == (200, "ready", CHECKS)
     server.kill()
@@ -378,7 +378,10 @@ class Full(io.BytesIO):
 async def test_a_log_that_cannot_be_written_is_a_warning(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """Calls and probes go on."""
     upstream.answer = [PAID]
-    path = write(tmp_path, config_for(tmp_path, upstream, observability={"logging": {"access": True}}))
+    path = write(
+        tmp_path,
+        config_for(tmp_path, upstream, observability={"logging": {"access": True}, "health": {"every": "200ms"}}),
+    )
     async with running(load(path, {}), path, call_log=Full()) as gateway:
         assert await say(gateway) == [200]
         await until_told(gateway, 1)

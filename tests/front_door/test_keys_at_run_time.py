@@ -34,7 +34,7 @@ OK = response(
 def store(either_store: Any) -> tuple[dict[str, Any], Any]:
     """(block of the config, the server if there is one)."""
     block, server = either_store
-    return block | ({"timeout": "500ms"} if server is not None else {}), server
+    return block | ({"timeout": "2s"} if server is not None else {}), server
 
 
 def blocks(store: dict[str, Any], **more: Any) -> dict[str, Any]:

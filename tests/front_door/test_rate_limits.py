@@ -339,7 +339,7 @@ async def test_a_store_that_is_away(
 ) -> None:
     """Closed: as for budgets. Open: limits let pass. Local: each process holds its own."""
     upstream.answer = [paid()]
-    block = {"url": server.tcp_url, "timeout": "200ms", "journal": str(tmp_path / "journal"), "on_outage": on_outage}
+    block = {"url": server.tcp_url, "timeout": "2s", "journal": str(tmp_path / "journal"), "on_outage": on_outage}
     gateway = await serve(store=block, limits=[{"scope": "team:a", "requests_per_minute": 5, "concurrent": 1}])
     team = ("X-Tollgate-Team", "a")
     assert (await say(gateway, team)).status == 200

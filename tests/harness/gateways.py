@@ -91,7 +91,7 @@ class GatewayProcess:
                 stdout=log,
                 stderr=log,
             )
-        async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
             while not await _is_ready(session, self.admin_url):
                 if self._process.returncode is not None:
                     raise RuntimeError(f"the gateway did not start: {self.log[-2000:]}")

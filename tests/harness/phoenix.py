@@ -24,7 +24,7 @@ from tests.harness.raw_client import ask
 URL = "http://127.0.0.1:6006"
 ENDPOINTS = {"http/protobuf": URL, "grpc": "http://127.0.0.1:4317"}
 SPANS = "{ projects { edges { node { spans(first: 100) { edges { node { name tokenCountTotal attributes } } } } } } }"
-START_S = 90
+START_S = 180
 
 
 async def main(command: str, folder: Path) -> None:

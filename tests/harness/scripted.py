@@ -155,7 +155,12 @@ class ScriptedUpstream:
         if await self._play(wire, None, self.greeting):
             return
         while True:
-            seen = Seen(wire.number, await read_head(wire.incoming))
+            try:
+                seen = Seen(wire.number, await read_head(wire.incoming))
+            except TimeoutError:
+                if wire.incoming.buffer:
+                    raise
+                return  # kept open by the other side, which owes it no request
             if self.read_body:
                 await self._read(wire, seen)
             async with self._arrived:

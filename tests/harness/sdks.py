@@ -1,6 +1,7 @@
 """SDKs that nobody here wrote, installed apart from what the gateway needs: once, by name, into ``.sdks``.
 
-``python -m tests.harness.sdks`` installs them. Whoever has no network gets a sentence instead, and their tests are skipped.
+``python -m tests.harness.sdks`` installs them, with ``python`` or ``node`` behind it those only. Whoever has no network gets a
+sentence instead, and their tests are skipped.
 """
 
 from __future__ import annotations
@@ -71,9 +72,7 @@ def _kept(place: Path, wanted: list[str], install: Callable[[Path, list[str]], N
 
 
 def _install_python(place: Path, wanted: list[str]) -> None:
-    _run(sys.executable, "-m", "venv", "--clear", str(place))
-    own = str(place / "bin" / "python")
-    _run(own, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted)
+    _run("scripts/install", str(place), *wanted)
 
 
 def _install_node(place: Path, wanted: list[str]) -> None:
@@ -82,11 +81,14 @@ def _install_node(place: Path, wanted: list[str]) -> None:
 
 
 def _run(*command: str, folder: Path = ROOT) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | {
+        "PYTHON": sys.executable
+    }
     subprocess.run(command, check=True, cwd=folder, env=environment, timeout=LONGEST_S, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
-    for found in (python(), node()):
+    installs = {"python": python, "node": node}
+    for found in [installs[name]() for name in sys.argv[1:] or installs]:
         if isinstance(found, str):
             print(f"{found}: the tests of it will be skipped", file=sys.stderr)

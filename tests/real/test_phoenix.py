@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 
 def command() -> str:
@@ -34,7 +34,7 @@ def test_phoenix_reads_spans_over_http_and_grpc(tmp_path):
         cwd=ROOT,
         capture_output=True,
         check=False,
-        timeout=200,
+        timeout=360,
     )
     assert run.returncode == 0, run.stderr.decode()[-2000:]
     told = json.loads(run.stdout.splitlines()[-1])

@@ -128,7 +128,7 @@ def test_aliases_of_aliases_end(path):
     entries = ", ".join(f"k{number}: 1" for number in range(400))
     merges = f"front: &f {{{entries}}}\nroutes: [" + ", ".join(["{<<: *f}"] * 400) + "]\n"
     assert len(problems(path, merges)) <= loading.MAX_PROBLEMS + 1
-    path.write_text("\n".join(lines) + "\nroutes: &r [" + ", ".join(["{to: [a]}"] * 60_000) + "]\n")
+    path.write_text("\n".join(lines) + "\nroutes: &r [" + ", ".join(["{to: [a]}"] * 34_000) + "]\n")
     with pytest.raises(Problems) as caught:
         load(path, {})
     assert "the file holds more than 100000 values" in str(caught.value)

@@ -45,7 +45,7 @@ async def test_a_reader_that_stands_still_holds_nobody_up_and_gets_what_was_kept
     """The write returns although the pipe is full; the rest follows by itself when there is room, no line torn."""
     reading, writing = os.pipe()
     fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, 4096)
-    lines = [line(number) for number in range(300)]
+    lines = [line(number) for number in range(60)]
     with os.fdopen(writing, "wb") as pipe:
         output = Output(pipe)
         for each in lines:
