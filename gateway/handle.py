@@ -19,17 +19,18 @@ from gateway.accounts import PLACES
 from gateway.admission.bounds import bound, likely_tokens
 from gateway.admission.identity import identify
 from gateway.admission.scopes import Facts
-from gateway.call import Call, Caller, Ending, Headers, Request
+from gateway.call import Call, Caller, Headers, Request
 from gateway.dialects.account import is_of_one_account
 from gateway.dialects.stream_usage import with_usage
 from gateway.dialects.table import dialect_for, upgraded
-from gateway.errors import MEANINGS, Failure, Kind, Refusal, Whose, retry_headers
+from gateway.ending import ending_of, ending_refused
+from gateway.errors import MEANINGS, Failure, Kind, Refusal, retry_headers
 from gateway.extension import extension_of
 from gateway.permission import forbid
 from gateway.settle import Finished, Settler
 from gateway.store.words import refusal as no_room
 from gateway.watch import Watch, identity_headers
-from gateway.wire.attempts import Sent, send
+from gateway.wire.attempts import send
 from gateway.wire.routes import without_key
 from gateway.wire.websocket import relay_upgrade
 
@@ -60,10 +61,6 @@ REASONS = {status: phrase.encode() for status, phrase in (
     (503, "Service Unavailable"), (504, "Gateway Timeout"),
 )}  # fmt: skip
 """Reason phrases (RFC 9110 15, RFC 6585) of the statuses in ``errors.MEANINGS``."""
-
-
-OUTCOMES = {Whose.FRONT: "client_disconnected", Whose.UPSTREAM: "upstream_error", Whose.OURS: "cut"}
-"""Of calls that broke, by whose doing it was."""
 CHALLENGE: Headers = ((b"www-authenticate", b'Bearer realm="tollgate"'),)
 """RFC 9110 15.5.2: a 401 says what is asked for."""
 
@@ -271,7 +268,7 @@ class Handle:
         finally:
             if extension is not None:
                 await extension.close()  # nothing may be set aside any more for a call that is being settled
-        call.ending = _ending(arrival, call, sent)
+        call.ending = ending_of(arrival, call, sent)
         if sent.set_aside is not None:
             self.on_set_aside(request.upstream, sent.set_aside)
         if extension is not None and sent.failure is not None and sent.failure is extension.failure:
@@ -292,7 +289,7 @@ class Handle:
             status, headers, body = refusal_answer(refusal, dialect, call, time.time())
             reply.whole(status, REASONS[status], headers, body, head_only=arrival.method == "HEAD")
         if call.ending is None:
-            call.ending = _refused(call, refusal, reply.status, gone=arrival.gone)
+            call.ending = ending_refused(call, refusal, reply.status, gone=arrival.gone)
 
 
 def refusal_answer(refusal: Refusal, dialect: Dialect, call: Call | None, now: float) -> tuple[int, Headers, bytes]:
@@ -393,46 +390,4 @@ def _unpriced(model: str) -> Refusal:
         Kind.MODEL_UNPRICED,
         f"The model {model[:80]!r} has no price, and this gateway refuses what it cannot price. "
         "Ask its operator to add a price (pricing.overrides) or to allow estimates (metering.unpriced).",
-    )
-
-
-def _ending(arrival: Arrival, call: Call, sent: Sent) -> Ending:
-    relay, failure, request = sent.relay, sent.failure, call.request
-    outcome, error_type = "completed", ""
-    if failure is not None:
-        outcome = OUTCOMES[failure.whose]
-        error_type = failure.kind.value if failure.whose is not Whose.FRONT else "client_disconnected"
-    elif relay is not None and relay.front_gone:
-        outcome, error_type = "client_disconnected", "client_disconnected"
-    elif relay is not None and relay.status >= 400:
-        outcome, error_type = "upstream_error", str(relay.status)
-    status = arrival.reply.status or (MEANINGS[failure.kind].status if failure and not arrival.gone else 0)
-    upstream, now_ns = request.upstream if request is not None else "", time.monotonic_ns()
-    if relay is None:
-        return Ending(
-            outcome, status, error_type, upstream, sent.attempts, ended_ns=now_ns, provider_key=sent.provider_key
-        )
-    return Ending(
-        outcome,
-        status,
-        error_type,
-        upstream,
-        sent.attempts,
-        relay.sent_ns,
-        relay.first_byte_ns,
-        now_ns,
-        sent.request_bytes,
-        relay.response_bytes,
-        sent.provider_key,
-    )
-
-
-def _refused(call: Call, refusal: Refusal, status: int, *, gone: bool) -> Ending:
-    return Ending(
-        outcome="client_disconnected" if gone else "refused",
-        status=status,
-        error_type=refusal.kind.value,
-        upstream=call.request.upstream if call.request is not None else "",
-        ended_ns=time.monotonic_ns(),
-        request_bytes=len(call.request.body or b"") if call.request is not None else 0,
     )
