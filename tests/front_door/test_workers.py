@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from gateway.observe.live import CALLS_A_SECOND
 from tests.front_door.test_replicas import BUDGETS, CALL, DOLLAR, ROWS, settled, slowly
 from tests.harness.books import CHAT, MINI, look, post
 from tests.harness.gateways import GatewayProcess, config_for, records
