@@ -145,7 +145,9 @@ class Client(asyncio.Protocol):
         data, after = self._kept + data, 0
         at = data.find(SENT)
         while at >= 0 and (end := data.find(b'"', at + len(SENT))) >= 0:
-            digits = data[at + len(SENT) : end].split(b"\r\n")  # nginx makes chunks of its buffers: a size may stand within
+            digits = data[at + len(SENT) : end].split(
+                b"\r\n"
+            )  # nginx makes chunks of its buffers: a size may stand within
             self.stamps.append(now - int(digits[0] + digits[-1] if len(digits) > 1 else digits[0]))
             self.events += 1
             after, at = end, data.find(SENT, end)
