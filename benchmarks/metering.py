@@ -129,8 +129,8 @@ def _grow(tap: Tap) -> None:
 def _feeder() -> Callable[[], None]:
     """Only what happens while the chunk passes: nothing is read here, the tap's digest is put off."""
     tap = Tap(DIALECT, True, "")
-    tap._due = sys.maxsize  # noqa: SLF001
-    pending = tap._pending  # noqa: SLF001
+    tap._due = sys.maxsize
+    pending = tap._pending
 
     def work() -> None:
         tap.feed(EVENT)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -170,6 +172,15 @@ def test_the_load_counts_each_event_once_however_reads_cut_it(cuts: set[int]) ->
     loop.close()
     assert (client.events, len(client.stamps), len(ended)) == (5, 5, 1)
     assert all(began - 1004 <= stamp for stamp in client.stamps)
+
+
+def test_the_inside_of_a_call_is_measured_by_the_code_that_serves() -> None:
+    """Whatever it reaches into is still there, and every call is booked."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "inside.py"), "--calls", "64"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    whole, alone = [float(line.partition("median ")[2].split()[0]) for line in done.stdout.splitlines()]
+    assert 0 < alone < whole
 
 
 def one(value: float) -> dict[str, dict[str, dict[str, float]]]:

@@ -1,0 +1,192 @@
+"""What the gateway's own code takes for a call, without sockets: both sides are transports that only pretend.
+
+    python benchmarks/inside.py              everything on, and forwarding alone: CPU us a call
+    python benchmarks/inside.py --profile    the functions that take most of it (under cProfile, which makes calls dearer than they are)
+
+32 connections, each with one call at a time, prompts of 1 KB; store, settling, telemetry and their threads are the real ones. What the kernel
+and the loop's waiting take comes on top (``scripts/bench --only cpu``). For who works on the path of a call: a change of 1 us can be seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import json
+import os
+import pstats
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from gateways import SCOPES
+from load import request
+from upstream import CHAT_ANSWER
+
+from gateway import loading, loop
+from gateway.app import Gateway
+from gateway.call import Request
+from gateway.wire.attempts import send
+from gateway.wire.upstreams import Connection, Pool
+
+CONNECTIONS, ROUNDS, TOP = 32, 7, 60
+CALL = request("/v1/chat/completions", 1)
+
+
+class Pretend(asyncio.Transport):
+    """Takes what is written; what that leads to happens in the loop's next turn, as it would with a socket."""
+
+    def __init__(self, protocol: asyncio.Protocol, written: Callable[[asyncio.Protocol], None]) -> None:
+        super().__init__({"peername": ("127.0.0.1", 5)})
+        self.protocol, self.written, self.closed = protocol, written, False
+
+    def write(self, data: object) -> None:
+        self.written(self.protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+
+class Clients:
+    """All connections, and the round of calls that they make."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway, self.left, self.open = gateway, 0, 0
+        self.loop = asyncio.get_running_loop()
+        self.over = self.loop.create_future()
+        self.all = [gateway._front._server() for _ in range(CONNECTIONS)]
+        for each in self.all:
+            each.connection_made(Pretend(each, self.answered))
+
+    def answered(self, client: asyncio.Protocol) -> None:
+        if self.left:
+            self.left -= 1
+            self.loop.call_soon(client.data_received, CALL)
+            return
+        self.open -= 1
+        if not self.open:
+            self.over.set_result(None)
+
+    async def round(self, calls: int) -> float:
+        """So many calls; CPU microseconds of each, until all are booked."""
+        self.over, self.left, self.open = self.loop.create_future(), calls - CONNECTIONS, CONNECTIONS
+        began = time.process_time()
+        for each in self.all:
+            self.loop.call_soon(each.data_received, CALL)
+        await asyncio.wait_for(self.over, 120)
+        while self.gateway.handle.active or self.gateway.inspected().queue_depth:
+            await asyncio.sleep(0.005)
+        return (time.process_time() - began) / calls * 1e6
+
+
+async def connect(pool: Pool, *, tunnel: bool = False) -> Connection:
+    """In place of ``Pool.connect``: the other side answers whatever it gets."""
+    connection, turn = Connection(pool), asyncio.get_running_loop().call_soon
+    connection.transport = Pretend(connection, lambda line: turn(line.data_received, CHAT_ANSWER))
+    pool._all.add(connection)
+    return connection
+
+
+class Blind:
+    """Sees nothing of an answer. Satisfies ``wire.Watcher``."""
+
+    def head(self, status, fields):
+        return False
+
+    def rewriter(self):
+        return None
+
+    def chunk(self, piece):
+        pass
+
+    def extra(self, *, whole):
+        return ()
+
+
+def forwarding(gateway: Gateway):
+    """In place of ``Handle``: everything goes to the one upstream, and nobody looks."""
+    pool, blind = gateway.snapshot.pools["openai"], Blind()
+
+    async def handle(arrival) -> None:
+        body = await arrival.body()
+        target = arrival.target
+        asked = Request(arrival.method, target, arrival.headers, arrival.fields, "openai", "openai", target, body=body)
+        await send(arrival, asked, pool, blind, drain_bytes=0)
+
+    return handle
+
+
+async def measured(config: Path, calls: int, *, alone: bool, profile: bool) -> None:
+    with open(os.devnull, "wb") as nowhere:
+        gateway = Gateway(loading.load(config, {}), call_log=nowhere)
+        if alone:
+            gateway._front._handle = forwarding(gateway)
+        await gateway.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        clients = Clients(gateway)
+        await clients.round(calls)
+        if profile:
+            with cProfile.Profile() as found:
+                await clients.round(calls)
+            stats = pstats.Stats(found)
+            print(f"{stats.total_calls / calls:.0f} function calls a call")
+            stats.sort_stats("tottime").print_stats(TOP)
+        else:
+            rounds = [await clients.round(calls) for _ in range(ROUNDS)]
+            what = "forwarding alone" if alone else "everything on"
+            print(f"{what}: median {statistics.median(rounds):.1f} us a call, best {min(rounds):.1f}")
+        await gateway.stop(grace_s=1)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--profile", action="store_true")
+    options.add_argument("--calls", type=int, default=5000, help="in each round")
+    given = options.parse_args()
+    Pool.connect = connect  # type: ignore[method-assign]
+    Connection.is_stale = lambda self: self.closed  # type: ignore[method-assign]
+    for alone in (False,) if given.profile else (False, True):
+        with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
+            config = Path(folder) / "tollgate.yaml"
+            tracing = {"enabled": True, "endpoint": "http://127.0.0.1:9", "sample_rate": 0.1}
+            settings = {
+                "front": {"port": 0},
+                "admin": {"port": 0},
+                "store": {"url": f"sqlite:///{folder}/books.db"},
+                "upstreams": {"openai": {"base_url": "http://127.0.0.1:9/v1"}},
+                "budgets": [{"scope": scope, "limit_usd": 1_000_000, "window": "day"} for scope in SCOPES],
+                "observability": {"tracing": tracing, "logging": {"level": "error"}},
+            }
+            config.write_text(json.dumps(settings))
+            loop.run(measured(config, given.calls, alone=alone, profile=given.profile))
+
+
+if __name__ == "__main__":
+    main()
