@@ -171,21 +171,30 @@ def test_a_usage() -> None:
 
 
 def test_a_claim() -> None:
-    """Of a budget with every option."""
-    budget = Budget(
-        "name", "team:t", 61, "hour", mode="strict", notify_at=(62,), cut=True, lost_estimate=True,
-    )  # fmt: skip
+    """Of a budget with every option, and of one call's ceiling."""
     at = 1_795_000_000
-    ledger = Ledger([budget], {"team:t/hour:2026-11-18T11": 63})
-    found = {claim.budget: claim for claim in ledger.claims(Caller(team="t"), at, 64, 65)}
-    assert asdict(found["name"]) == {
+
+    def claim(**options: Any) -> Claim:
+        ledger = Ledger([Budget("name", "team:t", 61, "hour", **options)], {"team:t/hour:2026-11-18T11": 63})
+        return next(each for each in ledger.claims(Caller(team="t"), at, 64, 65) if each.budget == "name")
+
+    strict = {
         "account": Account(scope="team:t", window="hour:2026-11-18T11"), "amount_nanousd": 65, "limit_nanousd": 61 + 63,
         "budget": "name", "window": "hour", "resets_at": at - at % 3600 + 3600, "shadow_nanousd": None,
-        "notify_at": (62,), "cut": True, "lost_estimate": True, "grows": True, "forgiven_nanousd": 63,
+        "notify_at": (62,), "cut": True, "lost_estimate": False, "grows": True, "forgiven_nanousd": 63,
     }  # fmt: skip
-    shadow = Budget("name", "team:t", 61, "hour", mode="shadow")
-    found = {claim.budget: claim for claim in Ledger([shadow]).claims(Caller(team="t"), at, 64, 65)}
-    assert (found["name"].limit_nanousd, found["name"].shadow_nanousd, found["name"].amount_nanousd) == (None, 61, 64)
+    assert asdict(claim(mode="strict", notify_at=(62,), cut=True)) == strict
+    assert asdict(claim(mode="hard", lost_estimate=True)) == strict | {
+        "amount_nanousd": 64, "notify_at": (), "cut": False, "lost_estimate": True,
+    }  # fmt: skip
+    assert asdict(claim(mode="shadow")) == strict | {
+        "amount_nanousd": 64, "limit_nanousd": None, "shadow_nanousd": 61 + 63, "notify_at": (), "cut": False, "grows": False,
+    }  # fmt: skip
+    over = Ledger([Budget("name", "call", 61, "day", "strict")]).over_ceiling(Caller(), 64, 65)
+    assert over == (
+        Claim(Account("call", "call"), amount_nanousd=65, limit_nanousd=61, budget="name", window="call"),
+        65,
+    )
 
 
 def test_a_settlement() -> None:
