@@ -9,14 +9,18 @@ from dataclasses import asdict, fields
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from gateway.accounts import Account, Claim, Hold, Use
 from gateway.admission.budgets import Budget, Ledger
 from gateway.admission.identity import identify
 from gateway.admission.keys import Key
 from gateway.admission.scopes import Facts, facts_of
 from gateway.call import Ask, Call, Caller, Ending, Metered, Record, Request, as_json
+from gateway.dialects import Reading
 from gateway.dialects.beyond import Beyond
 from gateway.dialects.openai_usage import split
+from gateway.dialects.table import dialect_for
 from gateway.dialects.values import asked
 from gateway.ending import ending_of
 from gateway.errors import Excess, Failure, Kind, Refusal, Whose
@@ -24,8 +28,10 @@ from gateway.record import record_of
 from gateway.settle import Settler
 from gateway.store import Settlement
 from gateway.store.rollups import USUAL, spend_of
+from gateway.watch import Watch
 from gateway.wire.attempts import Sent
 from gateway.wire.headers import noted
+from pricing.book import Book
 from pricing.money import Cost
 from pricing.usage import Usage
 
@@ -195,6 +201,23 @@ def test_a_claim() -> None:
         Claim(Account("call", "call"), amount_nanousd=65, limit_nanousd=61, budget="name", window="call"),
         65,
     )
+
+
+@pytest.mark.parametrize(
+    ("provider", "reading", "nanousd"),
+    [
+        ("openai", Reading(model="gpt-4o-mini"), 1000 * 150),
+        ("openai", Reading(model="gpt-5", service_tier="flex"), 1000 * 625),
+        ("google", Reading(model="gemini-2.5-pro", largest_input=300_000), 1000 * 2500),
+        ("openrouter", Reading(model="m", usage={"cost": 0.5}), 5 * 10**8),
+    ],
+)
+def test_a_price_on_the_way(provider: str, reading: Reading, nanousd: int) -> None:
+    """Of a stream: it goes by the model and the tier that it names, by its largest request, and by its provider's own charge."""
+    call = whole_call()
+    call.request = Request("POST", "", (), {}, "up", "openai", "", provider)
+    snapshot: Any = SimpleNamespace(book=Book.load())
+    assert Watch(call, snapshot, dialect_for("openai", "", "")).price(Usage(input=1000), reading) == nanousd
 
 
 def test_a_settlement() -> None:
