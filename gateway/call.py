@@ -7,7 +7,8 @@ plain slots, because a write-once ``__setattr__`` costs more than everything els
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -324,9 +325,24 @@ def span_id(call_id: str, part: int = ROOT) -> str:
 
 
 def as_json(record: Record) -> bytes:
-    """The Record as JSON, without its rare fields where none of them says anything."""
-    text = orjson.dumps(record)
+    """The Record as JSON, without its rare fields where none of them says anything. What of the provider's own usage cannot be written
+    (orjson reads a thousand levels and writes 250) is left out: one odd answer must not keep a batch of calls out of the books.
+    """
+    try:
+        text = orjson.dumps(record)
+    except TypeError:
+        text = orjson.dumps(replace(record, usage_raw=_what_can_be_written(record.usage_raw)))
     return text[: -len(_NOTHING_RARE)] + b"}" if text.endswith(_NOTHING_RARE) else text
+
+
+def _what_can_be_written(raw: dict[str, Any] | None) -> dict[str, Any] | None:
+    """So many of its fields that an audit can read the counts again."""
+    kept = {}
+    for name, found in (raw or {}).items():
+        with suppress(TypeError):
+            orjson.dumps({"usage_raw": {name: found}})
+            kept[name] = found
+    return kept or None
 
 
 def from_json(text: str | bytes) -> dict[str, Any]:

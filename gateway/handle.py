@@ -321,7 +321,9 @@ def _request(
     if caller is None or ask is None:
         raise ValueError("a request is made of what is asked, and by whom")
     upstream, target = snapshot.routes.choose(place, ask.model)
-    asks = body is not None and snapshot.stream_usage.ask(upstream, caller.team, ask.model)
+    sent_body = None
+    if body is not None and snapshot.stream_usage.ask(upstream, caller.team, ask.model):
+        sent_body = with_usage(ask, body)
     pool = snapshot.pools[upstream]
     return Request(
         arrival.method,
@@ -334,7 +336,7 @@ def _request(
         pool.endpoint.provider,
         body,
         snapshot.models[upstream].get(ask.model, "") if upstream in snapshot.models else "",
-        with_usage(ask, body) if asks and body is not None else None,
+        sent_body,
         snapshot.traceparent(caller, call.call_id) if snapshot.traceparent is not None else b"",
         pool.keys is not None and is_of_one_account(ask, body),
         received_ns,

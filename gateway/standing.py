@@ -24,7 +24,6 @@ from gateway.errors import Failure, Kind, Whose
 from gateway.store import Store, Which
 from pricing.money import format_usd
 
-SORTS = ("used", "name")
 WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 AT_ONCE = 200
 LEAST_ELAPSED_S = 60

@@ -61,9 +61,8 @@ def split(raw: Json, read_key: str, written_key: str) -> Usage | None:
         image_out = min(count(told.get("image_tokens")) or 0, left - reasoning - audio_out)
     left -= reasoning + audio_out + image_out
     told = as_object(raw.get(f"{read_key}_details"))
-    cached = min(
-        count(_cached(raw, told)) or 0, fresh
-    )  # first: they may be audio or images as well, and would be billed twice
+    # cached ones first: they may be audio or images as well, and would be billed twice
+    cached = min(count(_cached(raw, told)) or 0, fresh)
     fresh -= cached
     write = audio_in = image_in = 0
     if told:

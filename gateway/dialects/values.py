@@ -24,6 +24,8 @@ MAX_OUTPUT_TOKENS = 10_000_000
 MAX_CHOICES = 10_000
 MAX_USAGE = 10**9
 """Clamps far above anything real, so that bound x choices x rate stays exact in every store (below 2^53)."""
+MAX_SUM = 1 << 62
+"""Of counts as they came, which JSON writers end at 64 bits."""
 
 Json = dict[str, Any]
 
@@ -163,6 +165,6 @@ def add_up(total: Json, more: Json) -> None:
         if type(value) is dict and type(before) is dict:
             add_up(before, value)
         elif type(value) in (int, float) and type(before) in (int, float):
-            total[key] = before + value
+            total[key] = min(before + value, MAX_SUM)
         elif value is not None:
             total[key] = value

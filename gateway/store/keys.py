@@ -41,6 +41,8 @@ SCHEMA = 1
 ACCOUNT_KEPT_S = 35 * 86_400
 LONGEST_WINDOW_S = 32 * 86_400
 HOUR_S = 3_600
+YEARS_END_MS = 253_402_300_800_000
+"""The end of the year 9999: no hour after it has a name."""
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -105,9 +107,8 @@ class Keys:
     def record(self, call_id: str) -> str:
         """Where the record of a call is: with those of its hour, which its id tells; else alone."""
         found = _UUID7.fullmatch(call_id)
-        if found is None:
-            return self._of(f"r:={call_id}")
-        return self._of(f"r:{hour_of(int(found[1] + found[2], 16) / 1000)}")
+        at_ms = int(found[1] + found[2], 16) if found is not None else YEARS_END_MS
+        return self._of(f"r:{hour_of(at_ms / 1000)}" if at_ms < YEARS_END_MS else f"r:={call_id}")
 
     def starts(self, hour: str) -> str:
         return self._of(f"t:{hour}")

@@ -172,7 +172,7 @@ class RedisStore:
             await self._link.commands.zrem(self._keys.owners, *dead)
 
     async def _keep_up(self) -> None:
-        """A heartbeat, and now and then a look for what dead processes left."""
+        """A heartbeat, and now and then a look for what dead processes left, or what is missing of price books."""
         every_s = min(HEARTBEAT_S, self._lease_s / 3)
         next_sweep = 0.0
         while not self._stop.is_set():
@@ -182,6 +182,7 @@ class RedisStore:
                     if time.monotonic() >= next_sweep:
                         next_sweep = time.monotonic() + self._lease_s / 3
                         await sweep(self._lane, live, self._clock())
+                        await self._put_price_books()
                     if self._slices is not None:
                         await size_slices(
                             self._lane, self._slices, await self.read(self._slices.accounts()), self._clock()
@@ -334,8 +335,9 @@ class RedisStore:
         return await self._look(lambda: self._entries.log(limit, before))
 
     async def keep_book(self, version: str, packed: bytes) -> None:
-        """Keep a price book, also where the server is away or forgets it: then it gets it when it is back."""
-        self._price_books[version] = packed
+        """Keep a price book, also where the server is away or forgets it: then it gets it when it is back, or soon."""
+        self._price_books.pop(version, None)
+        self._price_books[version] = packed  # behind all others: one that is used again is none of the oldest
         while len(self._price_books) > MAX_PRICE_BOOKS:
             del self._price_books[next(iter(self._price_books))]
         with contextlib.suppress(*ERRORS):

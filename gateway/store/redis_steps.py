@@ -23,8 +23,9 @@ from gateway.store.rollups import Rollups
 from gateway.store.words import limited, refusal
 
 Reply = list[bytes]
-_CORRELATION = re.compile(rb'"correlation_id":"([^"\\]*)"')
+_CORRELATION = re.compile(rb'\{"call_id":"[^"\\]*","correlation_id":"([^"\\]*)"')
 _AWAITS = b'"awaits":"'
+"""Of the record itself, or of something within it: tags and usage have whatever names callers and providers give them."""
 REFUSED = {"closed": is_settled, "gone": holds_nothing, "large": too_large}
 """What the script says where nothing was done -> the failure."""
 
@@ -297,7 +298,7 @@ def _refused(status: str) -> Failure:
 
 def lists_of(keys: Keys, settlement: Settlement) -> list[str]:
     """The lists that a record stands in."""
-    found = _CORRELATION.search(settlement.record)
+    found = _CORRELATION.match(settlement.record)
     correlation_id = found[1].decode() if found else str(orjson.loads(settlement.record).get("correlation_id", ""))
     names = [keys.starts(settlement.started_at[:13])]
     if correlation_id and correlation_id != settlement.call_id:
@@ -383,4 +384,5 @@ def _awaited(record: bytes) -> tuple[str, str] | None:
     if _AWAITS not in record:
         return None
     told = orjson.loads(record)
-    return (str(told.get("provider", "")), str(told["awaits"])) if told["awaits"] else None
+    awaits = told.get("awaits")
+    return (str(told.get("provider", "")), str(awaits)) if awaits else None

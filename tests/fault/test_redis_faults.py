@@ -184,6 +184,26 @@ async def test_price_books_outlive_what_the_server_forgets(server, tmp_path):
         assert await price_books() == {b"v1", b"v2"}
 
 
+async def test_price_books_that_alone_are_missing_come_back(server, tmp_path):
+    """They came in the moment in which others were put back, or their command was lost: no connection tells. The one in use is none
+    of the oldest, also where it had been in use before (a reload that is taken back).
+    """
+    one = make_store(server, tmp_path, "one", lease_s=0.3)
+    async with opened(one):
+        for number in [*range(store_redis.MAX_PRICE_BOOKS), 0, store_redis.MAX_PRICE_BOOKS]:
+            await one.keep_book(f"v{number}", b"packed")
+        server.say("DEL", one._keys.books)
+
+        async def found() -> set[bytes]:
+            return set(await one._link.commands.hkeys(one._keys.books))
+
+        async def are_back() -> bool:
+            return len(await found()) == store_redis.MAX_PRICE_BOOKS
+
+        await until(are_back)
+        assert {b"v0", b"v%d" % store_redis.MAX_PRICE_BOOKS} < await found()
+
+
 async def test_who_is_alive_after_a_flush_has_a_lease_before_its_next_heartbeat(server, tmp_path, monkeypatch):
     """Else a call that is admitted at once is charged as lost by whoever looks first."""
     monkeypatch.setattr(store_redis, "HEARTBEAT_S", 1000.0)

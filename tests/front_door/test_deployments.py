@@ -56,3 +56,21 @@ async def test_a_name_that_nobody_explained_is_unpriced(upstream: ScriptedUpstre
         gateway, await ask(gateway.front_port, request("POST", "/up/v1/chat/completions", body=body))
     )
     assert (record["priced_as"], record["unpriced"]) == ("", True)
+
+
+async def test_upstream_provider_protocol_and_paths_are_each_their_own(
+    upstream: ScriptedUpstream, serve: Serve
+) -> None:
+    """None of them is called what another one is."""
+    gateway = await serve(
+        up={"base_url": f"{upstream.url}/behind", "provider": "mistral", "models": {"ours": "mistral-large-latest"}}
+    )
+    upstream.answer = answer(usage=USAGE)
+    body = json.dumps(BODY | {"model": "ours"}).encode()
+    got = await ask(gateway.front_port, request("POST", "/up/v1/chat/completions?x=1", body=body))
+    record = await record_after(gateway, got)
+    names = "upstream", "provider", "protocol", "priced_as", "model_requested", "touched"
+    assert [record[name] for name in names] == ["up", "mistral", "openai", "mistral-large-latest", "ours", []]
+    (seen,) = upstream.seen
+    assert (seen.method, seen.target) == (b"POST", b"/behind/v1/chat/completions?x=1")
+    assert 0 <= record["read_ms"] <= record["sent_ms"]

@@ -222,7 +222,7 @@ async def test_reserving_again_grants_the_same_hold(opened):
         again = await store.reserve("a", [claim(amount=7)])
         assert isinstance(first, Hold)
         assert isinstance(again, Hold)
-        assert again.claims == first.claims
+        assert (again.call_id, again.amount_nanousd, again.claims) == ("a", DOLLAR, first.claims)
         assert await balance(store) == (0, DOLLAR)
 
 
@@ -488,6 +488,17 @@ async def test_a_hold_can_grow(opened):
         await store.settle(settlement("a", 5, DAY, MONTH))
         assert await store.read([DAY, MONTH]) == [Balance(DAY, 5, 0), Balance(MONTH, 5, 0)]
         assert await store.check() == 0
+
+
+async def test_a_hold_can_grow_onto_another_account(opened):
+    """Of which it held nothing: what it cost replaces that as well."""
+    async with opened() as store:
+        await store.reserve("a", [claim(DAY, CENT)])
+        assert isinstance(await store.extend("a", [claim(DAY, 2 * CENT), claim(MONTH, 3 * CENT, None)]), Hold)
+        assert await store.read([DAY, MONTH]) == [Balance(DAY, 0, 2 * CENT), Balance(MONTH, 0, 3 * CENT)]
+        assert await store.check() == 0
+        await store.settle(settlement("a", 5, DAY))
+        assert await store.read([DAY, MONTH]) == [Balance(DAY, 5, 0), Balance(MONTH, 0, 0)]
 
 
 async def test_a_hold_that_cannot_grow_stays(opened):

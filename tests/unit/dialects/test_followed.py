@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +69,15 @@ def test_sums_are_sums(usages: list[dict[str, Any]]) -> None:
 def test_shapes_that_do_not_fit_are_no_error(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Strangers choose them."""
     add_up(one, other)
+
+
+def test_a_sum_of_huge_counts_can_be_written_down() -> None:
+    """JSON's writers end at 64 bits, and the record of one call must not keep others out of the books."""
+    total: dict[str, Any] = {"input_tokens": 2**64 - 1, "seconds": 1.5, "of": {"it": 2**64 - 1}}
+    add_up(total, total)
+    add_up(total, {"input_tokens": 5, "seconds": 2})
+    assert total == {"input_tokens": 2**62, "seconds": 5.0, "of": {"it": 2**62}}
+    assert orjson.dumps(total)
 
 
 @given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line), max_size=6), st.integers(1, 9), st.booleans())  # fmt: skip
