@@ -172,36 +172,46 @@ class Settler:
     async def settle(self, batch: Sequence[Finished]) -> None:
         """Account, book and tell a batch of calls."""
         began = time.perf_counter()
-        records, settlements = [], []
         said: dict[str, Said] = {}
+        written: list[tuple[Finished, Record, Settlement]] = []
         for number, finished in enumerate(batch, 1):
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)  # calls that run come first
-            await _account(finished)
-            if self._is_compared(finished):
-                await self._compare(finished)
-            record = record_of(finished.call)
-            records.append(record)
-            if record.unpriced:
-                self._say_unpriced(record)
-            claims = booked(finished.call)
-            limits = [claim for claim in claims if claim.is_watched]
-            accounts = [claim.account for claim in claims]
-            settlements.append(self._settlement(record, accounts, limits, finished.call))
-            if self.capture is not None:
-                await self._capture(self.capture, finished.watch, record, said)
+            try:
+                written.append((finished, *await self._written(finished, said)))
+            except Exception:  # one call takes no other with it
+                call_id = finished.call.call_id
+                self._open.discard(call_id)
+                log.exception("a bug while settling call %s: its hold stays", call_id, extra={"call_id": call_id})
+        settlements = [settlement for _, _, settlement in written]
         try:
             answers = await self._book(settlements)
         finally:
-            await self._tell(records, settlements, said)
-        for finished, answer in zip(batch, answers, strict=True):
+            await self._tell([record for _, record, _ in written], settlements, said)
+        for (finished, _, _), answer in zip(written, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
-        for finished, record in zip(batch, records, strict=True):
+        for finished, record, _ in written:
             if finished.watch.dialect.follows:
                 self._works += [(finished, record, work) for work in finished.watch.works]
         await self._settle_works()
         self.on_settled(time.perf_counter() - began)
+
+    async def _written(self, finished: Finished, said: dict[str, Said]) -> tuple[Record, Settlement]:
+        """What is told of a call, and what is booked of it."""
+        await _account(finished)
+        if self._is_compared(finished):
+            await self._compare(finished)
+        record = record_of(finished.call)
+        if record.unpriced:
+            self._say_unpriced(record)
+        claims = booked(finished.call)
+        limits = [claim for claim in claims if claim.is_watched]
+        accounts = [claim.account for claim in claims]
+        settlement = self._settlement(record, accounts, limits, finished.call)
+        if self.capture is not None:
+            await self._capture(self.capture, finished.watch, record, said)
+        return record, settlement
 
     async def _tell(
         self, records: Sequence[Record], settlements: Sequence[Settlement], said: Mapping[str, Said]

@@ -240,6 +240,9 @@ class Lane:
             await self.connect(again=self._stale)
         except (*ERRORS, Lost, Failure):
             return
+        except Exception:  # nobody else would try again
+            log.exception("a bug while taking the store up again")
+            return
         self._stale = False
         self.is_up = True
         log.warning("the store is back")

@@ -157,6 +157,21 @@ async def test_one_settlement_that_can_never_be_booked_keeps_none_back(caplog: p
     await store.close()
 
 
+async def test_a_call_that_cannot_be_written_down_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is wrong with it: the others of its batch are booked and told, and the log names it."""
+    store, told = Moody(), []
+    await store.open()
+    settler = Settler(store, lambda batch: told.extend(each.call_id for each in batch.records))
+    batch = [finished("a"), finished("b"), finished("c")]
+    broken: Any = "no ending"
+    batch[1].call.ending = broken
+    with caplog.at_level(logging.ERROR, "gateway.settle"):
+        await settler.settle(batch)
+    assert (told, await spent(store)) == (["a", "c"], 14)
+    assert "a bug while settling call b" in caplog.text
+    await store.close()
+
+
 async def test_a_full_queue_makes_the_caller_do_the_work() -> None:
     """Nothing is dropped, memory has a bound."""
     store = Moody()
