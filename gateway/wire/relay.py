@@ -227,7 +227,7 @@ class Relay:
             self._rewriter = self._watcher.rewriter()
         if self._bodiless():
             self._over = True
-            if self._method == "HEAD" and value_of(fields, b"transfer-encoding") is not None:
+            if b"transfer-encoding" in fields:
                 self._http11 = False  # some send chunks all the same
 
     def on_body(self, piece: bytes) -> None:
@@ -248,15 +248,15 @@ class Relay:
         the body and passing it on would promise a coding of this hop.
         """
         self.status = status
-        coding = value_of(fields, b"transfer-encoding")
+        codings = fields.get(b"transfer-encoding")
         self._content_length = value_of(fields, b"content-length")
-        if coding is not None and coding.strip().lower() != b"chunked":
+        if codings is not None and any(coding.strip().lower() != b"chunked" for coding in codings):
             self._failing = failures.unreadable()
             return False
         if status == 407 and self._line is not None and self._line.by_proxy:
             self._failing = failures.proxy_refused()
             return False
-        self._until_close = coding is None and self._content_length is None and not self._bodiless()
+        self._until_close = codings is None and self._content_length is None and not self._bodiless()
         return True
 
     def _bodiless(self) -> bool:

@@ -159,6 +159,10 @@ GARBAGE: dict[str, Script] = {
     "a length of letters": [b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok", End.CLOSE],
     "a negative length": [b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok", End.CLOSE],
     "an unknown coding": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", End.CLOSE],
+    "a coding beside the chunks": [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+        asyncio.Event(),
+    ],
     "a NUL in a field": [b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n", End.CLOSE],
     "a bad first chunk": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", End.CLOSE],
     "only an interim head": [b"HTTP/1.1 103 Early Hints\r\n\r\n", End.CLOSE],
