@@ -216,6 +216,22 @@ async def test_an_upstream_that_never_answers_is_a_504(upstream: ScriptedUpstrea
     await asyncio.wait_for((await upstream.request()).gone.wait(), 10)
 
 
+async def test_an_upload_that_takes_its_time_is_no_late_answer(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """``first_byte_timeout`` begins anew with each piece of a body that is passed on as it comes."""
+    gateway = await serve(up={"first_byte_timeout": "400ms"})
+    upstream.answer = [PLAIN]
+    async with connected(gateway.front_port) as client:
+        await client.send(b"PUT /up/v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+        for _ in range(12):
+            await client.send(b"x")
+            await asyncio.sleep(0.05)
+        assert (await client.answer("PUT")).status == 200
+        upstream.answer = [asyncio.Event()]
+        await client.send(b"PUT /up/v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+        await client.send(b"x" * 12)
+        assert (await client.answer("PUT")).status == 504
+
+
 async def test_interim_heads_do_not_count_as_an_answer(upstream: ScriptedUpstream, serve: Serve) -> None:
     """An upstream that sends 103 and then falls silent runs into ``first_byte_timeout`` as well."""
     gateway = await serve(up={"first_byte_timeout": "50ms"})
