@@ -82,8 +82,10 @@ class _Behind(deque[Any]):
     """The requests behind one whose body is still on its way, and the error if that is broken."""
 
     def __init__(self, body: StreamReader, waiting: deque[Any]) -> None:
-        super().__init__(waiting)
+        super().__init__()
         self._body = body
+        for entry in waiting:
+            self.append(entry)
 
     def append(self, entry: Any) -> None:
         super().append(entry)

@@ -156,6 +156,24 @@ async def test_a_body_that_breaks_after_its_head_is_refused_at_once(
     assert all(seen.target != b"/v1/smuggled" for seen in upstream.seen)
 
 
+async def test_a_body_that_breaks_while_the_request_before_is_answered(
+    upstream: ScriptedUpstream, gateway: Any
+) -> None:
+    """The first has its answer, the second its refusal, although nobody was reading when it broke."""
+    go_on = asyncio.Event()
+    upstream.answer = [go_on, PLAIN]
+    async with connected(gateway.front_port) as client:
+        await client.send(request("POST", "/v1/chat/completions", body=CHAT))
+        await upstream.request()
+        await client.send(LINE + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asyncio.sleep(0.05)  # in one piece with its head it would be refused as such
+        await client.send(b"zz\r\n")
+        await asyncio.sleep(0.05)
+        go_on.set()
+        assert [answer.status for answer in await answers_of(client)] == [200, 400]
+    assert len(upstream.seen) == 1
+
+
 async def test_what_connection_names_stays_here(upstream: ScriptedUpstream, gateway: Any) -> None:
     """RFC 9110 7.6.1, both ways; ``Content-Length`` cannot be named away."""
     upstream.answer = [
