@@ -88,8 +88,9 @@ class Reply:
         """101: the head goes out with its ``Upgrade``, and what follows is no longer HTTP."""
         self.started = self.ended = self.close = True
         self.status = status
-        head = response_head(status, reason, headers, noted(headers), chunked=False, close=False, upgrade=True)
-        self._transport.write(head)
+        if not self.gone:  # uvloop raises where asyncio writes into the void
+            head = response_head(status, reason, headers, noted(headers), chunked=False, close=False, upgrade=True)
+            self._transport.write(head)
 
     def break_off(self) -> None:
         """The answer cannot be finished: what was sent stays sent, and the client must see that it is not whole.
