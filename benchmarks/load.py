@@ -25,7 +25,7 @@ from pathlib import Path
 KEY = "tg-bench4f7a1c9e2b8d6035a1f0c7d3e9b2"
 """What callers show. Two of the systems look at it: LiteLLM, and the gateway where it asks for gateway keys."""
 END = b"0\r\n\r\n"
-SENT = b'"sent":'
+SENT = b'"content":" '
 WORDS = (
     "the",
     "of",
@@ -144,8 +144,10 @@ class Client(asyncio.Protocol):
                 return
         data, after = self._kept + data, 0
         at = data.find(SENT)
-        while at >= 0 and (end := data.find(b"}", at)) >= 0:
-            digits = data[at + 7 : end].split(b"\r\n")  # nginx makes chunks of its buffers: a size may stand within
+        while at >= 0 and (end := data.find(b'"', at + len(SENT))) >= 0:
+            digits = data[at + len(SENT) : end].split(
+                b"\r\n"
+            )  # nginx makes chunks of its buffers: a size may stand within
             self.stamps.append(now - int(digits[0] + digits[-1] if len(digits) > 1 else digits[0]))
             self.events += 1
             after, at = end, data.find(SENT, end)

@@ -30,7 +30,8 @@ EMBEDDING = json.dumps(
     {"object": "list", "data": [VECTOR], "model": "text-embedding-3-small", "usage": {"prompt_tokens": 200, "total_tokens": 200}}
 ).encode()  # fmt: skip
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"
-EVENT = b'data: {"id":"chatcmpl-b","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}],"sent":%d}\n\n'
+EVENT = b'data: {"id":"chatcmpl-b","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":" %d"},"finish_reason":null}]}\n\n'
+"""As providers write them: the same but for the text, which says here when it was written."""
 LAST = b'data: {"id":"chatcmpl-b","object":"chat.completion.chunk","model":"gpt-4o-mini","choices":[],"usage":{"prompt_tokens":200,"completion_tokens":50,"total_tokens":250}}\n\ndata: [DONE]\n\n'
 
 

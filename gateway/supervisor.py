@@ -96,6 +96,7 @@ class Supervisor:
         before = signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # what all have in common stays in common: the collector of a worker does not write to it
+        gc.enable()
         try:
             self._start(0)
             while self._workers or self._due:

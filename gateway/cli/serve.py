@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,7 @@ def serve(config: Path | None, host: str | None, port: int | None, admin_port: i
     (front.shutdown_grace), a second one breaks them off; SIGHUP reads the config again; SIGUSR2 renews the workers, where there
     are several.
     """
+    gc.disable()  # until it serves: all that is made meanwhile stays
     from gateway.workers import serve as run
 
     settings, path = read_config(config)

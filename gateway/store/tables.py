@@ -19,6 +19,7 @@ from gateway.accounts import Notice, Use
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import SPEND_COUNTS, Spend
 from gateway.store.books import Operation
+from gateway.store.kept import Kept
 from gateway.store.limits import Levels
 from gateway.store.page import Booked, Granted, Key, Page, Part
 
@@ -250,11 +251,43 @@ def roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: float, owner: str) -> Page:
-    """All that these operations can touch: their calls, their accounts, and the accounts that their calls stand on."""
-    page = Page(now, owner)
-    call_ids = _json([operation.call_id for operation in operations])
-    granted, booked = connection.execute(_CALLS, (call_ids,)).fetchone()
+def load(
+    connection: sqlite3.Connection, operations: Sequence[Operation], now: float, owner: str, kept: Kept | None = None
+) -> Page:
+    """All that these operations can touch: their calls, their accounts, and the accounts that their calls stand on. What is ``kept``
+    is not read again, and the page changes it.
+    """
+    page = Page(now, owner) if kept is None else Page(now, owner, kept.balances, holds=kept.holds)
+    _load_calls(connection, page, [each.call_id for each in operations if each.call_id not in page.holds])
+    holds = [hold for each in operations if (hold := page.holds.get(each.call_id)) is not None]
+    needed = {account for operation in operations for account in operation.accounts}
+    needed.update(part.account for hold in holds for part in hold.parts)
+    needed.update(account for record in page.records.values() for account in record.accounts)
+    needed.difference_update(page.balances)
+    limited = {(use.scope, use.unit) for operation in operations for use in operation.uses}
+    limited.update((use.scope, use.unit) for hold in holds for use in hold.uses)
+    balances, levels = "[]", "[]"
+    if limited:
+        asked = (_json([*map(tuple, needed)]), _json(list(limited)))
+        balances, levels = connection.execute(_LEVELS, asked).fetchone()
+    elif needed:
+        (balances,) = connection.execute(_BALANCES, (_json([*map(tuple, needed)]),)).fetchone()
+    if needed:
+        page.balances.update(dict.fromkeys(needed, (0, 0)))
+        page.balances.update({(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)})
+    page.limits = Levels(int(now * 1000), {(scope, unit): tuple(level) for scope, unit, *level in _parse(levels)})
+    watched = [tuple(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
+    if watched:
+        told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
+        page.told = {((scope, window), *threshold) for scope, window, *threshold in _parse(told)}
+    return page
+
+
+def _load_calls(connection: sqlite3.Connection, page: Page, call_ids: Sequence[str]) -> None:
+    """Holds and records of these calls."""
+    if not call_ids:
+        return
+    granted, booked = connection.execute(_CALLS, (_json(call_ids),)).fetchone()
     for call_id, amount, hold_owner, granted_at, parts, uses in _parse(granted):
         held = tuple([Part((scope, window), part, budget) for scope, window, part, budget in parts])
         used = tuple([Use(*each) for each in uses]) if uses else ()
@@ -263,24 +296,6 @@ def load(connection: sqlite3.Connection, operations: Sequence[Operation], now: f
         spend = Spend(added[0], added[1], tuple(added[2])) if added else None
         keys = tuple([(scope, window) for scope, window in accounts])
         page.records[call_id] = Booked(call_id, cost, outcome, keys, spend=spend)
-    needed = {account for operation in operations for account in operation.accounts}
-    needed.update(part.account for hold in page.holds.values() for part in hold.parts)
-    needed.update(account for record in page.records.values() for account in record.accounts)
-    limited = {(use.scope, use.unit) for operation in operations for use in operation.uses}
-    limited.update((use.scope, use.unit) for hold in page.holds.values() for use in hold.uses)
-    balances, levels = "[]", "[]"
-    if limited:
-        asked = (_json([*map(tuple, needed)]), _json(list(limited)))
-        balances, levels = connection.execute(_LEVELS, asked).fetchone()
-    elif needed:
-        (balances,) = connection.execute(_BALANCES, (_json([*map(tuple, needed)]),)).fetchone()
-    page.balances = {(scope, window): (spent, held) for scope, window, spent, held in _parse(balances)}
-    page.limits = Levels(int(now * 1000), {(scope, unit): tuple(level) for scope, unit, *level in _parse(levels)})
-    watched = [tuple(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
-    if watched:
-        told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
-        page.told = {((scope, window), *threshold) for scope, window, *threshold in _parse(told)}
-    return page
 
 
 def save(connection: sqlite3.Connection, page: Page) -> None:

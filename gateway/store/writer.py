@@ -20,6 +20,7 @@ from gateway.errors import Failure
 from gateway.store import upkeep
 from gateway.store.books import Operation
 from gateway.store.faults import as_failure, is_lock, patiently
+from gateway.store.kept import Kept
 from gateway.store.page import Page
 from gateway.store.tables import load, roll_back, save
 
@@ -69,6 +70,7 @@ class Writer(threading.Thread, Generic[F]):
         self._deliver = deliver
         self._tell = tell
         self._inbox: SimpleQueue[list[Asked[F]] | None] = SimpleQueue()
+        self._kept = Kept()
         self._next_upkeep = 0.0
         self._stopping = False
         self.idle = threading.Event()
@@ -135,11 +137,14 @@ class Writer(threading.Thread, Generic[F]):
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            page = load(connection, [asked.operation for asked in batch], self._clock(), self._tenure.owner)
+            self._kept.look(connection)
+            operations = [asked.operation for asked in batch]
+            page = load(connection, operations, self._clock(), self._tenure.owner, self._kept)
             answers = [_apply(asked, page) for asked in batch]
             save(connection, page)
             connection.execute("COMMIT")
         except BaseException:
+            self._kept.forget()
             roll_back(connection)
             raise
         if page.crossed:
@@ -148,6 +153,7 @@ class Writer(threading.Thread, Generic[F]):
 
     def _upkeep(self) -> None:
         """Three times per lease, so that two may fail. A lost call is never silent."""
+        self._kept.forget()
         wait_s = self._tenure.lease_s / 3
         try:
             found = patiently(lambda: upkeep.step(self._connection, self._tenure, self._clock()), PATIENCE_S)

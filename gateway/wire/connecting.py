@@ -31,13 +31,13 @@ Made = TypeVar("Made", bound=asyncio.Protocol)
 
 
 class Connector:
-    """Makes connections to one endpoint, whatever stands on the way. What costs (reading certificates) is done here, once."""
+    """Makes connections to one endpoint, whatever stands on the way."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._tls = _tls_for(endpoint) if endpoint.tls else None
         proxy = endpoint.proxy
-        self._proxy_tls = _tls() if proxy is not None and proxy.tls else None
+        self._tls = _Tls(endpoint.ca_file, verify=endpoint.verify_tls) if endpoint.tls else None
+        self._proxy_tls = _Tls() if proxy is not None and proxy.tls else None
 
     async def connect(self, make: Callable[[], Made], *, tunnel: bool) -> Made:
         """A protocol of ``make`` with a connection, or a Failure that says what went wrong and names no address. ``tunnel``: where there
@@ -80,8 +80,8 @@ class Connector:
         transport = asking.transport
         try:
             if self._tls is not None:
-                loop, host = asyncio.get_running_loop(), self._endpoint.host
-                inner = await loop.start_tls(transport, asking, self._tls, server_hostname=host)
+                loop, host, tls = asyncio.get_running_loop(), self._endpoint.host, await self._tls.context()
+                inner = await loop.start_tls(transport, asking, tls, server_hostname=host)
                 transport = cast("asyncio.Transport", inner)
             if asking.is_spoiled or transport.is_closing():
                 raise ConnectionResetError
@@ -94,12 +94,36 @@ class Connector:
         return made
 
 
-async def _open(make: Callable[[], Made], host: str, port: int, tls: ssl.SSLContext | None) -> Made:
+async def _open(make: Callable[[], Made], host: str, port: int, tls: _Tls | None) -> Made:
     loop = asyncio.get_running_loop()
+    context = await tls.context() if tls is not None else None
     addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     reached = await start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
-    _, made = await loop.create_connection(make, sock=reached, ssl=tls, server_hostname=host if tls else None)
+    _, made = await loop.create_connection(make, sock=reached, ssl=context, server_hostname=host if tls else None)
     return made
+
+
+class _Tls:
+    """Whom a side trusts: who is in ``ca_file``, else whom the system trusts, whose list takes 20 ms to read. That is done when it is
+    first needed, and off the loop; a file of one's own is read at once, so that a load says what is wrong with it.
+    """
+
+    def __init__(self, ca_file: str = "", *, verify: bool = True) -> None:
+        self._verify = verify
+        self._context = self._made(ca_file) if ca_file else None
+
+    async def context(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = await asyncio.to_thread(self._made)
+        return self._context
+
+    def _made(self, ca_file: str = "") -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=ca_file or None)
+        context.set_alpn_protocols(["http/1.1"])
+        if not self._verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
 
 class _Asking(asyncio.Protocol):
@@ -147,21 +171,6 @@ class _Asking(asyncio.Protocol):
         if not self.agreed.done():
             self.agreed.set_exception(_unreachable(f"The {PROXY} {what}."))
             self.agreed.exception()  # seen: whoever asked may be gone
-
-
-def _tls() -> ssl.SSLContext:
-    tls = ssl.create_default_context()
-    tls.set_alpn_protocols(["http/1.1"])
-    return tls
-
-
-def _tls_for(endpoint: Endpoint) -> ssl.SSLContext:
-    tls = ssl.create_default_context(cafile=endpoint.ca_file or None)
-    tls.set_alpn_protocols(["http/1.1"])
-    if not endpoint.verify_tls:
-        tls.check_hostname = False
-        tls.verify_mode = ssl.CERT_NONE
-    return tls
 
 
 def _unreachable(message: str) -> Failure:

@@ -974,7 +974,7 @@ async def test_the_accounts_of_a_window_come_in_pages(opened):
         ):
             account = Account(scope.replace("+e", "%2Be"), "day:2026-11-20")
             await store.settle(
-                settlement(f"c{number}", 100 - number % 3, account, replace(account, window="month:2026-11"))
+                settlement(f"c{number}", 100 - number % 3, account, account._replace(window="month:2026-11"))
             )
         await store.reserve("held", [Claim(Account("team:c", "day:2026-11-20"), 50)])
         which = Which("day:2026-11-20", "team:*", 100, without=("team:own",))

@@ -17,6 +17,7 @@ from gateway.call import CORRECTED, Receipt
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import SPEND_COUNTS, Settlement, Spend, queries, sums
 from gateway.store.books import Extend, Lapse, Operation, Release, Reserve, Settle
+from gateway.store.kept import Kept
 from gateway.store.rollups import spend_of
 from gateway.store.tables import connect, load, prepare, roll_back, save
 
@@ -68,10 +69,10 @@ class Napkin:
         for account in dict.fromkeys(claim.account for claim in made):
             needed = sum(claim.amount_nanousd for claim in made if claim.account == account)
             spent, held = self.balance(account)
-            limit = LIMITS[account]
-            if limit is not None and spent + needed > limit:
+            counted, limit = max(0, spent), LIMITS[account]
+            if limit is not None and counted + needed > limit:
                 return "exceeded"
-            if limit is not None and spent + held + needed > limit:
+            if limit is not None and counted + held + needed > limit:
                 answer = "held"
         return answer
 
@@ -125,14 +126,21 @@ class Books(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.connection = connect(str(Path(self.folder.name) / "books.db"), "normal", write=True)
-        self.connection.execute("PRAGMA synchronous=OFF")
-        prepare(self.connection)
+        self.desks = [self.desk(), self.desk()]
+        self.connection = self.desks[0][0]
         self.napkin = Napkin()
         self.batch: list[Operation] = []
 
+    def desk(self):
+        """A process with the file open, and what it keeps in mind of it."""
+        connection = connect(str(Path(self.folder.name) / "books.db"), "normal", write=True)
+        connection.execute("PRAGMA synchronous=OFF")
+        prepare(connection)
+        return connection, Kept()
+
     def teardown(self) -> None:
-        self.connection.close()
+        for connection, _ in self.desks:
+            connection.close()
         self.folder.cleanup()
 
     @rule(call=calls, made=claims)
@@ -179,26 +187,31 @@ class Books(RuleBasedStateMachine):
         """Chance alone makes few lost calls, and fewer that come back."""
         self.batch += [Reserve(call, tuple(made)), Lapse(call, BY)]
 
-    @rule()
-    def commit(self):
-        """Every operation answers what the napkin says; an admission leaves spent + held within each limit."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        page = load(self.connection, self.batch, 1.0, "me")
+    @rule(at=st.sampled_from([0, 1]))
+    def commit(self, at):
+        """Every operation answers what the napkin says; an admission leaves spent + held within each limit. Whoever carries it out."""
+        connection, kept = self.desks[at]
+        connection.execute("BEGIN IMMEDIATE")
+        kept.look(connection)
+        page = load(connection, self.batch, 1.0, "me", kept)
         for operation in self.batch:
             assert self.outcome(operation, page) == self.expected(operation)
-        save(self.connection, page)
-        self.connection.execute("COMMIT")
+        save(connection, page)
+        connection.execute("COMMIT")
         self.batch = []
 
-    @rule()
-    def crash(self):
+    @rule(at=st.sampled_from([0, 1]))
+    def crash(self, at):
         """Before COMMIT nothing has happened."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        page = load(self.connection, self.batch, 1.0, "me")
+        connection, kept = self.desks[at]
+        connection.execute("BEGIN IMMEDIATE")
+        kept.look(connection)
+        page = load(connection, self.batch, 1.0, "me", kept)
         for operation in self.batch:
             self.outcome(operation, page)
-        save(self.connection, page)
-        roll_back(self.connection)
+        save(connection, page)
+        kept.forget()
+        roll_back(connection)
         self.batch = []
 
     def outcome(self, operation, page):

@@ -151,8 +151,8 @@ class Wire:
         """Takes it."""
 
 
-EVENTS = b"".join(b'14\r\ndata: {"sent":%d}\n\n\r\n' % (1000 + number) for number in range(4))
-EVENTS += b'f\r\ndata: {"sent":10\r\n5\r\n04}\n\n\r\n'
+EVENTS = b"".join(b'1b\r\ndata: {"content":" %d"}\n\n\r\n' % (1000 + number) for number in range(4))
+EVENTS += b'15\r\ndata: {"content":" 10\r\n6\r\n04"}\n\n\r\n'
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + EVENTS + b"0\r\n\r\n"
 
 

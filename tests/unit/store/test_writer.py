@@ -11,7 +11,7 @@ import pytest
 from gateway.accounts import Account, Claim, Hold
 from gateway.errors import Failure, Kind
 from gateway.store import Settlement, queries, writer
-from gateway.store.books import Reserve, Settle
+from gateway.store.books import Release, Reserve, Settle
 from gateway.store.tables import connect, prepare
 from gateway.store.upkeep import Tenure
 from gateway.store.writer import Asked, Writer
@@ -187,3 +187,40 @@ def test_a_lease_that_cannot_be_given_back_runs_out_by_itself(bench, monkeypatch
     bench.writer.join(30)
     other.close()
     assert "without giving its lease back" in caplog.text
+
+
+def test_a_batch_that_could_not_be_written_leaves_nothing_in_mind(bench):
+    """The next batch meets the balances of the file: a hold that was never written takes no room."""
+    limited = Claim(A, 8, 10)
+    bench.writer.start()
+    bench.ask(Reserve("a", (limited,)), settle("b", b"no json"))
+    bench.answer()
+    bench.ask(Release("a"))
+    bench.answer()
+    bench.ask(Reserve("c", (limited,)), settle("d", b"no json"))
+    bench.answer()
+    assert [found.held_nanousd for found in queries.balances(bench.connection, [A])] == [8]
+    bench.ask(Reserve("e", (Claim(A, 2, 10),)))
+    [answer] = bench.answer()
+    assert isinstance(answer.value, Hold)
+
+
+def test_what_upkeep_writes_is_not_kept_from_before(bench):
+    """It writes with the same connection, which looks to nobody like another one."""
+    bench.writer.start()
+    bench.ask(reserve("a"))
+    bench.answer()
+    dead = Bench(bench.path, name="two")
+    dead.writer.start()
+    dead.ask(reserve("c", 7))
+    dead.answer()
+    dead.writer.stop()
+    dead.writer.join(30)
+    bench.ask(reserve("b"))
+    bench.answer()
+    bench.writer._next_upkeep = 0.0  # it charges the lost call, and then the batch comes
+    bench.ask(settle("a"))
+    bench.answer()
+    [balance] = queries.balances(bench.connection, [A])
+    assert (balance.spent_nanousd, balance.held_nanousd) == (8, 1)
+    assert queries.differences(bench.connection) == []
