@@ -158,6 +158,7 @@ class Settler:
             except Exception:
                 first = batch[0].call.call_id
                 log.exception("a bug while settling %d calls, %s first", len(batch), first, extra={"call_id": first})
+            del batch  # prompts and answers do not wait for the next
 
     async def _wait(self) -> None:
         """Until there is work; while something is owed, no longer than a retry."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
-    from gateway.wire.front import FrontConnection
+    from gateway.wire.accepted import FrontConnection
     from gateway.wire.relay import Relay
 
 
@@ -74,7 +74,9 @@ class Arrival:
         self.has_body = self.chunked or self.declared_bytes > 0
         self.gone = False
         self.relay: Relay | None = None
-        self.reply = Reply(transport, http10=message.version < HttpVersion11, close=bool(message.should_close))
+        # aiohttp's parser loses what follows a wish for another protocol than WebSocket: nothing may follow it
+        close = bool(message.should_close or (message.upgrade and not self.upgrade))
+        self.reply = Reply(transport, http10=message.version < HttpVersion11, close=close)
 
     @property
     def connection(self) -> FrontConnection:

@@ -144,6 +144,7 @@ async def _upload(arrival: Arrival, connection: Connection, relay: Relay) -> int
                 async for piece in arrival.pieces():
                     sent_bytes += len(piece)
                     connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if arrival.chunked else piece)
+                    relay.uploaded()
                     await _drain(arrival, connection)
             finally:
                 relay.finished.remove_done_callback(end)

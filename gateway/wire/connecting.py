@@ -147,11 +147,16 @@ class _Asking(asyncio.Protocol):
             self.is_spoiled = True
             return
         self._answer += data
-        head, ended, rest = self._answer.partition(b"\r\n\r\n")
-        if not ended and len(head) <= MAX_ANSWER_BYTES:
-            return
-        status = _STATUS_LINE.match(head + b"\r\n")
-        if not ended or status is None or (rest and status[1].startswith(b"2")):
+        status = None
+        while status is None or status[1].startswith(b"1"):  # an interim answer: more is to come (RFC 9110 15.2)
+            head, ended, rest = self._answer.partition(b"\r\n\r\n")
+            if not ended and len(head) <= MAX_ANSWER_BYTES:
+                return
+            status = _STATUS_LINE.match(head + b"\r\n") if ended else None
+            if status is None:
+                break
+            self._answer = rest
+        if status is None or (rest and status[1].startswith(b"2")):
             self._refuse("sent something that is no answer to CONNECT")
         elif status[1].startswith(b"2"):
             self.agreed.set_result(None)

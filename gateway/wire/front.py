@@ -1,247 +1,30 @@
-"""The front: connections of apps become ``Arrival``s, one a request, and each is handed to the callable it was given.
+"""The front: the listener for apps. Each request becomes an ``Arrival``, and is handed to the callable it was given.
 
-aiohttp's server stands where the hostile bytes arrive: its parser, limits and keep-alive are used as they are. Its response
-objects are not: an answer is written straight to the transport by ``Reply``, and aiohttp is told afterwards whether the
-connection lives on. Knows HTTP; does not know what a call is.
+aiohttp's server stands where the hostile bytes arrive; ``accepted.py`` is its connection, made ours. Knows HTTP; does not know what a
+call is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.call import Headers
 from gateway.errors import Failure, Kind, Whose
+from gateway.wire.accepted import FrontConnection, Written, parse_failure
 from gateway.wire.arrival import Arrival
 from gateway.wire.reply import Reply
-
-if TYPE_CHECKING:
-    from aiohttp.streams import StreamReader
-
-    from gateway.wire import LastWords
-
-log = logging.getLogger("gateway.front")
 
 BACKLOG = 2048
 LOOKS = 20
 Complain = Callable[[Failure], tuple[int, Headers, bytes]]
 """A failure before any dialect is known, as (status, header fields, body)."""
-
-
-class Joined(Protocol):
-    """The other side of an upgraded connection."""
-
-    def from_front(self, data: bytes) -> None:
-        """Bytes of the client's frames."""
-
-    def front_paused(self) -> None:
-        """The client does not keep up."""
-
-    def front_resumed(self) -> None:
-        """It has room again."""
-
-    def cut(self, failure: Failure, last: LastWords | None = None) -> None:
-        """The gateway ends it."""
-
-
-class _ToJoined:
-    """What aiohttp calls a payload parser: it is fed everything that follows the handshake."""
-
-    def __init__(self, other: Joined) -> None:
-        self._other = other
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._other.from_front(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """The connection's own ``connection_lost`` says it to whom it concerns."""
-
-
-class _Written(web.StreamResponse):
-    """Tells aiohttp that the answer is already out, and whether the connection may serve another request."""
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        super().__init__()
-        self._keep_alive_after = keep_alive
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._keep_alive_after
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """The head is out."""
-
-    async def write_eof(self, data: Any = b"") -> None:
-        """The body is out."""
-
-
-class FrontConnection(RequestHandler):
-    """aiohttp's connection, with the news that a relay needs: the client left, is slow, has room again."""
-
-    __slots__ = ("_front", "_joined", "arrival")
-
-    def __init__(self, manager: web.Server, *, front: Front, **limits: Any) -> None:
-        super().__init__(manager, **limits)
-        self._front = front
-        self._joined: Joined | None = None
-        self.arrival: Arrival | None = None
-
-    async def start(self) -> None:
-        """Aiohttp's loop over the requests of a connection, without what answers need that it writes itself: a task, a request, a
-        writer and a response for each (14 us a call, measured). What is out of the ordinary, a request that could not be parsed or
-        an upgrade, is left to the original, which then has the connection for the rest of its life.
-        """
-        while not self._force_close:
-            if not self._messages:
-                self._waiter = self._loop.create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
-            message, payload = self._messages[0]
-            if self._upgraded or type(message) is not RawRequestMessage or message.upgrade:
-                await super().start()
-                return
-            self._messages.popleft()
-            self._parser.message_consumed()  # type: ignore[union-attr]  # None when the connection is lost, which ends this loop
-            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-                self._resume_reading_if_drained()
-            if self.transport is None or not await self._answer(message, payload, self.transport):
-                break
-        if not self._force_close:
-            self._task_handler = None
-            if self.transport is not None:
-                self.transport.close()
-
-    async def _answer(self, message: RawRequestMessage, payload: StreamReader, transport: asyncio.Transport) -> bool:
-        """One request. Whether the connection is good for another one."""
-        arrival = Arrival(message, payload, self, transport, max_body_bytes=self._front.max_body_bytes)
-        self._current_request = arrival  # type: ignore[assignment]  # aiohttp asks only that it can be cancelled
-        self._request_in_progress = True
-        try:
-            self._keepalive = await self._front.serve(arrival)
-        except asyncio.CancelledError:
-            self.force_close()
-            raise
-        except Exception as error:
-            self._keepalive = False
-            self._complain(500, error)
-        finally:
-            self._current_request = None
-            self._request_in_progress = False
-            if self._handler_waiter is not None:
-                self._handler_waiter.set_result(None)
-        if not payload.is_eof() and not self._force_close:
-            await self._linger(payload)
-        if not self._keepalive or self._close or self._force_close:
-            return False
-        self._next_keepalive_close_time = closes_at = self._loop.time() + self._keepalive_timeout
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(closes_at, self._process_keepalive)
-        return True
-
-    async def _linger(self, payload: StreamReader) -> None:
-        """Read what is left of a body that nobody wants, for a while: a client that still sends would not see its answer."""
-        try:
-            async with asyncio.timeout(self._lingering_time):
-                while not payload.is_eof():
-                    await payload.readany()
-        except (TimeoutError, web.RequestPayloadError, ConnectionError):
-            self.close()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Each body that is read asks for it, most of them for nothing (7 us a call, measured)."""
-        if self._reading_paused or self._buffer_paused:
-            super().resume_reading(resume_parser)
-
-    def join(self, other: Joined | None) -> None:
-        """An upgraded connection: from here on what the client sends goes there, beginning with what is already here."""
-        self._joined = other
-        if other is not None:
-            self.set_parser(_ToJoined(other))  # type: ignore[arg-type]  # aiohttp types it as its own reader
-
-    def cut(self, failure: Failure, last: LastWords | None = None) -> None:
-        """End what is going on here, as far as it has come to a relay."""
-        if self._joined is not None:
-            self._joined.cut(failure, last)
-        elif self.arrival is not None and self.arrival.relay is not None:
-            self.arrival.relay.cut(failure, last)
-
-    def close_if_idle(self) -> None:
-        """Close a connection on which nothing is being asked. aiohttp's ``close`` alone would only turn it deaf."""
-        waiting = self._waiter
-        if (waiting is not None and not waiting.done()) or not self._request_count:
-            self.close()
-            if self.transport is not None:
-                self.transport.close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        arrival = self.arrival
-        super().connection_lost(exc)
-        if arrival is not None:
-            arrival.left()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._joined is not None:
-            self._joined.front_paused()
-        elif self.arrival is not None and self.arrival.relay is not None:
-            self.arrival.relay.front_paused()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._joined is not None:
-            self._joined.front_resumed()
-        elif self.arrival is not None and self.arrival.relay is not None:
-            self.arrival.relay.front_resumed()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """What aiohttp could not parse, or a bug of ours."""
-        self._complain(status, exc)
-        return _Written(keep_alive=False)
-
-    def _complain(self, status: int, exc: BaseException | None) -> None:
-        """Answer with it, as far as nothing was answered yet. The input is never quoted."""
-        if status >= 500:
-            log.error("a bug while answering a request", exc_info=exc)
-        arrival = self.arrival
-        if self.transport is None:
-            return
-        reply = arrival.reply if arrival is not None else Reply(self.transport, http10=False, close=True)
-        if reply.started:
-            if not reply.ended:
-                reply.break_off()
-        else:
-            reply.close = True
-            self._front.complain_to(reply, _parse_failure(status, exc))
-
-
-def _parse_failure(status: int, exc: BaseException | None) -> Failure:
-    if status >= 500:
-        return Failure(Kind.INTERNAL, Whose.OURS, "The gateway failed while handling this request.")
-    if isinstance(exc, LineTooLong) or "Too many" in str(exc):
-        return Failure(
-            Kind.HEADER_TOO_LARGE,
-            Whose.FRONT,
-            "The request line or the header fields are larger than the gateway accepts.",
-        )
-    return Failure(Kind.MALFORMED_REQUEST, Whose.FRONT, "The request is no valid HTTP/1.1 message.")
 
 
 class Front:
@@ -302,7 +85,11 @@ class Front:
         connection, transport = request.protocol, request.transport
         assert isinstance(connection, FrontConnection)  # noqa: S101 - for the type checker
         if transport is None:
-            return _Written(keep_alive=False)
+            return Written(keep_alive=False)
+        if connection.writing_paused:
+            await connection.room()
+        if not request.content.is_eof():
+            connection.watch_body(request.content)
         message = request._message  # noqa: SLF001 - the parsed head; the public views of it decode and copy
         arrival = Arrival(message, request.content, connection, transport, max_body_bytes=self.max_body_bytes)
         return _KEEP if await self.serve(arrival) else _CLOSE
@@ -315,7 +102,13 @@ class Front:
             arrival.reply.close = True
         self._arrivals.add(arrival)
         try:
-            await self._handle(arrival)
+            if arrival.chunked and arrival.fields[b"transfer-encoding"][0].lower() != b"chunked":
+                arrival.reply.close = (
+                    True  # RFC 9112 6.1: what comes is still coded, and passing it on would say that it is not
+                )
+                self.complain_to(arrival.reply, parse_failure(400, None))
+            else:
+                await self._handle(arrival)
         finally:
             self._arrivals.discard(arrival)
             self._ended_at = asyncio.get_running_loop().time() if self._is_lingering else 0.0
@@ -389,5 +182,5 @@ class _Server(web.Server):
         return FrontConnection(self, front=self._front, loop=self._loop, **self._limits)
 
 
-_KEEP = _Written(keep_alive=True)
-_CLOSE = _Written(keep_alive=False)
+_KEEP = Written(keep_alive=True)
+_CLOSE = Written(keep_alive=False)

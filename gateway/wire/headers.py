@@ -138,6 +138,8 @@ def request_head(
     was none.
     """
     lines = [b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)]
+    if b"host" not in fields:  # HTTP/1.0 knows none, and this hop needs one (RFC 9112 3.2)
+        lines.append(b"Host: %b\r\n" % host)
     named = _named_by_connection(fields)
     for pair in headers:
         name = _names[pair[0]]

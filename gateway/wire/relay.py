@@ -47,17 +47,15 @@ class Relay:
 
     __slots__ = (
         "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
-        "_first_byte_due_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
-        "_last_ns", "_line", "_loop", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces",
-        "_reason", "_reply", "_rewriter", "_trailers", "_until_close", "_watcher", "ended_ns", "failure",
-        "finished", "first_byte_ns", "front_gone", "head_in", "response_bytes", "sent_ns", "status", "untouched",
-        "upgraded",
+        "_first_byte_due_ns", "_first_byte_limit_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
+        "_last_ns", "_line", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces", "_reason", "_reply", "_rewriter",
+        "_trailers", "_until_close", "_watcher", "ended_ns", "failure", "finished", "first_byte_ns", "front_gone", "head_in",
+        "response_bytes", "sent_ns", "status", "untouched", "upgraded",
     )  # fmt: skip
 
     def __init__(
         self, method: str, reply: Reply, watcher: Watcher, *, drain_bytes: int, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._loop = loop
         self._method = method
         self._reply = reply
         self._watcher = watcher
@@ -72,13 +70,11 @@ class Relay:
         self._pieces: list[bytes] = []
         self._kept: list[bytes] | None = None
         self._deadlines: Deadlines | None = None
-        self._keep_until_ns = self._first_byte_due_ns = self._idle_ns = self._drain_until_ns = 0
-        self._last_ns = 0
+        self._keep_until_ns = self._first_byte_due_ns = self._first_byte_limit_ns = self._idle_ns = 0
+        self._drain_until_ns = self._last_ns = 0
         self._rewriter: Rewriter | None = None
         self._content_length: bytes | None = None
-        self._until_close = False
-        self._http11 = False
-        self._over = False
+        self._until_close = self._http11 = self._over = False
         self._failing: Failure | None = None
         self._paused = False
         self._body_bytes = self._last_body_bytes = self._overhead_bytes = 0
@@ -114,13 +110,18 @@ class Relay:
         if idle_s:
             self._idle_ns = int(idle_s * 1e9)
         if first_byte_s:
-            self._first_byte_due_ns = self.sent_ns + int(first_byte_s * 1e9)
+            self._first_byte_limit_ns = int(first_byte_s * 1e9)
+            self._first_byte_due_ns = self.sent_ns + self._first_byte_limit_ns
             deadlines.watch(self, self._first_byte_due_ns)
+
+    def uploaded(self) -> None:
+        """One more piece of the request's body: until here nobody could have answered."""
+        if self._first_byte_due_ns:
+            self._first_byte_due_ns = time.monotonic_ns() + self._first_byte_limit_ns
 
     def feed(self, data: bytes) -> None:
         """Bytes from the upstream."""
-        if self.untouched:
-            self.untouched = False
+        self.untouched = False
         self._last_ns = time.monotonic_ns()
         parser = self._parser
         if parser is None:
@@ -227,7 +228,7 @@ class Relay:
             self._rewriter = self._watcher.rewriter()
         if self._bodiless():
             self._over = True
-            if self._method == "HEAD" and value_of(fields, b"transfer-encoding") is not None:
+            if b"transfer-encoding" in fields:
                 self._http11 = False  # some send chunks all the same
 
     def on_body(self, piece: bytes) -> None:
@@ -248,15 +249,15 @@ class Relay:
         the body and passing it on would promise a coding of this hop.
         """
         self.status = status
-        coding = value_of(fields, b"transfer-encoding")
+        codings = fields.get(b"transfer-encoding")
         self._content_length = value_of(fields, b"content-length")
-        if coding is not None and coding.strip().lower() != b"chunked":
+        if codings is not None and any(coding.strip().lower() != b"chunked" for coding in codings):
             self._failing = failures.unreadable()
             return False
         if status == 407 and self._line is not None and self._line.by_proxy:
             self._failing = failures.proxy_refused()
             return False
-        self._until_close = coding is None and self._content_length is None and not self._bodiless()
+        self._until_close = codings is None and self._content_length is None and not self._bodiless()
         return True
 
     def _bodiless(self) -> bool:

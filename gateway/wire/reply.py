@@ -11,7 +11,7 @@ import socket
 import struct
 
 from gateway.call import Fields, Headers
-from gateway.wire.headers import noted, response_head
+from gateway.wire.headers import HOP_BY_HOP, noted, response_head
 
 
 class Reply:
@@ -59,8 +59,8 @@ class Reply:
         self.started = True
         self.status = status
         self._chunked = not (sized or bodiless or self.http10)
-        # an answer to HEAD has the fields of the answer to GET, Transfer-Encoding included (RFC 9112 6.1)
-        coded = self._chunked or (bodiless and not self.http10 and b"transfer-encoding" in fields)
+        # an answer to HEAD has the fields of the answer to GET, Transfer-Encoding included, and 204 never has it (RFC 9112 6.1)
+        coded = self._chunked or (bodiless and not self.http10 and status != 204 and b"transfer-encoding" in fields)
         head = response_head(status, reason, headers, fields, chunked=coded, close=self.close, extra=extra)
         self.sent_bytes += len(first)
         if not self.gone:
@@ -76,7 +76,7 @@ class Reply:
         """The body was whole."""
         self.ended = True
         if self._chunked and not self.gone:
-            lines = b"".join(b"%b: %b\r\n" % field for field in trailers)
+            lines = b"".join(b"%b: %b\r\n" % field for field in trailers if field[0].lower() not in HOP_BY_HOP)
             self._transport.write(b"0\r\n" + lines + b"\r\n")
 
     def whole(self, status: int, reason: bytes, headers: Headers, body: bytes, *, head_only: bool = False) -> None:
@@ -88,8 +88,9 @@ class Reply:
         """101: the head goes out with its ``Upgrade``, and what follows is no longer HTTP."""
         self.started = self.ended = self.close = True
         self.status = status
-        head = response_head(status, reason, headers, noted(headers), chunked=False, close=False, upgrade=True)
-        self._transport.write(head)
+        if not self.gone:  # uvloop raises where asyncio writes into the void
+            head = response_head(status, reason, headers, noted(headers), chunked=False, close=False, upgrade=True)
+            self._transport.write(head)
 
     def break_off(self) -> None:
         """The answer cannot be finished: what was sent stays sent, and the client must see that it is not whole.

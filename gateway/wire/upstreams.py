@@ -250,7 +250,9 @@ class Tunnel:
 
 
 class Pool:
-    """The connections of one upstream. All mutable state is one deque of idle connections and the set of all."""
+    """The connections of one upstream. All mutable state is one deque of idle connections, the set of all, and the timer that closes
+    those that stay idle.
+    """
 
     def __init__(self, endpoint: Endpoint, keys: Keyring | None = None) -> None:
         """``keys``: of an endpoint with ``credentials``."""
@@ -259,6 +261,7 @@ class Pool:
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._retired = False
+        self._letting_go: asyncio.TimerHandle | None = None
         self._connector = Connector(endpoint)
         self.deadlines = Deadlines()
         """Of the exchanges on its connections."""
@@ -306,15 +309,27 @@ class Pool:
             self.give_back(connecting.result())
 
     def give_back(self, connection: Connection) -> None:
-        """Keep it for the next exchange, and let go of those that none has needed for long: the oldest stand at the left."""
-        now, idle = time.monotonic(), self._idle
-        while idle and idle[0].idle_since <= now - self.endpoint.keepalive_s:
-            idle.popleft().abort()
-        if self._retired or now >= connection.retires_at or len(idle) >= self.endpoint.max_idle:
+        """Keep it for the next exchange."""
+        now = time.monotonic()
+        if self._retired or now >= connection.retires_at or len(self._idle) >= self.endpoint.max_idle:
             connection.abort()
         elif not connection.closed:
             connection.idle_since = now
-            idle.append(connection)
+            self._idle.append(connection)
+            if self._letting_go is None:
+                self._let_go_in(self.endpoint.keepalive_s)
+
+    def _let_go_in(self, seconds: float) -> None:
+        self._letting_go = asyncio.get_running_loop().call_later(seconds, self._let_go)
+
+    def _let_go(self) -> None:
+        """Close those that no exchange has needed for long; the oldest stand at the left."""
+        self._letting_go = None
+        expired = time.monotonic() - self.endpoint.keepalive_s
+        while self._idle and self._idle[0].idle_since <= expired:
+            self._idle.popleft().abort()
+        if self._idle:
+            self._let_go_in(self._idle[0].idle_since - expired)
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""
@@ -334,3 +349,5 @@ class Pool:
         for connection in list(self._all):
             connection.abort()
         self.deadlines.close()
+        if self._letting_go is not None:
+            self._letting_go.cancel()

@@ -88,12 +88,12 @@ class _Joined(Tunnel):
         """Pass the 101 on, then frames, until one end is gone."""
         relay = self._relay
         self._up.tunnel(self)
-        self._arrival.on_leaving(self._front_lost)
-        self._arrival.reply.switch(relay.status, relay.reason, relay.headers)
-        self._front.join(self)  # before anything is written: a client that does not read must be able to say so
-        if early:
-            self.from_upstream(early)
         try:
+            self._arrival.on_leaving(self._front_lost)
+            self._arrival.reply.switch(relay.status, relay.reason, relay.headers)
+            self._front.join(self)  # before anything is written: a client that does not read must be able to say so
+            if early:
+                self.from_upstream(early)
             await self._closed
         finally:
             self._arrival.on_leaving(None)

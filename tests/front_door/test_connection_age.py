@@ -73,6 +73,18 @@ async def test_without_a_limit_a_connection_is_kept(
     assert dns.asked == 1
 
 
+async def test_idle_connections_do_not_wait_for_a_call_to_be_closed(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """``keepalive``: an upstream that nobody asks any more is left alone."""
+    gateway = await serve(up={"keepalive": "200ms"})
+    upstream.answer = [0.1, PLAIN, asyncio.Event()]
+    await asyncio.gather(*(ask(gateway.front_port, GET) for _ in range(3)))
+    assert gateway.snapshot.pools["openai"].idle + gateway.snapshot.pools["up"].idle == 3
+    async with asyncio.timeout(10):
+        for seen in upstream.seen:
+            await seen.gone.wait()
+    assert gateway.snapshot.pools["openai"].idle + gateway.snapshot.pools["up"].idle == 0
+
+
 async def test_connections_of_a_burst_do_not_stay(upstream: ScriptedUpstream, serve: Serve) -> None:
     """The newest is used again and again; those that it leaves idle beyond ``keepalive`` are closed on the way."""
     gateway = await serve(up={"keepalive": "300ms"})

@@ -39,6 +39,32 @@ async def test_pipelined_requests_are_answered_in_order(upstream: ScriptedUpstre
         assert [(await client.answer("POST")).body.content for _ in range(3)] == [b"/0 0", b"/1 1", b"/2 2"]
 
 
+@pytest.mark.parametrize("count", [31, 40, 100])
+async def test_requests_behind_a_late_body_are_all_answered(
+    upstream: ScriptedUpstream, gateway: Any, count: int
+) -> None:
+    """As many as the parser lets wait, and more: none is left in its hands."""
+    upstream.answer = [PLAIN]
+    sent = request("POST", "/up/late", ("Expect", "100-continue"), body=CHAT)
+    async with connected(gateway.front_port) as client:
+        await client.send(sent.removesuffix(CHAT))
+        assert (await client.head()).status == 100
+        await client.send(CHAT + request("GET", "/nowhere") * count)
+        assert (await client.answer("POST")).status == 200
+        assert [(await client.answer()).status for _ in range(count)] == [404] * count
+
+
+async def test_a_body_of_very_many_chunks_does_not_hold_up_the_next(upstream: ScriptedUpstream, gateway: Any) -> None:
+    """After 16384 chunks aiohttp pauses reading; the pause of a body that ends there stays in its parser, for the next one to meet."""
+    upstream.answer = lambda seen: [response(200, body=b"%d" % len(seen.body.content))]
+    many = b"POST /up/v1/files HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 16385
+    after = request("POST", "/up/v1/files", body=b"x" * 100)
+    async with connected(gateway.front_port) as client:
+        for _ in range(2):
+            await client.send(many + b"0\r\n\r\n" + after * 3)
+            assert [(await client.answer("POST")).body.content for _ in range(4)] == [b"16385", b"100", b"100", b"100"]
+
+
 async def test_a_client_may_ask_for_the_connection_to_close(upstream: ScriptedUpstream, gateway: Any) -> None:
     """``Connection: close`` is answered and obeyed; the upstream's connection is another matter."""
     upstream.answer = [PLAIN]
@@ -61,6 +87,13 @@ async def test_an_http_1_0_client_gets_no_chunks(upstream: ScriptedUpstream, gat
         assert answer.head.value(b"transfer-encoding") is None
         assert answer.body.content == b"body"
         assert await client.incoming.rest() == b""
+
+
+async def test_an_http_1_0_client_need_not_name_a_host(upstream: ScriptedUpstream, gateway: Any) -> None:
+    """RFC 9112 3.2: the request for the upstream is of HTTP/1.1, and has to."""
+    upstream.answer = [PLAIN]
+    assert (await ask(gateway.front_port, b"GET /v1/models HTTP/1.0\r\n\r\n")).status == 200
+    assert (await upstream.request()).head.values(b"host") == [b"127.0.0.1:%d" % upstream.port]
 
 
 async def test_an_http_1_0_client_gets_no_interim_heads(upstream: ScriptedUpstream, gateway: Any) -> None:
@@ -193,6 +226,20 @@ async def test_bytes_late_after_an_answer_poison_only_their_connection(
     await asyncio.wait_for((await upstream.request()).gone.wait(), 10)
     upstream.answer = [PLAIN]
     assert (await ask(gateway.front_port, GET)).body.content == b"answer"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_connection_that_owes_an_end_of_chunks_is_not_kept(
+    upstream: ScriptedUpstream, serve: Serve, status: int
+) -> None:
+    """Neither has a body, but some send the last chunk all the same, and the next call would take it for its answer."""
+    gateway = await serve()
+    upstream.answer = [b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n" % status]
+    for _ in range(2):
+        answer = await ask(gateway.front_port, GET)
+        assert (answer.status, answer.body.content) == (status, b"")
+        assert answer.head.values(b"transfer-encoding") == ([] if status == 204 else [b"chunked"])
+    assert len({seen.connection for seen in upstream.seen}) == 2
 
 
 async def test_a_front_connection_serves_on_after_a_clean_error(upstream: ScriptedUpstream, gateway: Any) -> None:

@@ -159,6 +159,10 @@ GARBAGE: dict[str, Script] = {
     "a length of letters": [b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok", End.CLOSE],
     "a negative length": [b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok", End.CLOSE],
     "an unknown coding": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", End.CLOSE],
+    "a coding beside the chunks": [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+        asyncio.Event(),
+    ],
     "a NUL in a field": [b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n", End.CLOSE],
     "a bad first chunk": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", End.CLOSE],
     "only an interim head": [b"HTTP/1.1 103 Early Hints\r\n\r\n", End.CLOSE],
@@ -210,6 +214,22 @@ async def test_an_upstream_that_never_answers_is_a_504(upstream: ScriptedUpstrea
     assert answer.status == 504
     assert error_of(answer, route)["code"] == "upstream_timeout"
     await asyncio.wait_for((await upstream.request()).gone.wait(), 10)
+
+
+async def test_an_upload_that_takes_its_time_is_no_late_answer(upstream: ScriptedUpstream, serve: Serve) -> None:
+    """``first_byte_timeout`` begins anew with each piece of a body that is passed on as it comes."""
+    gateway = await serve(up={"first_byte_timeout": "400ms"})
+    upstream.answer = [PLAIN]
+    async with connected(gateway.front_port) as client:
+        await client.send(b"PUT /up/v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+        for _ in range(12):
+            await client.send(b"x")
+            await asyncio.sleep(0.05)
+        assert (await client.answer("PUT")).status == 200
+        upstream.answer = [asyncio.Event()]
+        await client.send(b"PUT /up/v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n")
+        await client.send(b"x" * 12)
+        assert (await client.answer("PUT")).status == 504
 
 
 async def test_interim_heads_do_not_count_as_an_answer(upstream: ScriptedUpstream, serve: Serve) -> None:

@@ -210,6 +210,17 @@ async def test_a_proxy_that_refuses_is_a_clean_502(
 
 
 @pytest.mark.parametrize("scheme", ["https"], indirect=True)
+async def test_a_proxy_may_send_interim_answers_before_it_agrees(
+    provider: ScriptedUpstream, proxy: ForwardProxy, place: Any, serve: Serve
+) -> None:
+    """RFC 9110 15.2: a client must be able to read them, however many."""
+    gateway = await serve(place[0], up=place[1] | {"proxy": proxy.url})
+    proxy.interim = b"HTTP/1.1 102 Processing\r\nX-A: 1\r\n\r\n" * 2000
+    provider.answer = [PLAIN]
+    assert (await ask(gateway.front_port, POST)).status == 200
+
+
+@pytest.mark.parametrize("scheme", ["https"], indirect=True)
 async def test_words_behind_the_consent_of_a_proxy_are_not_taken_for_the_upstreams(
     provider: ScriptedUpstream, proxy: ForwardProxy, place: Any, serve: Serve
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import Any
@@ -37,6 +38,7 @@ REFUSED: dict[str, bytes] = {
     "a length beyond counting": LINE + HOST + b"Content-Length: 99999999999999999999999\r\n\r\nabc",
     "chunks not last": LINE + HOST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "an unknown coding": LINE + HOST + b"Transfer-Encoding: " + MARK + b"\r\n\r\n0\r\n\r\n",
+    "a coding below the chunks": LINE + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "identity": LINE + HOST + b"Transfer-Encoding: identity\r\nContent-Length: 3\r\n\r\nabc",
     "chunked twice": LINE + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a coding with a vertical tab": LINE + HOST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
@@ -129,6 +131,49 @@ async def test_a_broken_body_ends_its_connection(
     assert all(not seen.body.whole for seen in upstream.seen)
 
 
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/up/v1/files"], ids=["metered", "unmetered"])
+@pytest.mark.parametrize(
+    "body",
+    [*BROKEN_BODIES.values(), chunked(b"abc", trailers=b"Content-Length: 9\r\n")],
+    ids=[*BROKEN_BODIES, "a length among the trailers"],
+)
+async def test_a_body_that_breaks_after_its_head_is_refused_at_once(
+    upstream: ScriptedUpstream, gateway: Any, body: bytes, target: str
+) -> None:
+    """The call waits for the body already, and its client, which stays, for the answer."""
+    upstream.read_body = False
+    upstream.answer = [asyncio.Event()]
+    async with connected(gateway.front_port) as client:
+        head = (
+            b"POST %b HTTP/1.1\r\n" % target.encode()
+            + HOST
+            + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        await client.send(head)
+        assert (await client.head()).status == 100
+        await client.send(body + request("GET", "/v1/smuggled"))
+        assert [answer.status for answer in await answers_of(client)] == [400]
+    assert all(seen.target != b"/v1/smuggled" for seen in upstream.seen)
+
+
+async def test_a_body_that_breaks_while_the_request_before_is_answered(
+    upstream: ScriptedUpstream, gateway: Any
+) -> None:
+    """The first has its answer, the second its refusal, although nobody was reading when it broke."""
+    go_on = asyncio.Event()
+    upstream.answer = [go_on, PLAIN]
+    async with connected(gateway.front_port) as client:
+        await client.send(request("POST", "/v1/chat/completions", body=CHAT))
+        await upstream.request()
+        await client.send(LINE + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asyncio.sleep(0.05)  # in one piece with its head it would be refused as such
+        await client.send(b"zz\r\n")
+        await asyncio.sleep(0.05)
+        go_on.set()
+        assert [answer.status for answer in await answers_of(client)] == [200, 400]
+    assert len(upstream.seen) == 1
+
+
 async def test_what_connection_names_stays_here(upstream: ScriptedUpstream, gateway: Any) -> None:
     """RFC 9110 7.6.1, both ways; ``Content-Length`` cannot be named away."""
     upstream.answer = [
@@ -157,6 +202,18 @@ async def test_an_upgrade_that_is_not_relayed_is_an_ordinary_request(
     assert answer.status == 200
     assert (seen.head.value(b"upgrade"), seen.head.value(b"http2-settings")) == (None, None)
     assert seen.body.content == CHAT
+
+
+async def test_what_follows_an_upgrade_that_is_not_relayed_is_not_lost_in_silence(
+    upstream: ScriptedUpstream, gateway: Any
+) -> None:
+    """The parser drops it; a client that is told that the connection ends asks again on another."""
+    upstream.answer = [PLAIN]
+    wish = request("GET", "/v1/models", ("Connection", "Upgrade"), ("Upgrade", "h2c"))
+    async with connected(gateway.front_port) as client:
+        await client.send(wish + request("GET", "/v1/models") * 3)
+        answers = await answers_of(client)
+    assert [(answer.status, answer.head.value(b"connection")) for answer in answers] == [(200, b"close")]
 
 
 async def test_a_websocket_wish_that_is_declined_opens_no_tunnel(upstream: ScriptedUpstream, gateway: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.harness.differential import changes
-from tests.harness.messages import request
+from tests.harness.messages import chunked, request
+from tests.harness.raw_client import ask
 from tests.harness.rows import BODIES, CHAT, FIELDS, HEADS_AND_BODIES, METHODS, PLAIN, TARGETS
 from tests.harness.scripted import Script, ScriptedUpstream
 
@@ -62,3 +63,11 @@ async def test_an_answer_to_head_keeps_the_fields_of_its_body(upstream: Scripted
     """RFC 9110 9.3.2: the length stands there, the body does not follow."""
     upstream.answer = [b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\nETag: x\r\n\r\n"]
     assert await changes(upstream, gateway.front_port, request("HEAD", "/v1/files/x")) == []
+
+
+async def test_trailers_travel_without_those_of_one_hop(upstream: ScriptedUpstream, gateway: Any) -> None:
+    """RFC 9110 6.5.1: framing is no trailer, and a client may refuse an answer with it."""
+    trailers = b"X-Sum: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+    upstream.answer = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"x", trailers=trailers)]
+    answer = await ask(gateway.front_port, request("GET", "/v1/files/x"))
+    assert (answer.body.chunks, answer.body.trailers) == ([b"x"], ((b"X-Sum", b"1"),))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.front_door.conftest import Serve
-from tests.harness.gateways import records
+from tests.harness.gateways import GatewayProcess, records
 from tests.harness.messages import request, response
 from tests.harness.raw_client import RawClient, connected
 from tests.harness.scripted import End, ScriptedUpstream, Seen, Wire
@@ -44,6 +47,38 @@ async def test_a_refusal_passes_as_it_is(upstream: ScriptedUpstream, gateway: An
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await session.ws_connect(gateway.front_url + REALTIME)
         assert caught.value.status == 401
+
+
+async def test_a_client_that_leaves_as_the_upstream_agrees_takes_it_with_it(
+    upstream: ScriptedUpstream, spawn: Callable[..., Awaitable[GatewayProcess]]
+) -> None:
+    """Both in one turn of the loop, which is made to look away meanwhile: uvloop raises on a write to a connection that is gone."""
+    gateway = await spawn()
+    go_on, agreed = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def stay(wire: Wire, seen: Seen) -> None:
+        agreed.release()
+        await seen.gone.wait()
+
+    upstream.answer = [go_on, AGREED, stay]
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(gateway.front_port)) for _ in range(5)]
+        for number, client in enumerate(clients):
+            await client.send(UPGRADE)
+            await upstream.request(number)
+        gateway.signal(signal.SIGSTOP)
+        for client in clients:
+            client.reset()
+        go_on.set()
+        for _ in clients:
+            await agreed.acquire()
+        gateway.signal(signal.SIGCONT)
+        async with asyncio.timeout(10):
+            for seen in upstream.seen:
+                await seen.gone.wait()
+    found = await records(gateway.admin_url, len(clients))
+    assert {record["outcome"] for record in found} == {"client_disconnected"}
+    assert "a bug" not in gateway.log
 
 
 async def test_bytes_around_the_handshake_are_not_lost(upstream: ScriptedUpstream, gateway: Any) -> None:

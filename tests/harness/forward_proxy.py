@@ -22,6 +22,8 @@ class ForwardProxy:
         self.asked: list[Head] = []
         self.connections = 0
         self.refusal: bytes | None = None
+        self.interim = b""
+        """Sent before the consent to a tunnel."""
         self.early = b""
         """Sent behind the consent to a tunnel."""
         self.port = 0
@@ -69,7 +71,9 @@ class ForwardProxy:
             return
         there = await asyncio.open_connection("127.0.0.1", self.to)
         if head.start.startswith(b"CONNECT "):
-            writer.write(b"HTTP/1.1 200 Connection established\r\nProxy-Agent: test\r\n\r\n" + self.early)
+            writer.write(
+                self.interim + b"HTTP/1.1 200 Connection established\r\nProxy-Agent: test\r\n\r\n" + self.early
+            )
         else:
             there[1].write(self._onward(head))
         there[1].write(bytes(incoming.buffer))

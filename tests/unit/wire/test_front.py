@@ -1,0 +1,70 @@
+"""The front without a gateway behind it: clients that ask and do not read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from gateway.errors import Failure
+from gateway.wire.arrival import Arrival
+from gateway.wire.front import Front
+from tests.harness.messages import request
+from tests.harness.raw_client import connected
+
+BODY = bytes(256 * 1024)
+GET = request("GET", "/v1/models")
+UPGRADE = request("GET", "/v1/models", ("Connection", "Upgrade"), ("Upgrade", "websocket"))
+"""Hands a connection over to aiohttp's own loop."""
+
+
+@asynccontextmanager
+async def listening(handle: Callable[[Arrival], Awaitable[None]], *, keepalive_s: float = 60.0) -> AsyncIterator[Front]:
+    def complain(failure: Failure) -> tuple[int, tuple[tuple[bytes, bytes], ...], bytes]:
+        raise AssertionError(failure)
+
+    front = Front(
+        handle, complain, max_body_bytes=1 << 20, max_header_bytes=8192, max_headers=64, keepalive_s=keepalive_s
+    )
+    await front.listen("127.0.0.1", 0)
+    yield front
+    await front.stop(0.1)
+
+
+class Answering:
+    """Answers at once, much. ``most`` is the most that waited for a client when it was asked again."""
+
+    def __init__(self) -> None:
+        self.most = self.asked = 0
+        self.arrival: Arrival
+
+    async def __call__(self, arrival: Arrival) -> None:
+        self.asked += 1
+        self.arrival = arrival
+        transport = arrival.connection.transport
+        assert transport is not None
+        self.most = max(self.most, transport.get_write_buffer_size())
+        arrival.reply.whole(200, b"OK", ((b"content-length", b"%d" % len(BODY)),), BODY)
+
+
+async def test_who_reads_nothing_is_not_answered_on_and_on() -> None:
+    """However many requests lie there: an answer waits until the one before it is mostly read, in either loop."""
+    for first in (GET, UPGRADE):
+        answering = Answering()
+        async with listening(answering) as front, connected(front.port, window=4096) as client:
+            await client.send(first + GET * 63)
+            bodies = [(await client.answer()).body.content for _ in range(64)]
+        assert bodies == [BODY] * 64
+        assert answering.asked == 64
+        assert answering.most < 64 * 1024
+
+
+async def test_who_never_reads_is_let_go() -> None:
+    """After as long as an idle connection is kept."""
+    answering = Answering()
+    async with listening(answering, keepalive_s=0.2) as front, connected(front.port, window=4096) as client:
+        await client.send(GET * 64)
+        async with asyncio.timeout(10):
+            while not answering.asked or answering.arrival.connection.transport is not None:
+                await asyncio.sleep(0.01)
+        assert answering.asked < 64
