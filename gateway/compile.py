@@ -27,9 +27,10 @@ from gateway.settings import Limit as LimitSettings
 from gateway.settings import Upstream as UpstreamSettings
 from gateway.snapshot import Snapshot
 from gateway.wire.credentials import Credential, Keyring
+from gateway.wire.endpoint import Endpoint
 from gateway.wire.forwarded import Proxies
 from gateway.wire.routes import Routes, Rule
-from gateway.wire.upstreams import Endpoint, Pool
+from gateway.wire.upstreams import Pool
 
 MEGABYTE = 1024 * 1024
 

@@ -20,8 +20,7 @@ from gateway.store import Settlement
 from gateway.store.answers import tell_nobody
 from gateway.store.journal import Journal
 from gateway.store.keys import Keys
-from gateway.store.redis_link import ERRORS, Link, as_failure
-from gateway.store.redis_recovery import Lost
+from gateway.store.redis_link import ERRORS, Link, Lost, as_failure
 from gateway.store.redis_steps import Release, Reserve, Script, Settle, Simple, Step, Times, notices_of
 
 log = logging.getLogger("gateway.store")

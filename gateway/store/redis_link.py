@@ -40,6 +40,14 @@ ERRORS = (RedisError, OSError, TimeoutError)
 MIN_VERSION = (7, 0)
 
 
+class Lost(Exception):  # noqa: N818 - what has happened to the books
+    """These are not the books that were confirmed. ``stale``: of the same life, and behind."""
+
+    def __init__(self, *, stale: bool) -> None:
+        super().__init__("the books are not the ones that were confirmed")
+        self.stale = stale
+
+
 class Link:
     """``run`` names the life of the server that answered last; "" where the server has no name for it (a cluster)."""
 

@@ -30,14 +30,6 @@ AGAIN_S = 0.05
 BATCH = 64
 
 
-class Lost(Exception):  # noqa: N818 - what has happened to the books
-    """These are not the books that were confirmed. ``stale``: of the same life, and behind."""
-
-    def __init__(self, *, stale: bool) -> None:
-        super().__init__("the books are not the ones that were confirmed")
-        self.stale = stale
-
-
 async def recover(lane: Lane, *, again: bool = False) -> None:
     """Until the books are whole again, as far as those who live can make them so. ``again``: these are stale. Errors of the
     connection pass through. The own lease is renewed on the way, before anything is admitted or put back: books that were lost

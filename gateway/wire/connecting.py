@@ -18,8 +18,8 @@ from aiohappyeyeballs import start_connection
 from gateway.errors import Failure, Kind, Whose
 
 if TYPE_CHECKING:
+    from gateway.wire.endpoint import Endpoint
     from gateway.wire.proxies import Proxy
-    from gateway.wire.upstreams import Endpoint
 
 HAPPY_EYEBALLS_S = 0.25
 """After so long without an answer the next address is tried beside the first (RFC 8305 section 5)."""

@@ -14,7 +14,6 @@ import select
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from gateway.wire import failures
@@ -22,8 +21,8 @@ from gateway.wire.connecting import Connector
 from gateway.wire.deadlines import Deadlines
 
 if TYPE_CHECKING:
-    from gateway.wire.credentials import Credential, Keyring
-    from gateway.wire.proxies import Proxy
+    from gateway.wire.credentials import Keyring
+    from gateway.wire.endpoint import Endpoint
     from gateway.wire.relay import Relay
 
 WRITE_HIGH_WATER = 64 * 1024
@@ -34,32 +33,6 @@ TCP_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.
 """A peer that vanished is noticed after two minutes, although no time-out ends a long silent answer."""
 SPREAD = 0.1
 """Connections that were made together reach their greatest age apart, by this part of it: not all are made anew at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where an upstream is and how to talk to it, compiled from the config. Times in seconds, 0 = no limit."""
-
-    name: str
-    provider: str
-    protocol: str
-    host: str
-    port: int
-    tls: bool
-    host_header: bytes
-    base_path: str
-    credential: tuple[bytes, bytes] | None = field(default=None, repr=False)
-    credentials: tuple[Credential, ...] = ()
-    """Several, of which each call has one; then ``credential`` is None."""
-    verify_tls: bool = True
-    ca_file: str = ""
-    connect_s: float = 10.0
-    first_byte_s: float = 0.0
-    idle_s: float = 0.0
-    keepalive_s: float = 15.0
-    max_idle: int = 256
-    max_age_s: float = 0.0
-    proxy: Proxy | None = None
 
 
 class Connection(asyncio.Protocol):

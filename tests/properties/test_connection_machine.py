@@ -19,9 +19,10 @@ from gateway.call import Headers
 from gateway.errors import Failure, Kind, Whose
 from gateway.wire import Rewriter, deadlines
 from gateway.wire import relay as relays
+from gateway.wire.endpoint import Endpoint
 from gateway.wire.relay import Relay
 from gateway.wire.reply import Reply
-from gateway.wire.upstreams import Connection, Endpoint, Pool
+from gateway.wire.upstreams import Connection, Pool
 from tests.harness.answers import read
 from tests.harness.sockets import Transport
 

@@ -23,8 +23,8 @@ from gateway.store.digest import COST
 from gateway.store.journal import Journal
 from gateway.store.keys import Keys
 from gateway.store.redis_lane import Lane
-from gateway.store.redis_link import Link
-from gateway.store.redis_recovery import Lost, recover
+from gateway.store.redis_link import Link, Lost
+from gateway.store.redis_recovery import recover
 from gateway.store.redis_steps import Release, Reserve, Step, Times
 from tests.harness.redis_servers import shared
 from tests.properties.test_store_machine import LIMITS, Napkin, calls, claims, some_accounts

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from gateway.call import Headers
 from gateway.wire import Rewriter
+from gateway.wire.endpoint import Endpoint
 from gateway.wire.relay import Relay
 from gateway.wire.reply import Reply
-from gateway.wire.upstreams import Connection, Endpoint, Pool
+from gateway.wire.upstreams import Connection, Pool
 from tests.harness.answers import Read, read
 from tests.harness.messages import chunked
 from tests.harness.sockets import Transport

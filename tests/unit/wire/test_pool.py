@@ -7,7 +7,8 @@ import gc
 import warnings
 
 from gateway.wire.attempts import _connect
-from gateway.wire.upstreams import Endpoint, Pool
+from gateway.wire.endpoint import Endpoint
+from gateway.wire.upstreams import Pool
 from tests.harness.gateways import free_port
 from tests.harness.scripted import ScriptedUpstream
 

@@ -13,9 +13,10 @@ from gateway.call import Headers
 from gateway.errors import Kind
 from gateway.wire import deadlines
 from gateway.wire import relay as relays
+from gateway.wire.endpoint import Endpoint
 from gateway.wire.relay import OVERHEAD_BYTES, Relay
 from gateway.wire.reply import Reply
-from gateway.wire.upstreams import Connection, Endpoint, Pool
+from gateway.wire.upstreams import Connection, Pool
 from tests.harness.sockets import Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
