@@ -193,7 +193,7 @@ def connect(path: str, durability: str, *, write: bool) -> sqlite3.Connection:
     """
     if sqlite3.sqlite_version_info < MIN_SQLITE:
         raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store needs SQLite {MIN_SQLITE[0]}.{MIN_SQLITE[1]}.")
-    if write:
+    if write and path != ":memory:":
         _begin_file(path)
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
