@@ -43,11 +43,13 @@ class Change:
     """Such as key.create."""
     reason: str = ""
     expected: int | None = None
+    before: bytes | None = None
+    """For the log, where there was no entry: a JSON object of what held until then, which is what the config says. None = nothing."""
 
 
 @value
 class Changed:
-    """A line of the log."""
+    """A line of the log. ``before`` is the entry that there was, else what the change says of it; None in ``after`` = it was taken away."""
 
     revision: int
     at: str
@@ -89,7 +91,7 @@ def check(changes: Sequence[Change]) -> None:
     for each in changes:
         if not each.name or len(each.name) > 256 or not each.kind.isalnum():
             raise ValueError("an entry has a kind and a name of at most 256 characters")
-        if each.body is not None and len(each.body) > MAX_BODY_BYTES:
+        if max(len(each.body or b""), len(each.before or b"")) > MAX_BODY_BYTES:
             raise ValueError(f"an entry has at most {MAX_BODY_BYTES} bytes")
 
 

@@ -21,6 +21,7 @@ import orjson
 from gateway import given
 from gateway.admission.budgets import Budget, Ledger
 from gateway.admission.keys import Key, Keys, patterns
+from gateway.canonical import short_hash
 from gateway.changes import Denied, Entry
 from gateway.kinds import MOMENT, READERS
 from gateway.loading import budget_name
@@ -34,7 +35,6 @@ KEY, BUDGET, RESET, ANNOTATION, CONFIG = "key", "budget", "reset", "annotation",
 """The kinds of entries."""
 OF_CONFIG = "c_"
 """What the id of a key in the config begins with; the first digits of its hash follow."""
-SHOWN_HEX = 12
 STATES = ("active", "expired", "revoked")
 MAX_TAGS, OTHER = 20, "other"
 """Tags are free text: beyond so many different ones they are counted together."""
@@ -205,7 +205,7 @@ def unhurried(items: Iterable[T]) -> Iterator[T]:
 
 def config_id(text: str) -> str:
     """The id of a key that stands in the config, by its hash."""
-    return OF_CONFIG + text.removeprefix("sha256:")[:SHOWN_HEX]
+    return OF_CONFIG + short_hash(text)
 
 
 def key_of(key: GatewayKey) -> Key:

@@ -11,7 +11,7 @@ import click
 from gateway.cli.config import config_option
 from gateway.cli.desk import EXITS, asked, decide, reason_option
 from gateway.cli.manual import CONFIG_FILES, CONFIG_VARIABLES, Command, Word, json_option, option
-from gateway.cli.output import Column, print_json, table
+from gateway.cli.output import Column, clean, print_json, styled, table
 
 LIMIT = "The budget"
 COLUMNS = (
@@ -63,6 +63,8 @@ def list_budgets(config: Path | None, as_json: bool, scopes: Sequence[str]) -> N
         print_json({"budgets": rows})
     elif rows:
         table(COLUMNS, [[_cell(row[field]) for field in FIELDS] for row in rows])
+        if not scopes:
+            _say_of_many([row["scope"] for row in rows])
     else:
         click.echo("There are no budgets. tollgate budgets set NAME --scope team:search --limit-usd 10 makes one.")
 
@@ -172,6 +174,18 @@ def reset(config: Path | None, as_json: bool, reason: str, name: str, scope: str
         click.echo(
             f"{row['account']}: ${row['forgiven_usd']} does not count any more; the limit is ${row['limit_usd']}."
         )
+
+
+def _say_of_many(scopes: Sequence[str]) -> None:
+    """Where a line has no figures since it stands for many accounts: how to see them."""
+    from gateway.admission.scopes import parse_scope
+    from gateway.desk.budgets import SINGLE
+
+    read = {text: parse_scope(text) for text in scopes}
+    many = [text for text, scope in read.items() if scope.is_general and not scope.kinds & SINGLE]
+    if many:
+        told = f"{', '.join(many)}: one account for each. --scope shows one of them, /api/v1/budgets of a gateway all."
+        click.echo(styled(clean(told), "dim"))
 
 
 def _each(window: str) -> str:

@@ -65,15 +65,24 @@ class Desk:
 
 
 def change(
-    asked: Asked, action: str, kind: str, name: str, body: Mapping[str, Any] | None, expected: int | None
+    asked: Asked,
+    action: str,
+    kind: str,
+    name: str,
+    body: Mapping[str, Any] | None,
+    expected: int | None,
+    of_config: Mapping[str, Any] | None = None,
 ) -> Change:
-    """A change as the store takes it; ``expected`` None = there is no entry yet. Denied for what no entry can hold."""
+    """A change as the store takes it; ``expected`` None = there is no entry yet, and ``of_config`` is what the log tells to have held
+    before. Denied for what no entry can hold.
+    """
     if len(asked.reason) > MAX_REASON_CHARS:
         raise Denied("unfit", "", [("reason", f"must have at most {MAX_REASON_CHARS} characters")])
     text = orjson.dumps(dict(body)) if body is not None else None
     if text is not None and len(text) > MAX_BODY_BYTES:
         raise Denied("unfit", "", [("", f"comes to more than {MAX_BODY_BYTES} bytes")])
-    return Change(kind, name, text, now_text(), asked.by, action, masked(asked.reason), expected or 0)
+    before = orjson.dumps(dict(of_config)) if of_config and expected is None else None
+    return Change(kind, name, text, now_text(), asked.by, action, masked(asked.reason), expected or 0, before)
 
 
 def masked(text: str) -> str:

@@ -19,7 +19,7 @@ from gateway.decided import BUDGET, RESET, Decided, settings_of
 from gateway.desk import Asked, Desk, change, masked, now_text
 from gateway.kinds import NAMED_THING, near
 from gateway.loading import budget_name
-from gateway.settings import WEEK_STARTS, Budget
+from gateway.settings import WEEK_STARTS, Budget, Settings
 from pricing.money import format_usd
 
 Row = dict[str, Any]
@@ -89,7 +89,9 @@ class BudgetDesk:
             is_new = decision is None
             whole = self._fields(decided, name) | {field: value for field, value in wanted.items() if field != "name"}
             body = body_of_budget(asked, whole | {"name": name})
-            return [change(asked, "budget.set", BUDGET, name, body, decision.version if decision is not None else None)]
+            version = decision.version if decision is not None else None
+            before = told_of_config(self._desk.settings(), name)
+            return [change(asked, "budget.set", BUDGET, name, body, version, before)]
 
         decided = await self._desk.decide(make)
         return self._row(decided, name), is_new
@@ -145,7 +147,7 @@ class BudgetDesk:
     # -- what there is ------------------------------------------------------------------------------------------------
 
     def _of_config(self) -> dict[str, Budget]:
-        return {budget_name(each): each for each in self._desk.settings().budgets}
+        return of_config(self._desk.settings())
 
     def _fields(self, decided: Decided, name: str) -> Row:
         """What is known of a budget, as it would be written; nothing of one that is not there."""
@@ -208,6 +210,17 @@ def _fits(budget: Budget, scope: str) -> bool:
         return bool(_account_scope(budget, scope))
     except Denied:
         return False
+
+
+def of_config(settings: Settings) -> dict[str, Budget]:
+    """The budgets that stand there, by name."""
+    return {budget_name(each): each for each in settings.budgets}
+
+
+def told_of_config(settings: Settings, name: str) -> Row | None:
+    """What the config says of a budget, as the log tells it; None where it does not know it."""
+    found = of_config(settings).get(name)
+    return shown(found) | {"name": name} if found is not None else None
 
 
 def body_of_budget(asked: Asked, whole: Mapping[str, Any]) -> Row:

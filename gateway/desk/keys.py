@@ -11,10 +11,11 @@ from typing import Any
 from gateway import given
 from gateway.admission.keys import PREFIX, hash_of
 from gateway.admission.scopes import parse_scope
+from gateway.canonical import short_hash
 from gateway.changes import Change, Denied
-from gateway.decided import BUDGET, KEY, OF_CONFIG, SHOWN_HEX, Decided, config_id, moment_of
+from gateway.decided import BUDGET, KEY, OF_CONFIG, Decided, config_id, moment_of
 from gateway.desk import KEY_TEXT, LETTERS, Asked, Desk, change, new_id, now_text
-from gateway.desk.budgets import body_of_budget
+from gateway.desk.budgets import body_of_budget, told_of_config
 from gateway.kinds import LATEST, MOMENT, READERS, SECONDS, WRITERS, YEAR_S, Wrong, duration, near
 from gateway.settings import Budget, GatewayKey
 
@@ -69,7 +70,8 @@ class KeyDesk:
                 of_budget = body_of_budget(asked, budget)
                 known = decided.budgets.get(budget["name"])
                 version = known.version if known is not None else None
-                made.append(change(asked, "budget.set", BUDGET, budget["name"], of_budget, version))
+                before = told_of_config(self._desk.settings(), budget["name"])
+                made.append(change(asked, "budget.set", BUDGET, budget["name"], of_budget, version, before))
             return made
 
         row = self._row_of(await self._desk.decide(make), name)
@@ -100,7 +102,7 @@ class KeyDesk:
             ending = old | {"expires": _text(ends), "replaced_by": new}
             return [
                 change(asked, "key.rotate", KEY, new, body, None),
-                change(asked, "key.rotate", KEY, name, ending, version),
+                change(asked, "key.rotate", KEY, name, ending, version, old),
             ]
 
         row = self._row_of(await self._desk.decide(make), new)
@@ -115,7 +117,7 @@ class KeyDesk:
             if row["state"] == "revoked":
                 return []
             told = body | {"revoked_at": now_text(), "revoked_by": asked.by}
-            return [change(asked, "key.revoke", KEY, name, told, version)]
+            return [change(asked, "key.revoke", KEY, name, told, version, body)]
 
         row = self._row_of(await self._desk.decide(make), name)
         return row | ({"note": IN_CONFIG} if row["source"] == "config" else {})
@@ -271,7 +273,7 @@ def _row(name: str, body: Mapping[str, Any], source: str, now: float, version: i
         "revoked_at": body.get("revoked_at"),
         "revoked_by": body.get("revoked_by"),
         "replaced_by": body.get("replaced_by"),
-        "hash": str(body["hash"]).removeprefix("sha256:")[:SHOWN_HEX],
+        "hash": short_hash(str(body["hash"])),
         "version": version,
     }
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from gateway.canonical import canonical
+from gateway.canonical import SHOWN_HEX, canonical, short_hash
 from gateway.changes import Changed
-from gateway.decided import CONFIG, SHOWN_HEX, Decided
+from gateway.decided import CONFIG, Decided
 from gateway.desk import Asked, Desk, change, now_text, place
 from gateway.settings import Settings
 
@@ -81,6 +81,6 @@ def _row(line: Changed) -> Row:
 def _told(body: bytes | None) -> Mapping[str, Any] | None:
     if body is None:
         return None
-    text = _HASH.sub(lambda found: found[0][len("sha256:") :][:SHOWN_HEX], body.decode())
+    text = _HASH.sub(lambda found: short_hash(found[0]), body.decode())
     told: Mapping[str, Any] = orjson.loads(text)
     return told

@@ -48,7 +48,8 @@ def _make(connection: sqlite3.Connection, changes: Sequence[Change]) -> list[Ent
         there = version if before is not None else 0
         if each.expected is not None and each.expected != there:
             return Conflict(each.kind, each.name, there)
-        after = each.body.decode() if each.body is not None else None
+        after = _text(each.body)
+        before = before if before is not None else _text(each.before)
         connection.execute(_PUT, (each.kind, each.name, number, after))
         told = (number, each.at, each.by, each.action, each.kind, each.name, before, after, each.reason)
         connection.execute(_LOG, told)
@@ -74,6 +75,10 @@ def log(connection: sqlite3.Connection, limit: int, before: int) -> list[Changed
         Changed(number, at, by, action, kind, name, _bytes(old), _bytes(new), reason)
         for number, at, by, action, kind, name, old, new, reason in rows
     ]
+
+
+def _text(body: bytes | None) -> str | None:
+    return body.decode() if body is not None else None
 
 
 def _bytes(text: str | None) -> bytes | None:

@@ -82,7 +82,7 @@ class Journal:
 
     def open(self, now: float) -> None:
         """Begin an own file, and take over what dead processes have left. OSError where the folder cannot be written."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(0o700, parents=True, exist_ok=True)
         self._begin()
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             if path != self._path():
@@ -105,7 +105,7 @@ class Journal:
         return self._folder / f"{self.own.name}{suffix}"
 
     def _begin(self) -> None:
-        self._file = os.open(self._path(), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = _private(self._path(), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._bytes = os.fstat(self._file).st_size
 
@@ -129,7 +129,7 @@ class Journal:
                     self.inherited.append(each)
             self.unpaid.update(unpaid)
             self.uncertain.update(unpaid)
-            with self._path(BEFORE).open("ab") as kept:
+            with open(self._path(BEFORE), "ab", opener=_private) as kept:
                 for old in (path.with_suffix(BEFORE), path):
                     kept.writelines(_line(each, name) for name, each in _settlements(old) if each.call_id not in unpaid)
                     old.unlink(missing_ok=True)
@@ -186,7 +186,7 @@ class Journal:
         ]
         lines += [_line(settlement, self.share_of(settlement)) for settlement in self.unpaid.values()]
         lines.append(b"L" + orjson.dumps(list(self.slices)) + b"\n")
-        with fresh.open("wb") as file:
+        with open(fresh, "wb", opener=_private) as file:
             file.write(b"".join(lines))
             file.flush()
             os.fsync(file.fileno())
@@ -203,6 +203,11 @@ class Journal:
         """Settlements whose records are still at hand, oldest first, booked or not; each with the share that it belongs to."""
         for path in (self._path(BEFORE), self._path()):
             yield from _settlements(path)
+
+
+def _private(path: str | Path, flags: int) -> int:
+    """For its owner alone, where it is new: records have names of people in them."""
+    return os.open(path, flags, 0o600)
 
 
 def _line(settlement: Settlement, share: str) -> bytes:

@@ -47,10 +47,11 @@ if ARGV[1] == 'restore' then
   return {known + younger}
 end
 
--- ARGV[2]: how many lines the log keeps; then name, expected version ("" = any), body ("" = take it away), line of the log
+-- ARGV[2]: how many lines the log keeps; then name, expected version ("" = any), body ("" = take it away), what the log says
+-- of before where there is no entry, line of the log
 local clock = redis.call('TIME')
 local stamp = clock[1] * 1000000 + clock[2]
-for i = 3, #ARGV, 4 do
+for i = 3, #ARGV, 5 do
   local version, before_at, body = found(ARGV[i])
   if body == '' then version = 0 end
   if ARGV[i + 1] ~= '' and tonumber(ARGV[i + 1]) ~= version then
@@ -58,11 +59,12 @@ for i = 3, #ARGV, 4 do
   end
   stamp = math.max(stamp, before_at + 1)  -- a clock may be set back
 end
-for i = 3, #ARGV, 4 do
+for i = 3, #ARGV, 5 do
   at = at + 1
   local _, _, before = found(ARGV[i])
+  if before == '' then before = ARGV[i + 3] end
   put(ARGV[i], at, stamp, ARGV[i + 2])
-  local line = {string.format('%d', at), ARGV[i + 3], string.format('%d', #before), before .. ARGV[i + 2]}
+  local line = {string.format('%d', at), ARGV[i + 4], string.format('%d', #before), before .. ARGV[i + 2]}
   redis.call('ZADD', log, at, table.concat(line, '\n'))
 end
 redis.call('ZREMRANGEBYRANK', log, 0, -tonumber(ARGV[2]) - 1)

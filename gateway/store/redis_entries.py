@@ -42,7 +42,7 @@ class Entries:
         for each in changes:
             expected = "" if each.expected is None else each.expected
             told = orjson.dumps((each.at, each.by, each.action, each.kind, each.name, each.reason))
-            arguments += [_field(each.kind, each.name), expected, each.body or b"", told]
+            arguments += [_field(each.kind, each.name), expected, each.body or b"", each.before or b"", told]
         answer = await self._run(arguments)
         if answer[0] < 0:
             kind, _, name = answer[1].decode().partition(_BETWEEN)

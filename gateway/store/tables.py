@@ -9,6 +9,7 @@ because sqlite3 gives up the GIL at each step of a statement, and under a busy e
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -188,9 +189,12 @@ def connect(path: str, durability: str, *, write: bool) -> sqlite3.Connection:
     reached 230 ms with two writers, against 12 ms for short ones of our own.
 
     WAL with ``synchronous=NORMAL`` survives the death of the process, FULL (an fsync each commit) also that of the power.
+    A file that this makes is for its owner alone: records have names of people in them. One that is there keeps its mode.
     """
     if sqlite3.sqlite_version_info < MIN_SQLITE:
         raise Failure(Kind.STORE_UNAVAILABLE, Whose.OURS, f"The store needs SQLite {MIN_SQLITE[0]}.{MIN_SQLITE[1]}.")
+    if write and path != ":memory:":
+        _begin_file(path)
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         if write:
@@ -203,6 +207,14 @@ def connect(path: str, durability: str, *, write: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _begin_file(path: str) -> None:
+    """Where there is none; sqlite gives the files beside it (-wal, -shm) the same mode. One that is there is not opened here: closing
+    it would take from this process the locks that sqlite holds (fcntl(2)). What is in the way sqlite says better.
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(os.path.realpath(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def move_log(connection: sqlite3.Connection) -> None:

@@ -295,3 +295,49 @@ async def test_no_call_meets_the_config_alone_while_it_is_reloaded(upstream: Scr
         looking.cancel()
         assert len({version for version, _, _ in seen}) == 2
         assert [each for each in seen if each[1:] != ({5 * CENT}, "ann")] == []
+
+
+async def test_the_log_says_what_the_config_said_before_the_first_decision(
+    upstream: ScriptedUpstream, tmp_path: Path, store: Any
+) -> None:
+    """Of a budget that stands there, each time that none was decided; with a budget that comes with a key as well. What nobody knew had
+    nothing before it.
+    """
+    limits = [STRICT | {"notify_at": [80]}, {"scope": "key:ann", "limit_usd": 3, "window": "day"}]
+    async with processes(tmp_path, upstream, 1, **blocks(tmp_path, store, *limits)) as (one,):
+        await done(one, "PUT", "/api/v1/budgets/all", {"limit_usd": "0.90"})
+        await done(one, "PUT", "/api/v1/budgets/all", {"limit_usd": "1.00"})
+        await done(one, "DELETE", "/api/v1/budgets/all")
+        await done(one, "PUT", "/api/v1/budgets/all", {"window": "day"})
+        await done(one, "PUT", "/api/v1/budgets/new", {"scope": "team:new", "limit_usd": 2})
+        await done(one, "POST", "/api/v1/keys", {"name": "ann", "budget": {"limit_usd": 7, "window": "day"}})
+        lines = (await done(one, "GET", "/api/v1/changes"))["changes"]
+        budgets = {each["revision"]: each for each in lines if each["action"].startswith("budget.")}
+        first, second, gone, again, new, with_key = (budgets[number] for number in sorted(budgets))
+        fields = ("name", "scope", "limit_usd", "window", "mode", "notify_at")
+        of_config = {"name": "all"} | {field: limits[0][field] for field in fields}
+        assert {field: first["before"][field] for field in fields} == of_config
+        assert {field: first["after"][field] for field in fields} == of_config | {"limit_usd": "0.90"}
+        assert "by" not in first["before"]
+        assert (second["before"], gone["before"], gone["after"]) == (first["after"], second["after"], None)
+        assert again["before"] == first["before"]
+        assert new["before"] is None
+        assert (with_key["before"]["name"], with_key["before"]["limit_usd"]) == ("key:ann/day", "3.00")
+        told = (await tollgate(tmp_path, "changes")).output.splitlines()
+        (raised,) = (line for line in told if "limit_usd=0.90" in line)
+        assert "window=" not in raised, "what is as it was is no change"
+
+
+async def test_a_list_says_how_to_see_the_accounts_of_a_budget_that_is_one_for_each(
+    upstream: ScriptedUpstream, tmp_path: Path, store: Any
+) -> None:
+    """Below the table, where nobody was asked for; a budget with one account needs no word, one on single calls has none to show."""
+    each = {"scope": "team:*", "limit_usd": 1, "window": "day"}
+    async with processes(tmp_path, upstream, 1, **blocks(tmp_path, store, STRICT, each)):
+        last = (await tollgate(tmp_path, "budgets", "list")).output.splitlines()[-1]
+        assert last == "team:*: one account for each. --scope shows one of them, /api/v1/budgets of a gateway all."
+        assert "one account for each" not in (await tollgate(tmp_path, "budgets", "list", "--scope", "team:a")).output
+        path = tmp_path / "0" / "tollgate.yaml"
+        alone = [STRICT, {"scope": "call", "limit_usd": 1}]
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"budgets": alone}))
+        assert "one account for each" not in (await tollgate(tmp_path, "budgets", "list")).output

@@ -255,3 +255,26 @@ async def test_the_text_of_a_key_is_in_one_answer_and_nowhere_else(
     kept += b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
     assert hash_of(made["key"]).encode() in kept, "it was looked for where it would be"
     assert not any(key.encode() in kept for key in keys)
+
+
+async def test_of_the_hash_of_a_key_twelve_digits_are_shown(
+    upstream: ScriptedUpstream, tmp_path: Path, store: Any
+) -> None:
+    """In the config that the admin API and the command line show as in the lists of keys, and in the log, which says of a key of the config
+    what it was before it was revoked.
+    """
+    whole = hash_of(OLD).removeprefix("sha256:")
+    keys = [{"name": "old", "hash": hash_of(OLD), "team": "t"}]
+    async with processes(tmp_path, upstream, 1, **blocks(store[0], keys=keys)) as (one,):
+        config = tmp_path / "0" / "tollgate.yaml"
+        shown = await done(one, "GET", "/api/v1/config")
+        listed = await done(one, "GET", "/api/v1/keys")
+        checked = json.loads((await tollgate(config, "check", "--json")).output)
+        for each in (shown["config"]["keys"], checked["config"]["keys"], listed["keys"]):
+            assert [row["hash"] for row in each] == [whole[:12]]
+        await done(one, "DELETE", f"/api/v1/keys/{listed['keys'][0]['id']}")
+        changes = await done(one, "GET", "/api/v1/changes")
+        before = changes["changes"][0]["before"]
+        assert (before["name"], before["team"], before["hash"]) == ("old", "t", whole[:12])
+        assert "revoked_at" not in before
+        assert whole[:13] not in json.dumps([shown, listed, checked, changes])

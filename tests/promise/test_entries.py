@@ -248,3 +248,18 @@ async def test_like_a_dictionary(opened, steps):  # noqa: F811
         assert await store.revision() == base
         assert {each.name: (each.version, each.body) for each in await store.entries()} == names
         assert [each.version for each in await store.entries(seen)] == sorted(v for v, _ in names.values() if v > seen)
+
+
+async def test_the_log_takes_what_was_before_from_the_change_where_there_is_no_entry(opened):  # noqa: F811
+    """An entry says better what was before; nothing but the log hears of it."""
+    async with opened() as store:
+        for body in (b'{"a":1}', b'{"a":2}', None, b'{"a":3}'):
+            await store.change([Change("budget", "a", body, AT, "ann", "budget.set", before=b'{"a":0}'), change("b")])
+        lines = [(each.before, each.after) for each in await store.changes(10) if each.name == "a"]
+        assert lines == [
+            (b'{"a":0}', b'{"a":3}'),
+            (b'{"a":2}', None),
+            (b'{"a":1}', b'{"a":2}'),
+            (b'{"a":0}', b'{"a":1}'),
+        ]
+        assert await store.entries(6) == [Entry("budget", "a", 7, b'{"a":3}'), Entry("key", "b", 8, b'{"a":1}')]

@@ -329,6 +329,14 @@ def test_the_version_names_what_is_configured_not_how_it_is_written(path):
     assert version(Settings()) == version(loaded(path, "{}"))
 
 
+def test_two_hashes_that_look_alike_are_two_versions(path):
+    """Of a key's hash twelve digits are shown; all of them count."""
+    one, two = (loaded(path, f"keys: [{{name: a, hash: {'ab' * 31}{end}}}]") for end in ("00", "01"))
+    assert canonical(one) == canonical(two)
+    assert canonical(one)["keys"][0]["hash"] == "ab" * 6
+    assert version(one) != version(two)
+
+
 # -- anything -------------------------------------------------------------------------------------------------------------
 
 WORDS = ["front", "port", "host", "admin", "token", "token_file", "upstreams", "openai", "base_url", "routes", "to", "match",
