@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -166,6 +167,18 @@ class FrontConnection(RequestHandler):
     def watch_body(self, payload: StreamReader) -> None:
         """A body that turns out to be broken is told to whoever reads it: aiohttp only queues the error behind its request."""
         self._messages = _Behind(payload, self._messages)
+
+    def awaits(self, arrival: Arrival) -> float:
+        """The next piece of this body is the client's to send. Returns how long it may take, in seconds; 0 = for ever."""
+        patience_s = self._front.body_s
+        if patience_s:
+            arrival.due_ns = time.monotonic_ns() + int(patience_s * 1e9)
+            self._front.deadlines.watch(arrival, arrival.due_ns)
+        return patience_s
+
+    def awaited(self, arrival: Arrival) -> None:
+        """It came, or nobody wants it any more."""
+        self._front.deadlines.forget(arrival)
 
     async def room(self) -> None:
         """Until the client has read most of what was answered: nobody may ask on and on and read nothing."""

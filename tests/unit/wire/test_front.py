@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from gateway.errors import Failure
+from gateway.errors import Failure, Kind
 from gateway.wire.arrival import Arrival
 from gateway.wire.front import Front
 from tests.harness.messages import request
@@ -19,12 +19,20 @@ UPGRADE = request("GET", "/v1/models", ("Connection", "Upgrade"), ("Upgrade", "w
 
 
 @asynccontextmanager
-async def listening(handle: Callable[[Arrival], Awaitable[None]], *, keepalive_s: float = 60.0) -> AsyncIterator[Front]:
+async def listening(
+    handle: Callable[[Arrival], Awaitable[None]], *, keepalive_s: float = 60.0, body_s: float = 60.0
+) -> AsyncIterator[Front]:
     def complain(failure: Failure) -> tuple[int, tuple[tuple[bytes, bytes], ...], bytes]:
         raise AssertionError(failure)
 
     front = Front(
-        handle, complain, max_body_bytes=1 << 20, max_header_bytes=8192, max_headers=64, keepalive_s=keepalive_s
+        handle,
+        complain,
+        max_body_bytes=1 << 20,
+        max_header_bytes=8192,
+        max_headers=64,
+        body_s=body_s,
+        keepalive_s=keepalive_s,
     )
     await front.listen("127.0.0.1", 0)
     yield front
@@ -68,3 +76,31 @@ async def test_who_never_reads_is_let_go() -> None:
             while not answering.asked or answering.arrival.connection.transport is not None:
                 await asyncio.sleep(0.01)
         assert answering.asked < 64
+
+
+async def test_a_body_that_stalls_is_not_waited_for() -> None:
+    """In either loop; a limit of nought is none."""
+    kinds: list[Kind] = []
+
+    async def reading(arrival: Arrival) -> None:
+        try:
+            await arrival.body()
+        except Failure as failure:
+            kinds.append(failure.kind)
+        arrival.reply.whole(200, b"OK", ((b"content-length", b"0"),), b"")
+
+    stalled = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1234"
+    for first in (GET, UPGRADE):
+        async with listening(reading, body_s=0.2) as front, connected(front.port) as client:
+            assert (await client.ask(first)).status == 200
+            assert (await client.ask(stalled)).status == 200
+            assert await client.incoming.rest() == b""
+            assert not len(front.deadlines)
+        async with listening(reading, body_s=0) as front, connected(front.port) as client:
+            assert (await client.ask(first)).status == 200
+            await client.send(stalled)
+            await asyncio.sleep(0.4)
+            await client.send(b"56789")
+            assert (await client.answer()).status == 200
+            assert (await client.ask(GET)).status == 200
+    assert kinds == [Kind.BODY_TIMEOUT] * 2
