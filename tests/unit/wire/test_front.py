@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ from gateway.errors import Failure, Kind
 from gateway.wire.arrival import Arrival
 from gateway.wire.front import Front
 from tests.harness.messages import request
-from tests.harness.raw_client import connected
+from tests.harness.raw_client import RawClient, connected
 
 BODY = bytes(256 * 1024)
 GET = request("GET", "/v1/models")
@@ -104,3 +105,73 @@ async def test_a_body_that_stalls_is_not_waited_for() -> None:
             assert (await client.answer()).status == 200
             assert (await client.ask(GET)).status == 200
     assert kinds == [Kind.BODY_TIMEOUT] * 2
+
+
+@asynccontextmanager
+async def closed_unread(body: bytes, keepalive_s: float) -> AsyncIterator[tuple[Front, RawClient]]:
+    """A connection that was closed after an answer of which its client has read nothing."""
+    answered = asyncio.Event()
+
+    async def answering(arrival: Arrival) -> None:
+        arrival.reply.close = True
+        arrival.reply.whole(200, b"OK", ((b"content-length", b"%d" % len(body)),), body)
+        answered.set()
+
+    async with listening(answering, keepalive_s=keepalive_s) as front, connected(front.port, window=4096) as client:
+        await client.send(GET)
+        await answered.wait()
+        yield front, client
+
+
+def open_connections(front: Front) -> int:
+    assert front._server is not None
+    return len(front._server.connections)
+
+
+async def test_a_closed_connection_does_not_wait_for_ever_to_be_read() -> None:
+    """It is given up after as long as an idle one is kept, and the client sees that its answer is not whole."""
+    body = bytes(32 << 20)  # more than the kernel takes
+    async with closed_unread(body, keepalive_s=0.3) as (front, client):
+        await asyncio.sleep(0.1)
+        assert open_connections(front) == 1
+        async with asyncio.timeout(5):
+            while open_connections(front):
+                await asyncio.sleep(0.02)
+        assert not len(front.deadlines)
+        assert not (await client.answer()).body.whole
+
+
+async def test_a_closed_connection_waits_for_a_slow_reader() -> None:
+    """As long as it reads on, however long that takes in all."""
+    body = bytes(32 << 20)
+    async with closed_unread(body, keepalive_s=0.4) as (front, client):
+        began = time.monotonic()
+        while time.monotonic() - began < 1.2:
+            await client.incoming.fill()
+            await asyncio.sleep(0.002)
+        assert open_connections(front) == 1
+        answer = await client.answer()
+        assert (answer.body.whole, len(answer.body.content)) == (True, len(body))
+        async with asyncio.timeout(5):
+            while open_connections(front):
+                await asyncio.sleep(0.02)
+        assert not len(front.deadlines)
+
+
+async def test_an_idle_connection_whose_answer_nobody_reads_is_given_up_as_well() -> None:
+    """What is left of it is too little to hold anything up, but the connection cannot end before it is read."""
+
+    async def answering(arrival: Arrival) -> None:
+        transport = arrival.connection.transport
+        assert transport is not None
+        arrival.reply.start(200, b"OK", (), {}, extra=(), sized=False)
+        while not transport.get_write_buffer_size():
+            arrival.reply.body(bytes(16 * 1024))
+        arrival.reply.end()
+        assert not arrival.connection.writing_paused
+
+    async with listening(answering, keepalive_s=0.3) as front, connected(front.port, window=4096) as client:
+        await client.send(GET)
+        async with asyncio.timeout(5):
+            while open_connections(front):
+                await asyncio.sleep(0.02)
