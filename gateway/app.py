@@ -223,6 +223,7 @@ class Gateway:
         self._telemetry.apply(settings)
         self._admin.admit(tokens_of(settings.admin))
         self._front.max_body_bytes = settings.front.max_body_mb * MEGABYTE
+        self._front.body_s = settings.front.body_timeout
         kept = set(self.snapshot.pools.values())
         for pool in old.pools.values():
             if pool not in kept:
@@ -366,6 +367,7 @@ def _front(told: FrontSettings, handle: Handle) -> Front:
         max_body_bytes=told.max_body_mb * MEGABYTE,
         max_header_bytes=told.max_header_kb * 1024,
         max_headers=told.max_headers,
+        body_s=told.body_timeout,
         keepalive_s=told.keepalive_timeout,
     )
 

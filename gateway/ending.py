@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway.call import Ending
-from gateway.errors import MEANINGS, Whose
+from gateway.errors import MEANINGS, Kind, Whose
 
 if TYPE_CHECKING:
     from gateway.call import Call
@@ -24,7 +24,10 @@ def ending_of(arrival: Arrival, call: Call, sent: Sent) -> Ending:
     outcome, error_type = "completed", ""
     if failure is not None:
         outcome = OUTCOMES[failure.whose]
-        error_type = failure.kind.value if failure.whose is not Whose.FRONT else "client_disconnected"
+        has_left = failure.whose is Whose.FRONT and failure.kind is Kind.UPSTREAM_RESET
+        error_type = (
+            "client_disconnected" if has_left else failure.kind.value
+        )  # it may also have sent what cannot be taken
     elif relay is not None and relay.front_gone:
         outcome, error_type = "client_disconnected", "client_disconnected"
     elif relay is not None and relay.status >= 400:

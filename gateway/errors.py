@@ -25,6 +25,7 @@ class Kind(StrEnum):
     MALFORMED_HEADER = "malformed_header"
     MALFORMED_REQUEST = "malformed_request"
     BODY_TOO_LARGE = "body_too_large"
+    BODY_TIMEOUT = "body_timeout"
     HEADER_TOO_LARGE = "header_too_large"
     UNKNOWN_ROUTE = "unknown_route"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
@@ -72,6 +73,7 @@ MEANINGS: dict[Kind, Meaning] = {
         400, "invalid_request_error", "malformed_request", "invalid_request_error", retry=False
     ),
     Kind.BODY_TOO_LARGE: Meaning(413, "invalid_request_error", "body_too_large", "request_too_large", retry=False),
+    Kind.BODY_TIMEOUT: Meaning(408, "invalid_request_error", "body_timeout", "invalid_request_error", retry=False),
     Kind.HEADER_TOO_LARGE: Meaning(
         431, "invalid_request_error", "header_too_large", "invalid_request_error", retry=False
     ),
@@ -97,6 +99,7 @@ WHEN: dict[Kind, str] = {
     Kind.MALFORMED_HEADER: "A name in a x-tollgate-* field cannot be taken.",
     Kind.MALFORMED_REQUEST: "No valid HTTP/1.1 message, or one that two parsers could read in two ways.",
     Kind.BODY_TOO_LARGE: "Larger than front.max_body_mb.",
+    Kind.BODY_TIMEOUT: "No piece of the request's body came for front.body_timeout.",
     Kind.HEADER_TOO_LARGE: "Request line or fields larger than front.max_header_kb, or more than front.max_headers.",
     Kind.UNKNOWN_ROUTE: "No upstream answers this path.",
     Kind.UPSTREAM_UNREACHABLE: "The upstream refused, has no such name, or TLS failed.",

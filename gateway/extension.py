@@ -102,6 +102,7 @@ class Extension:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
+        del self._watch, self._meter  # the watch knows us: prompt and answer would wait for the garbage collector
 
     def _check(self, reading: Reading) -> None:
         """Ask, or end, if a check point was passed."""

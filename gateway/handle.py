@@ -56,7 +56,7 @@ FREE = frozenset(("count_tokens", "moderations"))
 MOST_WAITING = 32
 """Calls that wait for a place among those in flight, of one process: each asks the store some forty times a second."""
 REASONS = {status: phrase.encode() for status, phrase in (
-    (400, "Bad Request"), (401, "Unauthorized"), (403, "Forbidden"), (404, "Not Found"), (413, "Content Too Large"), (429, "Too Many Requests"),
+    (400, "Bad Request"), (401, "Unauthorized"), (403, "Forbidden"), (404, "Not Found"), (408, "Request Timeout"), (413, "Content Too Large"), (429, "Too Many Requests"),
     (431, "Request Header Fields Too Large"), (500, "Internal Server Error"), (502, "Bad Gateway"),
     (503, "Service Unavailable"), (504, "Gateway Timeout"),
 )}  # fmt: skip

@@ -117,6 +117,7 @@ class Front:
         "Proxies whose word on a caller's address counts (X-Forwarded-For, Forwarded); empty = none.",
     )
     shutdown_grace: float = key(30.0, duration(), "How long calls may take to finish after SIGTERM.", restart=True)
+    body_timeout: float = key(60.0, duration(), "Longest wait for the next piece of a request body; 0 = no limit.")
     keepalive_timeout: float = key(75.0, duration(1), "How long an idle connection of an app is kept.", restart=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -93,10 +94,34 @@ class _Behind(deque[Any]):
             self._body.set_exception(web.RequestPayloadError("the body is broken"))
 
 
+class _Unread:
+    """A connection that is closed, but for what its client has not read yet: given up when it reads nothing for ``patience_s``."""
+
+    __slots__ = ("_due_ns", "_left_bytes", "_patience_ns", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, patience_s: float) -> None:
+        self._transport = transport
+        self._patience_ns = int(patience_s * 1e9)
+        self._left_bytes = 0
+        self._due_ns = 0
+
+    def look(self, now_ns: int) -> int:
+        """See ``deadlines.Timed``; the first look only begins."""
+        if now_ns < self._due_ns:
+            return self._due_ns
+        left_bytes = self._transport.get_write_buffer_size()
+        if left_bytes == self._left_bytes:
+            self._transport.abort()
+            return 0
+        self._left_bytes = left_bytes
+        self._due_ns = now_ns + self._patience_ns
+        return self._due_ns
+
+
 class FrontConnection(RequestHandler):
     """aiohttp's connection, with the news that a relay needs: the client left, is slow, has room again."""
 
-    __slots__ = ("_front", "_is_behind", "_is_held", "_joined", "arrival")
+    __slots__ = ("_front", "_is_behind", "_is_held", "_joined", "_unread", "arrival")
 
     def __init__(self, manager: web.Server, *, front: Front, **limits: Any) -> None:
         super().__init__(manager, **limits)
@@ -107,46 +132,52 @@ class FrontConnection(RequestHandler):
         self._is_held = False
         """The parser may stop in the middle of a body although reading is not paused."""
         self.arrival: Arrival | None = None
+        self._unread: _Unread | None = None
 
     async def start(self) -> None:
         """Aiohttp's loop over the requests of a connection, without what answers need that it writes itself: a task, a request, a
         writer and a response for each (14 us a call, measured). What is out of the ordinary, a request that could not be parsed or
         an upgrade, is left to the original, which then has the connection for the rest of its life.
         """
-        while not self._force_close:
-            if self._is_behind and not self._messages:
-                self._is_behind = False
-                self.data_received(b"")
-            if not self._messages:
-                self._waiter = self._loop.create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
-            if self._paused:
-                await self.room()
-                continue
-            message, payload = self._messages[0]
-            if self._upgraded or type(message) is not RawRequestMessage or message.upgrade:
-                self._is_held = True
-                await super().start()
-                return
-            if self.transport is None:
-                break
-            self._messages.popleft()
-            if payload.is_eof():
-                self._parser.message_consumed()  # type: ignore[union-attr]  # None when the connection is lost
-                if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-                    self._resume_reading_if_drained()
-                is_good = await self._answer(message, payload, self.transport)
-            else:
-                is_good = await self._answer_early(message, payload, self.transport)
-            if not is_good:
-                break
-        if not self._force_close:
-            self._task_handler = None
-            if self.transport is not None:
-                self.transport.close()
+        transport = self.transport
+        try:
+            while not self._force_close:
+                if self._is_behind and not self._messages:
+                    self._is_behind = False
+                    self.data_received(b"")
+                if not self._messages:
+                    self._waiter = self._loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
+                if self._paused:
+                    await self.room()
+                    continue
+                message, payload = self._messages[0]
+                if self._upgraded or type(message) is not RawRequestMessage or message.upgrade:
+                    self._is_held = True
+                    await super().start()
+                    return
+                if self.transport is None:
+                    break
+                self._messages.popleft()
+                if payload.is_eof():
+                    self._parser.message_consumed()  # type: ignore[union-attr]  # None when the connection is lost
+                    if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                        self._resume_reading_if_drained()
+                    is_good = await self._answer(message, payload, self.transport)
+                else:
+                    is_good = await self._answer_early(message, payload, self.transport)
+                if not is_good:
+                    break
+            if not self._force_close:
+                self._task_handler = None
+                if self.transport is not None:
+                    self.transport.close()
+        finally:
+            if transport is not None and transport.get_write_buffer_size():
+                self._linger_unread(transport)
 
     async def _answer_early(
         self, message: RawRequestMessage, payload: StreamReader, transport: asyncio.Transport
@@ -166,6 +197,18 @@ class FrontConnection(RequestHandler):
     def watch_body(self, payload: StreamReader) -> None:
         """A body that turns out to be broken is told to whoever reads it: aiohttp only queues the error behind its request."""
         self._messages = _Behind(payload, self._messages)
+
+    def awaits(self, arrival: Arrival) -> float:
+        """The next piece of this body is the client's to send. Returns how long it may take, in seconds; 0 = for ever."""
+        patience_s = self._front.body_s
+        if patience_s:
+            arrival.due_ns = time.monotonic_ns() + int(patience_s * 1e9)
+            self._front.deadlines.watch(arrival, arrival.due_ns)
+        return patience_s
+
+    def awaited(self, arrival: Arrival) -> None:
+        """It came, or nobody wants it any more."""
+        self._front.deadlines.forget(arrival)
 
     async def room(self) -> None:
         """Until the client has read most of what was answered: nobody may ask on and on and read nothing."""
@@ -204,6 +247,11 @@ class FrontConnection(RequestHandler):
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(closes_at, self._process_keepalive)
         return True
+
+    def _linger_unread(self, transport: asyncio.Transport) -> None:
+        """Closing waits for the client to read what is out, and would wait for ever for one that does not."""
+        self._unread = unread = _Unread(transport, self._keepalive_timeout)
+        self._front.deadlines.watch(unread, unread.look(time.monotonic_ns()))
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read what is left of a body that nobody wants, for a while: a client that still sends would not see its answer."""
@@ -246,6 +294,8 @@ class FrontConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         arrival = self.arrival
         super().connection_lost(exc)
+        if self._unread is not None:
+            self._front.deadlines.forget(self._unread)
         if arrival is not None:
             arrival.left()
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from gateway.wire.relay import Relay
 
 
+class _Stalled(web.RequestPayloadError):
+    """A body of which no more came in time: broken, for whoever reads it."""
+
+
 class Arrival:
     """One request on the front: its head, the means to read its body, and the way for an answer."""
 
@@ -37,6 +41,7 @@ class Arrival:
         "_max_body_bytes",
         "chunked",
         "declared_bytes",
+        "due_ns",
         "fields",
         "gone",
         "has_body",
@@ -68,6 +73,8 @@ class Arrival:
         self._connection = connection
         self._max_body_bytes = max_body_bytes
         self._drain_s = 0.0
+        self.due_ns: int
+        """When the piece of the body must be there that is waited for."""
         self._leaving: Callable[[], Any] | None = None
         declared = value_of(self.fields, b"content-length")
         self.declared_bytes = int(declared) if declared is not None and not self.chunked else -1
@@ -154,13 +161,18 @@ class Arrival:
         self._continue()
         total = 0
         while True:
+            patience_s = self._connection.awaits(self)
             try:
                 piece = await self._content.readany()
+            except _Stalled:
+                raise self._too_slow(patience_s) from None
             except (web.RequestPayloadError, ConnectionError, asyncio.IncompleteReadError):
                 self.reply.close = True
                 raise Failure(
                     Kind.MALFORMED_REQUEST, Whose.FRONT, "The request body is broken or incomplete."
                 ) from None
+            finally:
+                self._connection.awaited(self)
             if not piece:
                 return
             total += len(piece)
@@ -168,10 +180,26 @@ class Arrival:
                 raise self._too_large()
             yield piece
 
+    def look(self, now_ns: int) -> int:
+        """See ``deadlines.Timed``. Only asked while a piece is waited for: an upstream that holds an upload up is not the client's fault."""
+        if now_ns < self.due_ns:
+            return self.due_ns
+        self._content.set_exception(_Stalled())
+        return 0
+
     def _continue(self) -> None:
         """RFC 9110 10.1.1: whoever reads the body answers the expectation."""
         if names_token(self.fields, b"expect", b"100-continue"):
             self.reply.interim(100, b"Continue", ())
+
+    def _too_slow(self, patience_s: float) -> Failure:
+        self.reply.close = True
+        self._content.set_exception(None)  # type: ignore[arg-type]  # what still comes can be read, and left aside
+        return Failure(
+            Kind.BODY_TIMEOUT,
+            Whose.FRONT,
+            f"No more of the request body came for {patience_s:g} s, the limit of this gateway.",
+        )
 
     def _too_large(self) -> Failure:
         self.reply.close = True  # what is left of the body would be read as the next request

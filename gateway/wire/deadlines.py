@@ -1,8 +1,8 @@
-"""The time limits of the exchanges of one upstream, all under one timer.
+"""The time limits of the exchanges of one upstream, or of the clients of a front, all under one timer.
 
-Exchanges that have a limit are looked at when the first of them may be over, and then when the next one may be: a call costs a set's
+What has a limit is looked at when the first may be over, and then when the next one may be: a call costs a set's
 ``add`` and ``discard`` (0.1 us) in place of a timer that is made and cancelled (1.5 us), and with the same limit for all, few looks find
-anything to do. Knows no exchange from inside.
+anything to do. Knows none of them from inside.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from gateway.call import Headers
 from gateway.errors import Failure, Kind, Whose
 from gateway.wire.accepted import FrontConnection, Written, parse_failure
 from gateway.wire.arrival import Arrival
+from gateway.wire.deadlines import Deadlines
 from gateway.wire.reply import Reply
 
 BACKLOG = 2048
@@ -38,11 +39,16 @@ class Front:
         max_body_bytes: int,
         max_header_bytes: int,
         max_headers: int,
+        body_s: float,
         keepalive_s: float,
     ) -> None:
         self._handle = handle
         self._complain = complain
         self.max_body_bytes = max_body_bytes
+        self.body_s = body_s
+        """The longest wait for a piece of a body; 0 = no limit."""
+        self.deadlines = Deadlines()
+        """Of clients that make others wait."""
         self._limits = {
             "max_line_size": max_header_bytes,
             "max_field_size": max_header_bytes,
@@ -144,6 +150,7 @@ class Front:
             arrival.connection.cut(Failure(Kind.SHUTTING_DOWN, Whose.OURS, "The gateway is shutting down."))
         if self._server is not None:
             await self._server.shutdown(timeout=1.0)
+        self.deadlines.close()
         return len(late)
 
     async def _say_farewell(self, until: float, linger_s: float) -> None:

@@ -58,10 +58,16 @@ async def one_of_each(gateway: Any) -> None:
         client.reset()
 
 
+BUDGET = {"scope": "global", "limit_usd": 1000}
+
+
 @pytest.mark.usefixtures("uncollected")
-async def test_a_call_leaves_nothing_for_the_garbage_collector(provider: Simulator, serve: Serve) -> None:
+@pytest.mark.parametrize("budgets", [[], [BUDGET]], ids=["unlimited", "with holds that grow"])
+async def test_a_call_leaves_nothing_for_the_garbage_collector(
+    provider: Simulator, serve: Serve, budgets: list[dict[str, Any]]
+) -> None:
     """Memory is flat without it, and it has nothing to do while calls are served."""
-    gateway = await serve(provider.url)
+    gateway = await serve(provider.url, budgets=budgets)
     await one_of_each(gateway)
     await settled(gateway)
     before = left()

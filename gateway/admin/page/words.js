@@ -11,6 +11,7 @@ const WHY = {
   malformed_header: "A header for the gateway was not right.",
   malformed_request: "This was no request that the gateway could read.",
   body_too_large: "The body was larger than front.max_body_mb.",
+  body_timeout: "The rest of the body did not come within front.body_timeout.",
   header_too_large: "The headers were larger than the config allows.",
   unknown_route: "No upstream is routed at this path.",
   upstream_unreachable: "The upstream could not be reached.",
