@@ -161,11 +161,10 @@ class Gateway:
         await self._health.start()
         await self._together.open()
         place = self._place
-        if self._speaks:
+        front = self.settings.front
+        await self._front.listen(front.host, front.port, place.front if place is not None else ())
+        if self._speaks:  # after the front: who is told that it is ready sends calls
             await self._admin.start(place.admin if place is not None else ())
-        await self._front.listen(
-            self.settings.front.host, self.settings.front.port, place.front if place is not None else ()
-        )
         if self._reloader is not None:
             self._reloader.start()
         if self._speaks:

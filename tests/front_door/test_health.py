@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+import socket
 import time
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import running
+from gateway.app import Gateway, running
 from gateway.loading import load
 from tests.front_door.conftest import Serve
 from tests.harness.books import CHAT, MINI, look, post
@@ -408,3 +409,20 @@ async def test_what_is_told_elsewhere_and_does_not_arrive_is_a_warning(
     assert "127.0.0.1" not in says
     assert "hush" not in says
     assert (await ready(gateway))[0] == 200
+
+
+async def test_nobody_is_told_that_it_is_ready_before_the_front_listens(tmp_path: Path) -> None:
+    """Else the first calls that are sent on that word are refused: operators' listener opens last."""
+    admin = free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = {"front": {"port": taken.getsockname()[1]}, "admin": {"port": admin}}
+        gateway = Gateway(load(write(tmp_path, config_for(tmp_path, "http://127.0.0.1:9", **ports)), {}))
+        try:
+            with pytest.raises(OSError, match="in use"):
+                await gateway.start()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", admin)
+        finally:
+            await gateway.stop(grace_s=0)
