@@ -137,17 +137,20 @@ class Client(asyncio.Protocol):
         """A piece of a stream: the provider's stamp of each event against this clock. What a read cut in two is kept; a stamp whose
         name is cut by the size of a chunk is missed.
         """
+        data, after = self._kept + data, 0
         if self._first:
-            self._first = False
+            head = data.find(b"\r\n\r\n")
+            if head < 0:
+                self._kept = data
+                return
             if not data.startswith(b"HTTP/1.1 200"):
                 self._fail(data[:300].decode(errors="replace"))
                 return
-        data, after = self._kept + data, 0
+            self._first, data = False, data[head + 4 :]  # a head's last digit may be a 0 and look like the last chunk
         at = data.find(SENT)
         while at >= 0 and (end := data.find(b'"', at + len(SENT))) >= 0:
-            digits = data[at + len(SENT) : end].split(
-                b"\r\n"
-            )  # nginx makes chunks of its buffers: a size may stand within
+            # nginx makes chunks of its buffers: a size may stand within
+            digits = data[at + len(SENT) : end].split(b"\r\n")
             self.stamps.append(now - int(digits[0] + digits[-1] if len(digits) > 1 else digits[0]))
             self.events += 1
             after, at = end, data.find(SENT, end)
