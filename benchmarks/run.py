@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", default=",".join(measures.MEASURES), metavar="NAMES", help=f"some of {', '.join(measures.MEASURES)}"
     )
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each system; 5, of three seconds each")
     parser.add_argument("--soak", type=int, default=0, metavar="CALLS", help="only a soak of so many calls")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "latest.json", help="where the JSON goes")
     parser.add_argument("--into", type=Path, metavar="PAGE", help="a page whose block of figures is written anew")
@@ -46,7 +47,7 @@ def arguments() -> argparse.Namespace:
 
 def measured(options: argparse.Namespace) -> dict[str, object]:
     """One run, as it goes into the JSON."""
-    seconds, rounds = (1.0, 2) if options.quick else (3.0, 5)
+    seconds, rounds = (1.0, 2) if options.quick else (3.0, options.rounds)
     wanted = options.only.split(",")
     run: dict[str, object] = {
         "date": time.strftime("%Y-%m-%d"),
@@ -54,13 +55,20 @@ def measured(options: argparse.Namespace) -> dict[str, object]:
         "settings": {"seconds": seconds, "rounds": rounds, "only": wanted},
     }
     tables: measures.Tables = {}
+    run["tables"] = tables
     with stage(seconds, rounds) as on:
         for name, measure in measures.MEASURES.items():
             if name in wanted:
                 began = time.monotonic()
                 tables |= measure(on)
+                write(options.out, run)  # what follows may fail
                 print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-    return run | {"tables": tables}
+    return run
+
+
+def write(path: Path, run: dict[str, object]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(run, indent=1) + "\n")
 
 
 def main() -> None:
@@ -72,8 +80,6 @@ def main() -> None:
     run = json.loads(options.again.read_text()) if options.again else measured(options)
     text = markdown(run)
     if not options.again:
-        options.out.parent.mkdir(exist_ok=True)
-        options.out.write_text(json.dumps(run, indent=1) + "\n")
         options.out.with_suffix(".md").write_text(text + "\n")
     if options.into:
         into(options.into, "speed", text)
