@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
-import gc
 import json
 import os
 import pstats
@@ -25,7 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from gateways import SCOPES
+from around import Around
+from gateways import settings
 from load import request
 from upstream import CHAT_ANSWER
 
@@ -34,6 +34,7 @@ from gateway.app import Gateway
 from gateway.call import Request
 from gateway.wire.attempts import send
 from gateway.wire.upstreams import Connection, Pool
+from gateway.workers import collect_from_now_on
 
 CONNECTIONS, ROUNDS, TOP = 32, 7, 60
 CALL = request("/v1/chat/completions", 1)
@@ -147,9 +148,7 @@ async def measured(config: Path, calls: int, *, alone: bool, profile: bool) -> N
         if alone:
             gateway._front._handle = forwarding(gateway)
         await gateway.start()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        collect_from_now_on()
         clients = Clients(gateway)
         await clients.round(calls)
         if profile:
@@ -175,16 +174,11 @@ def main() -> None:
     for alone in (False,) if given.profile else (False, True):
         with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
             config = Path(folder) / "tollgate.yaml"
-            tracing = {"enabled": True, "endpoint": "http://127.0.0.1:9", "sample_rate": 0.1}
-            settings = {
-                "front": {"port": 0},
-                "admin": {"port": 0},
-                "store": {"url": f"sqlite:///{folder}/books.db"},
-                "upstreams": {"openai": {"base_url": "http://127.0.0.1:9/v1"}},
-                "budgets": [{"scope": scope, "limit_usd": 1_000_000, "window": "day"} for scope in SCOPES],
-                "observability": {"tracing": tracing, "logging": {"level": "error"}},
-            }
-            config.write_text(json.dumps(settings))
+            nobody = Around(Path(folder), provider=9, collector=9)
+            listeners = {"front": {"port": 0}, "admin": {"port": 0}}
+            everything = listeners | settings(nobody, nobody.folder)
+            everything["observability"] |= {"logging": {"level": "error"}}
+            config.write_text(json.dumps(everything))
             loop.run(measured(config, given.calls, alone=alone, profile=given.profile))
 
 

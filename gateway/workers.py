@@ -65,7 +65,7 @@ def usable_processors() -> int:
         return count
 
 
-def _collect_from_now_on() -> None:
+def collect_from_now_on() -> None:
     """What was made at the start stays: the collector need not look at it again and again. Calls leave no cycles; looking for them 30
     times a second cost 4 % of a call.
     """
@@ -211,7 +211,7 @@ async def _serve(
             await gateway.stop(grace_s=0)
         return 3 if isinstance(error, Failure) else 1
     orders.obey(gateway)
-    _collect_from_now_on()
+    collect_from_now_on()
     if line is not None:
         line.send(READY)
     await orders.stop.wait()
