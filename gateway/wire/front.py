@@ -109,9 +109,8 @@ class Front:
         self._arrivals.add(arrival)
         try:
             if arrival.chunked and arrival.fields[b"transfer-encoding"][0].lower() != b"chunked":
-                arrival.reply.close = (
-                    True  # RFC 9112 6.1: what comes is still coded, and passing it on would say that it is not
-                )
+                # RFC 9112 6.1: what comes is still coded, and passing it on would say that it is not
+                arrival.reply.close = True
                 self.complain_to(arrival.reply, parse_failure(400, None))
             else:
                 await self._handle(arrival)

@@ -187,13 +187,18 @@ class Books(RuleBasedStateMachine):
         """Chance alone makes few lost calls, and fewer that come back."""
         self.batch += [Reserve(call, tuple(made)), Lapse(call, BY)]
 
-    @rule(at=st.sampled_from([0, 1]))
-    def commit(self, at):
-        """Every operation answers what the napkin says; an admission leaves spent + held within each limit. Whoever carries it out."""
+    def begun(self, at):
+        """A transaction of that desk, and the page that the batch needs."""
         connection, kept = self.desks[at]
         connection.execute("BEGIN IMMEDIATE")
         kept.look(connection)
         page = load(connection, self.batch, 1.0, "me", kept)
+        return connection, kept, page
+
+    @rule(at=st.sampled_from([0, 1]))
+    def commit(self, at):
+        """Every operation answers what the napkin says; an admission leaves spent + held within each limit. Whoever carries it out."""
+        connection, _, page = self.begun(at)
         for operation in self.batch:
             assert self.outcome(operation, page) == self.expected(operation)
         save(connection, page)
@@ -203,10 +208,7 @@ class Books(RuleBasedStateMachine):
     @rule(at=st.sampled_from([0, 1]))
     def crash(self, at):
         """Before COMMIT nothing has happened."""
-        connection, kept = self.desks[at]
-        connection.execute("BEGIN IMMEDIATE")
-        kept.look(connection)
-        page = load(connection, self.batch, 1.0, "me", kept)
+        connection, kept, page = self.begun(at)
         for operation in self.batch:
             self.outcome(operation, page)
         save(connection, page)
