@@ -1,6 +1,6 @@
 """What the gateway's own code takes for a call, without sockets: both sides are transports that only pretend.
 
-    python benchmarks/inside.py              everything on, and forwarding alone: CPU us a call
+    python benchmarks/inside.py              everything on, and forwarding alone: CPU us a call, and instructions where they are counted
     python benchmarks/inside.py --profile    the functions that take most of it (under cProfile, which makes calls dearer than they are)
 
 32 connections, each with one call at a time, prompts of 1 KB; store, settling, telemetry and their threads are the real ones. What the kernel
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import cProfile
 import json
 import os
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from around import Around
 from gateways import settings
+from instructions import Counter
 from load import request
 from upstream import CHAT_ANSWER
 
@@ -76,8 +78,8 @@ class Pretend(asyncio.Transport):
 class Clients:
     """All connections, and the round of calls that they make."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway, self.left, self.open = gateway, 0, 0
+    def __init__(self, gateway: Gateway, counter: Counter | None) -> None:
+        self.gateway, self.counter, self.left, self.open = gateway, counter, 0, 0
         self.loop = asyncio.get_running_loop()
         self.over = self.loop.create_future()
         self.all = [gateway._front._server() for _ in range(CONNECTIONS)]
@@ -93,16 +95,17 @@ class Clients:
         if not self.open:
             self.over.set_result(None)
 
-    async def round(self, calls: int) -> float:
-        """So many calls; CPU microseconds of each, until all are booked."""
+    async def round(self, calls: int) -> tuple[float, float]:
+        """So many calls; CPU microseconds and thousands of instructions of each, until all are booked."""
         self.over, self.left, self.open = self.loop.create_future(), calls - CONNECTIONS, CONNECTIONS
-        began = time.process_time()
+        began, counted = time.process_time(), self.counter.read() if self.counter else 0
         for each in self.all:
             self.loop.call_soon(each.data_received, CALL)
         await asyncio.wait_for(self.over, 120)
         while self.gateway.handle.active or self.gateway.inspected().queue_depth:
             await asyncio.sleep(0.005)
-        return (time.process_time() - began) / calls * 1e6
+        took = (time.process_time() - began) / calls * 1e6
+        return took, ((self.counter.read() if self.counter else 0) - counted) / calls / 1e3
 
 
 async def connect(pool: Pool, *, tunnel: bool = False) -> Connection:
@@ -143,13 +146,16 @@ def forwarding(gateway: Gateway):
 
 
 async def measured(config: Path, calls: int, *, alone: bool, profile: bool) -> None:
+    counter = None
+    with contextlib.suppress(OSError):
+        counter = Counter()
     with open(os.devnull, "wb") as nowhere:
         gateway = Gateway(loading.load(config, {}), call_log=nowhere)
         if alone:
             gateway._front._handle = forwarding(gateway)
         await gateway.start()
         collect_from_now_on()
-        clients = Clients(gateway)
+        clients = Clients(gateway, counter)
         await clients.round(calls)
         if profile:
             with cProfile.Profile() as found:
@@ -160,7 +166,9 @@ async def measured(config: Path, calls: int, *, alone: bool, profile: bool) -> N
         else:
             rounds = [await clients.round(calls) for _ in range(ROUNDS)]
             what = "forwarding alone" if alone else "everything on"
-            print(f"{what}: median {statistics.median(rounds):.1f} us a call, best {min(rounds):.1f}")
+            times, instructions = zip(*rounds, strict=True)
+            print(f"{what}: median {statistics.median(times):.1f} us a call, best {min(times):.1f}", end="")
+            print(f"; {statistics.median(instructions):.0f} thousand instructions" if counter else "")
         await gateway.stop(grace_s=1)
 
 
