@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from instructions import Counter
 from load import KEY
 
 HERE = Path(__file__).resolve().parent
@@ -54,6 +55,8 @@ class System:
     def __init__(self, name: str, command: list[str], port: int, path: str = CHAT) -> None:
         self.name, self.command, self.port, self.path = name, command, port, path
         self.process: subprocess.Popen[bytes] | None = None
+        self.counter: Counter | None = None
+        """Of the instructions of its process tree, where the machine counts them."""
 
     def start(self) -> float:
         """Start it; returns the seconds until it has served a call."""
@@ -64,6 +67,8 @@ class System:
         self.process = subprocess.Popen(
             pinned(UNDER_TEST, self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
         )
+        with contextlib.suppress(OSError):
+            self.counter = Counter(self.process.pid)
         while True:
             with contextlib.suppress(OSError):
                 asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{self.path}", FIRST, HEADERS)
@@ -84,6 +89,9 @@ class System:
             self.process.kill()
             self.process.wait()
         self.process = None
+        if self.counter is not None:
+            self.counter.close()
+            self.counter = None
 
     def pids(self) -> list[int]:
         if self.process is None:

@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +31,7 @@ def module(name: str) -> ModuleType:
 
 
 verdict, load, bars, report, gate = map(module, ("verdict", "load", "bars", "report", "gate"))
-around, gateways = map(module, ("around", "gateways"))
+around, gateways, instructions = map(module, ("around", "gateways", "instructions"))
 LIMITS = verdict.limits({"call": {"ratio": 2.0, "allowance": 0.1}, "event": {"ratio": 1.0, "allowance": 0.2}})
 
 
@@ -90,6 +91,27 @@ def test_what_is_slower_is_so_twice(attempts: list[dict[str, float]], expected: 
 def test_the_gate_measures_what_the_limits_name() -> None:
     """A limit under a name that nothing measures would always be passed, a measure without one never."""
     assert set(verdict.limits(json.loads((FOLDER / "limits.json").read_text()))) == set(gate.MEASURES)
+
+
+def test_instructions_are_those_of_all_threads() -> None:
+    """Twice the work is twice as many, whoever does it and however busy the machine is."""
+    try:
+        counter = instructions.Counter()
+    except OSError as error:
+        pytest.skip(str(error))
+    taken = []
+    for loops, threaded in ((200_000, False), (400_000, False), (400_000, True)):
+        before, work = counter.read(), lambda loops=loops: sum(range(loops)) and [0 for _ in range(loops)]
+        if threaded:
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        else:
+            work()
+        taken.append(counter.read() - before)
+    counter.close()
+    assert 1.8 < taken[1] / taken[0] < 2.2
+    assert 0.8 < taken[2] / taken[1] < 1.2
 
 
 @pytest.mark.parametrize("limit", [{"ratio": 0, "allowance": 0.1}, {"ratio": 2, "allowance": -1}])
