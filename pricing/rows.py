@@ -23,7 +23,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -31,6 +31,7 @@ from typing import Any
 from pricing.match import MAX_CHARS
 from pricing.price import STANDARD_TIERS, Rates, Tariff
 from pricing.usage import UNITS
+from pricing.value import value
 
 KEYS = (
     "id", "provider", "names", "rates", "long", "tiers", "hours", "regions", "percent", "least_seconds", "valid_from", "valid_to", "context_tokens", "max_output_tokens",
@@ -55,7 +56,7 @@ Curve = dict[int, int]
 """One unit's rate by context: femto-dollars from more than so many input tokens; -1 is where it begins."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Row:
     """A row that was found right. It holds from ``starts`` until before ``ends`` (Unix seconds). Where ``percent`` (hundredths
     of a percent) is not 0, its tariff has no rates.

@@ -24,6 +24,7 @@ from gateway.observe import payloads
 from gateway.observe.events import Event
 from gateway.observe.payloads import Told
 from gateway.observe.repeats import Repeats
+from gateway.value import value
 
 log = logging.getLogger("gateway.alerts")
 
@@ -36,7 +37,7 @@ TRY_AGAIN = frozenset((408, 425, 429))
 """And 5xx. Everything else says that the same request will fare no better."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Webhook:
     """A receiver. ``kind`` is slack, pagerduty or generic; ``secret`` signs (generic) or is the routing key (pagerduty)."""
 
