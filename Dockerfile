@@ -18,6 +18,8 @@ RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/tollgate --she
     && install -d -o tollgate -g tollgate -m 0750 /var/lib/tollgate /etc/tollgate
 COPY --from=build /opt/tollgate /opt/tollgate
 ENV PATH=/opt/tollgate/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# The base image brings no bytecode of the standard library: each start would compile what it needs of it, half a second.
+RUN PYTHONDONTWRITEBYTECODE="" python -c "import gateway.cli.serve, gateway.workers, uvloop"
 # By number, so that a cluster can see that it is not root.
 USER 10001:10001
 # Books and journal of the embedded store are made where it starts.

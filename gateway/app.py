@@ -250,7 +250,7 @@ class Gateway:
     async def _keep_book(self, book: Book) -> None:
         """Beside the records that will name it, so that an audit can price them again."""
         try:
-            await self._store.keep_book(book.version, book.packed)
+            await self._store.keep_book(book.version, lambda: book.packed)
         except Failure as failure:
             log.warning("the price book %s could not be kept for audits: %s", book.version, failure.message)
 

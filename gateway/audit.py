@@ -7,11 +7,12 @@ for right: a call that was lost stands with its hold, one whose price book was n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from gateway.dialects.table import by_operation
 from gateway.metering.charge import charge_again
+from gateway.value import value
 from pricing.book import Book
 from pricing.money import format_usd
 from pricing.usage import UNITS, Usage, usage_of
@@ -20,7 +21,7 @@ FindBook = Callable[[str], Book | None]
 """Version -> the book, or None when it was not kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """What became of one record. ``state`` is same, different, held (charged by its hold) or unknown (its book is gone)."""
 

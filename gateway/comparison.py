@@ -7,19 +7,20 @@ morning is not compared with a week.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from gateway.report import COST, NAMES, Question, Tally, Values
 from gateway.store import SPEND_COUNTS, Spend
+from gateway.value import value
 from pricing.money import format_usd
 
 _HOUR = "%Y-%m-%dT%H"
 _ZEROS = (0,) * len(SPEND_COUNTS)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """One line: the sums of both spans, in the order of ``SPEND_COUNTS``."""
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from gateway.kinds import MOMENT, READERS
 from gateway.loading import budget_name
 from gateway.settings import WEEK_STARTS, GatewayKey, Settings
 from gateway.settings import Budget as BudgetSettings
+from gateway.value import value
 
 log = logging.getLogger("gateway.decided")
 
@@ -42,7 +43,7 @@ PAUSE_EVERY = 32
 """So many are looked at before other threads may go on: a thread that computes keeps the event loop waiting for 5 ms at a time."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """One entry. ``means`` is what it comes to for calls: a Key, a Budget, or nano-dollars that are forgiven; None = nothing by itself."""
 
@@ -51,7 +52,7 @@ class Decision:
     means: Any = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decided:
     """All that is decided, by name. Never changed: ``following`` makes a new one, and keeps what is not touched."""
 
@@ -139,7 +140,7 @@ class Counts:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rules:
     """What calls meet of the config and of the decisions."""
 

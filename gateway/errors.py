@@ -8,8 +8,9 @@ and the retry advice are here, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from gateway.value import value
 
 
 class Kind(StrEnum):
@@ -45,7 +46,7 @@ class Whose(StrEnum):
     OURS = "ours"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Meaning:
     """One row of the table: HTTP status, OpenAI ``type`` and ``code``, Anthropic ``type``, and ``x-should-retry``."""
 
@@ -113,7 +114,7 @@ WHEN: dict[Kind, str] = {
 """When each is answered, for people who look at it afterwards."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Excess:
     """The limit that a call would have gone past, in the limit's own ``unit`` (``accounts.UNITS``). ``limit`` is its name."""
 
@@ -125,7 +126,7 @@ class Excess:
     needed: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """The gateway's own answer to a call. ``message`` alone must tell a person what to do.
 

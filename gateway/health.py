@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +47,7 @@ class Check:
     ask: Callable[[], Awaitable[Reading]]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Result:
     reading: Reading
     took_ms: float

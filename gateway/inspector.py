@@ -9,7 +9,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -23,6 +22,7 @@ from gateway.observe.pace import Pace, told_durations, told_minute
 from gateway.observe.recent import Recent
 from gateway.snapshot import Snapshot
 from gateway.store import Store
+from gateway.value import value
 from pricing.money import NANO, format_usd
 
 log = logging.getLogger("gateway.inspector")
@@ -36,7 +36,7 @@ Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
 Figures = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Inspected:
     """The parts of a running gateway that can be looked at."""
 

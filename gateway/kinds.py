@@ -9,7 +9,6 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from gateway.admission.identity import MAX_CHARS, clean
 from gateway.admission.scopes import parse_scope
+from gateway.value import value
 from gateway.wire import proxies
 from pricing.money import format_usd, parse_usd
 
@@ -66,7 +66,7 @@ class Secret:
         return self._shown if self._text else ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Kind:
     """What a value may be. ``name`` picks its reader; the rest are its limits.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,7 @@ from gateway.observe.labels import label_name
 from gateway.outbound import unusable
 from gateway.settings import DEFAULT_UPSTREAMS, PROVIDERS, Budget, Settings
 from gateway.store.rollups import Rollups
+from gateway.value import value
 from gateway.webhooks import faults
 from pricing.book import Book
 
@@ -52,7 +53,7 @@ class _Enough(Exception):  # noqa: N818
     """Reading on would help nobody."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _At:
     """A place in the tree: the key's path and its line."""
 

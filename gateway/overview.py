@@ -20,6 +20,7 @@ from typing import Any
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import SPEND_COUNTS, Store
 from gateway.store.digest import COST, Counts, Digest
+from gateway.value import value
 from pricing.money import format_usd
 
 log = logging.getLogger("gateway.overview")
@@ -35,7 +36,7 @@ MAX_KEPT = 16
 SERIES = ("calls", "failed", "refused", "cost_nanousd")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Span:
     """A period that runs, up to the end of its running hour or day, and as much of the one before."""
 

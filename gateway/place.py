@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Place:
     """``number`` counts from 0: the first worker speaks for all to operators. ``owner`` is what this process is called in the
     store; one that takes a dead one's place bears its name, so that what it held is charged at once. ``folder`` is private to

@@ -15,6 +15,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from gateway.value import value
 from pricing.money import NANO
 from pricing.usage import usage_of
 
@@ -52,7 +53,7 @@ class Export:
         return min(days), max(days)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Row:
     """One day and model, both sides."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any
@@ -18,6 +17,7 @@ import orjson
 
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import SPEND_COUNTS, Spend
+from gateway.value import value
 from pricing.money import format_usd
 
 PERIODS = ("day", "week", "month")
@@ -35,7 +35,7 @@ _DAY = timedelta(days=1)
 Values = tuple[str | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Question:
     """What a report is asked for; ``until`` is the day after the last one."""
 
@@ -52,7 +52,7 @@ class Question:
             day += _DAY
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Row:
     """One line: sums in the order of ``SPEND_COUNTS``. A value of None is not known."""
 

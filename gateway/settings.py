@@ -9,7 +9,6 @@ nano-dollars, secrets hide themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from gateway.kinds import (
@@ -60,6 +59,7 @@ from gateway.settings_observability import (
     Webhook,
 )
 from gateway.store.rollups import DIMENSIONS, USUAL, Rollups
+from gateway.value import value
 
 __all__ = [
     "CALLER_LABELS",
@@ -101,7 +101,7 @@ __all__ = [
 WEEK_STARTS = {"monday": 0, "saturday": 5, "sunday": 6}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Front:
     """The listener for apps."""
 
@@ -121,7 +121,7 @@ class Front:
     keepalive_timeout: float = key(75.0, duration(1), "How long an idle connection of an app is kept.", restart=True)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AdminToken:
     """A bearer token for the admin listener, beside admin.token."""
 
@@ -133,7 +133,7 @@ class AdminToken:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Admin:
     """The listener for operators and probes."""
 
@@ -147,7 +147,7 @@ class Admin:
     tokens: tuple[AdminToken, ...] = key((), list_of(block(AdminToken), 0, 100), "More of them, each with a role.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Store:
     """Where the books are kept."""
 
@@ -180,7 +180,7 @@ class Store:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProviderKey:
     """One of several keys that an upstream's provider knows."""
 
@@ -189,7 +189,7 @@ class ProviderKey:
     weight: int = key(1, whole(1, 100), "Its share of the calls, beside the weights of the others.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Upstream:
     """A place to send calls to."""
 
@@ -220,7 +220,7 @@ class Upstream:
     ca_file: str = key("", FILE, "A file of certificates to trust instead of the system's.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Match:
     """What a route speaks of; neither = everything."""
 
@@ -228,7 +228,7 @@ class Match:
     path: str = key("", PATH, "A path and what is below it: /v1.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Route:
     """A rule for calls under /v1; the first that matches decides."""
 
@@ -236,7 +236,7 @@ class Route:
     to: tuple[str, ...] = key((), list_of(WORD, 1, 1), "The upstream that they go to: exactly one.", required=True)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Auth:
     """Who may ask."""
 
@@ -247,7 +247,7 @@ class Auth:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GatewayKey:
     """A key that apps bring in place of a provider's. `tollgate keys create` makes one."""
 
@@ -263,7 +263,7 @@ class GatewayKey:
     cidr: tuple[str, ...] = key((), list_of(NETWORK), "Where its calls may come from; empty = anywhere.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Budget:
     """A limit on what a scope may spend in a window."""
 
@@ -293,7 +293,7 @@ class Budget:
     name: str = key("", TEXT, "Its name in errors and metrics. Default: scope/window.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limit:
     """How fast, and how many at a time, the calls of a scope may be."""
 
@@ -304,7 +304,7 @@ class Limit:
     name: str = key("", TEXT, "Its name in errors and metrics. Default: its scope.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Metering:
     """How usage is come by."""
 
@@ -325,14 +325,14 @@ class Metering:
     unpriced: str = key("estimate", one_of("estimate", "refuse"), "No price: charge the family's dearest, or refuse.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pricing:
     """What calls cost."""
 
     overrides: str = key("", FILE, "A file of price rows that go before the book's: negotiated or self-hosted prices.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Spend:
     """The sums that reports are made of."""
 
@@ -343,7 +343,7 @@ class Spend:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Retention:
     """How long things are kept."""
 
@@ -367,7 +367,7 @@ DEFAULT_UPSTREAMS: Mapping[str, Upstream] = MappingProxyType(
 DEFAULT_ROUTES = (Route(Match(path="/v1/messages"), ("anthropic",)), Route(Match(path="/v1"), ("openai",)))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settings:
     """The whole config."""
 

@@ -6,7 +6,6 @@ As ``settings``, which takes these blocks in; the laws of that file hold here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from gateway.kinds import (
@@ -31,11 +30,12 @@ from gateway.kinds import (
 )
 from gateway.observe.events import KINDS
 from gateway.settings_key import key
+from gateway.value import value
 
 CALLER_LABELS = ("team", "agent", "call_type")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Logging:
     """The gateway's log, on standard output."""
 
@@ -46,7 +46,7 @@ class Logging:
     access: bool = key(False, FLAG, "Whether each request to the admin listener is logged.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Otlp:
     """Metrics pushed over OTLP."""
 
@@ -57,7 +57,7 @@ class Otlp:
     interval: float = key(60.0, duration(1, 3600), "How often.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Metrics:
     """Prometheus metrics."""
 
@@ -68,7 +68,7 @@ class Metrics:
     statsd: str = key("", ADDRESS, "HOST:PORT of a StatsD server that is told of every call; empty = none.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tracing:
     """A trace of each call."""
 
@@ -96,7 +96,7 @@ class Tracing:
     capture_content: bool = key(False, FLAG, "Whether what was said stands in spans, redacted as content says.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mlflow:
     """Calls as traces in MLflow."""
 
@@ -108,7 +108,7 @@ class Mlflow:
     capture_content: bool = key(False, FLAG, "Whether what was said stands there, redacted as content says.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Content:
     """What was said in calls, where it is captured at all."""
 
@@ -116,7 +116,7 @@ class Content:
     max_kb: int = key(32, whole(1, 1024), "Most that is kept of a call's input, and of its output, in KiB.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Health:
     """When this process is not fit to serve."""
 
@@ -126,7 +126,7 @@ class Health:
     every: float = key(5.0, duration(0, 3600), "How often the checks look, whether or not somebody asks.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Observability:
     """What is told of calls. Health probes and records are always there."""
 
@@ -139,7 +139,7 @@ class Observability:
     health: Health = key(Health(), block(Health), "What makes /health/ready say no.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TargetMatch:
     """Which calls a target speaks of; all that stands here must hold. Patterns: search-*."""
 
@@ -150,7 +150,7 @@ class TargetMatch:
     upstream: str = key("", TEXT, "To which upstream.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Target:
     """What calls promise their users. A call that failed misses it, whatever its time."""
 
@@ -164,7 +164,7 @@ class Target:
     objective: float = key(0.99, RATIO, "The share that must meet it.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Webhook:
     """Who is told of events."""
 
@@ -176,7 +176,7 @@ class Webhook:
     timeout: float = key(10.0, duration(1, 60), "How long it may take to answer.")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Alerts:
     """What is told by the gateway itself, for those without Alertmanager."""
 

@@ -7,10 +7,11 @@ Shapes follow OpenAI's API reference (chat completions, completions, responses),
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
+
+from gateway.value import value
 
 Json = dict[str, Any]
 Event = tuple[bytes, int]
@@ -63,7 +64,7 @@ WORDS = [
 CREATED = 1_760_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Counts:
     """What is billed: ``cached`` is part of ``input``, ``reasoning`` part of ``output``, as in OpenAI's form."""
 

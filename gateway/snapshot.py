@@ -6,7 +6,6 @@ A call keeps the snapshot that it started with, so no call sees half a config.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from gateway.admission.budgets import Ledger
 from gateway.admission.keys import Keys
@@ -14,6 +13,7 @@ from gateway.admission.limits import Limits
 from gateway.call import Caller
 from gateway.dialects.stream_usage import Wishes
 from gateway.metering.tokens import Counter
+from gateway.value import value
 from gateway.wire.forwarded import Proxies
 from gateway.wire.routes import Routes
 from gateway.wire.upstreams import Pool
@@ -21,7 +21,7 @@ from pricing.book import Book
 from pricing.price import Tariff
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """See the module's docstring. ``drain_s`` is 0 when a client's leaving cancels the call upstream."""
 

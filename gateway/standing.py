@@ -11,7 +11,6 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -22,6 +21,7 @@ from gateway.accounts import Account, Balance
 from gateway.admission.budgets import Ledger, Standing
 from gateway.errors import Failure, Kind, Whose
 from gateway.store import Store, Which
+from gateway.value import value
 from pricing.money import format_usd
 
 WEEK = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -36,7 +36,7 @@ LAST = "\U0010ffff"
 """Behind every scope."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Place:
     """A place in the order of budgets: that of a row of an earlier page."""
 
@@ -65,7 +65,7 @@ def place_of(cursor: str) -> Place | None:
     return Place(used, limit, budget, scope)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Row:
     """``forgiven``: nano-dollars of what was spent that do not count any more."""
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from gateway.inspector import Inspector
@@ -24,6 +24,7 @@ from gateway.observe.gathered import bury, gathered, leave
 from gateway.place import Place
 from gateway.siblings import Siblings
 from gateway.telemetry import Telemetry
+from gateway.value import value
 
 log = logging.getLogger("gateway.workers")
 
@@ -38,7 +39,7 @@ MAX_EVENTS = 1000
 FIRST = "first"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Own:
     """What this process can say by itself."""
 

@@ -31,7 +31,7 @@ SELF_HOSTED = "self-hosted"
 KNOWN_MAKERS = ("anthropic", "google", "groq", "openai", "xai")
 """Whose models stand for those of a provider that the book does not know."""
 _BETWEEN = "\n\n"
-_PROVIDER = re.compile(r'"provider": ?"((?:[^"\\]|\\.)*)"')
+_PROVIDER = re.compile(r'"provider": ?"([^"\\]*(?:\\.[^"\\]*)*)"')
 OTHER_THAN_TEXT = re.compile(
     r"\b(?:audio|dall|embed\w*|image\w*|live|moderation|native|omni|orpheus|realtime|research|robotics|search|sora|transcribe"
     r"|translate|tts|veo|voice|whisper)\b"

@@ -7,11 +7,12 @@ context. Knows no row's form and no model's name. Law: a sum is exact until it i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from operator import attrgetter, mul
 
 from pricing.money import Cost, round_femto
 from pricing.usage import UNITS, Usage
+from pricing.value import value
 
 STANDARD_TIERS = frozenset(("", "default", "auto", "standard", "standard_only", "scale", "on_demand"))
 """Names under which providers mean their standard rates. ``auto`` is only seen where an answer did not say what it became."""
@@ -25,7 +26,7 @@ _counts = attrgetter(*UNITS)
 _REQUESTS = UNITS.index("requests")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rates:
     """Femto-dollars for one of each unit, in the order of ``UNITS``, for calls with more than ``above`` input tokens."""
 
@@ -37,7 +38,7 @@ ONE_BY_ONE = frozenset(("searches", "images", "requests", "seconds"))
 """Units whose rates are said for one of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Line:
     """One line of a bill: so many of one unit at one rate."""
 
@@ -56,7 +57,7 @@ class Line:
         return 1 if self.unit in ONE_BY_ONE else 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tariff:
     """The rates of one model at one moment. ``steps`` holds, for each service tier ("" = standard), the rates by rising
     context. ``unpriced`` marks the declared estimate that stands in for a model without a row.

@@ -22,15 +22,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from pricing.match import MAX_CHARS
 from pricing.price import STANDARD_TIERS, Rates, Tariff
 from pricing.usage import UNITS
+from pricing.value import value
 
 KEYS = (
     "id", "provider", "names", "rates", "long", "tiers", "hours", "regions", "percent", "least_seconds", "valid_from", "valid_to", "context_tokens", "max_output_tokens",
@@ -51,11 +54,12 @@ ALL = 10_000
 _HOUR = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _PERCENT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,2})?")
 _DOLLARS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
+_in_order: Callable[[Mapping[str, int]], tuple[int, ...]] = itemgetter(*UNITS)
 Curve = dict[int, int]
 """One unit's rate by context: femto-dollars from more than so many input tokens; -1 is where it begins."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Row:
     """A row that was found right. It holds from ``starts`` until before ``ends`` (Unix seconds). Where ``percent`` (hundredths
     of a percent) is not 0, its tariff has no rates.
@@ -180,9 +184,10 @@ def _complete(known: dict[str, int], is_claude: bool) -> tuple[int, ...]:
         "images": IMAGE_TOKENS * rates["image_out"],
         **rates,
     }
-    return tuple(rates[unit] for unit in UNITS)
+    return _in_order(rates)
 
 
+@lru_cache(maxsize=4096)
 def _femto(unit: str, text: str) -> int:
     """Decimal dollars to femto-dollars for one, exactly: nine places for a million tokens are whole ones. Only for seconds the
     last femto-dollar is rounded up: an hour has 3600 of them.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +16,7 @@ from gateway.admin.answers import answer, problem
 from gateway.admin.questions import DAY
 from gateway.admin.routes import OPEN, VIEWER, Parameter, Route
 from gateway.selection import Page, Selection
+from gateway.value import value
 from pricing.money import format_usd
 
 __all__ = ["Api", "Sources", "answer", "problem", "with_usd"]
@@ -33,7 +33,7 @@ SPEND_QUERY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sources:
     """Where the answers come from; each is asked when somebody asks."""
 

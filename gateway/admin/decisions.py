@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gateway.admin.schemas import (
@@ -21,12 +20,13 @@ from gateway.admin.schemas import (
 )
 from gateway.admin.shapes import Schema
 from gateway.changes import Asked
+from gateway.value import value
 
 Row = Mapping[str, Any]
 Wanted = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decisions:
     """Who carries it out. All raise Denied, and Failure while the store cannot be asked."""
 

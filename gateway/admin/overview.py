@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from gateway.admin.questions import CURSOR, LIMIT, MAX_LIST, limit_of
 from gateway.admin.routes import VIEWER, Parameter, Route, is_still_let_in
 from gateway.admin.schemas import listed, or_null
 from gateway.admin.shapes import Schema
+from gateway.value import value
 
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
@@ -120,7 +120,7 @@ SEARCH = Parameter(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Figures:
     """Where the answers come from."""
 

@@ -7,11 +7,12 @@ others.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from aiohttp import web
 
 from gateway.admin.shapes import Schema
+from gateway.value import value
 
 OPEN, VIEWER, OPERATOR = "open", "viewer", "operator"
 """Who may use a route: anybody, who may look, who may change things. An operator is a viewer too."""
@@ -20,7 +21,7 @@ ROLES = (OPEN, VIEWER, OPERATOR)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Who:
     """Whoever asks: the name of the token, never the token. ``role`` is viewer or operator."""
 
@@ -28,7 +29,7 @@ class Who:
     role: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Parameter:
     """One parameter of the query."""
 
@@ -38,7 +39,7 @@ class Parameter:
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Route:
     """``path`` has its variable parts in braces. ``body`` is what a change takes; ``answers`` what comes back, by status."""
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from gateway.value import value
 
 Schema = Mapping[str, Any]
 MAX_FAULTS = 20
 ANNOTATIONS = frozenset(("title", "description", "examples", "default", "format", "deprecated"))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fault:
     """``field`` is written as in the config: ``budget.limit_usd``, ``tags[0]``; "" is the whole."""
 

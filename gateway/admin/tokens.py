@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from gateway.admin.routes import OPERATOR, Who
+from gateway.value import value
 
 LOOPBACK = Who("loopback", OPERATOR)
 """Whoever asks where there is no token at all, which is possible on loopback only."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Token:
     """One of them. ``role`` is viewer or operator; ``expires`` in Unix seconds, 0 = never."""
 

@@ -15,7 +15,7 @@ Owns the rules by which budgets apply; knows no store, no price and no clock. La
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from gateway.accounts import Account, Claim
 from gateway.admission.scopes import ALONE, Facts, Scope, facts_of, names_of, parse_scope, specificity
 from gateway.admission.windows import Calendar, Window
 from gateway.call import Caller
+from gateway.value import value
 
 WINDOWS = ("hour", "day", "week", "month", "total")
 MAX_LIMIT_NANOUSD = 1 << 53
@@ -40,7 +41,7 @@ GROWING = frozenset(("hard", "strict"))
 only happens to what has no bound (realtime sessions). What nobody limits keeps its first hold: that stops nobody."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Budget:
     """One line of ``budgets:``. ``scope`` is as ``scopes`` reads it; ``week_start`` is 0 for Monday.
 
@@ -72,7 +73,7 @@ class Budget:
             raise ValueError("a limit lies between 0 and 9 million dollars")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Standing:
     """A budget at a moment. Of one account: ``scope`` is its scope. Of ``many``: a GLOB of theirs (``Scope.pattern``), and ``without``
     are those for which a budget of their own stands in its place.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from fnmatch import translate
 from hashlib import sha256
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from gateway.addresses import Network, read_address
 from gateway.call import Caller
 from gateway.errors import Kind, Refusal
+from gateway.value import value
 
 if TYPE_CHECKING:
     from gateway.call import Ask, Headers
@@ -64,7 +65,7 @@ def hash_of(key: str) -> str:
     return f"sha256:{sha256(key.encode()).hexdigest()}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Key:
     """One key. Empty = everything (models, upstreams, networks), the caller's to say (team, user)."""
 
@@ -156,9 +157,9 @@ class Keys:
     def find(self, headers: Headers, of_query: Iterable[str] = ()) -> Key | Refusal:
         """The key that a request brings. ``of_query``: what its query has of credentials."""
         given = b""
-        for name, value in headers:
+        for name, content in headers:
             if len(name) in _LENGTHS and (found := name.lower()) in FIELDS:
-                text = _bearer(value) if found == b"authorization" else value.strip(b" \t")
+                text = _bearer(content) if found == b"authorization" else content.strip(b" \t")
                 if given and text and text != given:
                     return _SEVERAL
                 given = text or given

@@ -8,19 +8,19 @@ one holds; a caller without a name counts as ``-``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 
 from gateway.accounts import TOKENS, UNITS, Use
 from gateway.admission.scopes import Facts, facts_of, parse_scope, specificity
 from gateway.call import Caller
+from gateway.value import value
 
 REMEMBERED_CALLERS = 4096
 WITHOUT = frozenset(("call", "request"))
 """Kinds of scopes that limits do not have: one call, or what belongs to one request, is over before a minute is."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limit:
     """One line of ``limits:``; 0 = of this unit there is no limit. ValueError for a scope that no limit can have."""
 

@@ -10,11 +10,11 @@ taken for another scope.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from gateway.call import Caller
+from gateway.value import value
 
 NOBODY = "-"
 KINDS = ("call", "request", "user", "agent", "key", "tag", "team", "model", "upstream", "provider", "global")
@@ -47,7 +47,7 @@ def facts_of(caller: Caller, way: Facts | None) -> Facts:
     return Facts(*who, model, provider, upstream, caller.tags, caller.correlation_id)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Part:
     """One condition. ``name`` is ``*`` where each has its own account; ``tag`` is the tag's name."""
 
@@ -90,7 +90,7 @@ class Part:
         return f"tag:{self.tag}=" if self.kind == "tag" else f"{self.kind}:"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scope:
     """Parts, the most specific first."""
 

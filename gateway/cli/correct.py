@@ -94,7 +94,7 @@ async def _book(settings: Settings, book: Book, corrections: Sequence[dict[str, 
     await store.open()
     booked = 0
     try:
-        await store.keep_book(book.version, book.packed)
+        await store.keep_book(book.version, lambda: book.packed)
         starts = range(0, len(corrections), BATCH)
         for start in progress(starts, len(starts), f"batches of {BATCH}"):
             some = [_settlement(each, settings.spend.by) for each in corrections[start : start + BATCH]]

@@ -67,8 +67,11 @@ def serve(config: Path | None, host: str | None, port: int | None, admin_port: i
     (front.shutdown_grace), a second one breaks them off; SIGHUP reads the config again; SIGUSR2 renews the workers, where there
     are several.
     """
+    from gateway.trust import lists_unread
+
     gc.disable()  # until it serves: all that is made meanwhile stays
-    from gateway.workers import serve as run
+    with lists_unread():
+        from gateway.workers import serve as run
 
     settings, path = read_config(config)
     front, admin = settings.front, settings.admin

@@ -10,7 +10,6 @@ import re
 import secrets
 import string
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from gateway.admission.keys import FORM, PREFIX
 from gateway.changes import MAX_BODY_BYTES, Asked, Change, Changed, Conflict, Denied, Entry
 from gateway.decided import Decided
 from gateway.settings import Settings
+from gateway.value import value
 
 __all__ = ["Asked", "Desk", "Store", "change", "masked", "new_id", "now_text", "page", "place"]
 
@@ -45,7 +45,7 @@ class Store(Protocol):
         """See ``gateway.store``."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Desk:
     """``current`` tells what is decided now, asked of the store; ``settings`` those in force."""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.dialects.repeated import Form, learn
+from gateway.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pricing.usage import Usage
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Work:
     """Work of the provider's that an answer tells of and that has a bill of its own: a batch, a background response, the
     transcript in a realtime session. ``key`` is what the provider calls it; ``usage`` its own object, or the sum of several.

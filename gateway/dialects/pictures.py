@@ -10,10 +10,10 @@ from __future__ import annotations
 import binascii
 import re
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.dialects.values import Json, as_object
+from gateway.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ _SOF = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *r
 """JPEG's markers of a frame, in which its size stands."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Picture:
     """Pixels, and how closely OpenAI is to look (``low``, ``high`` or "")."""
 

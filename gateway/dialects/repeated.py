@@ -9,13 +9,14 @@ what is read this way is what parsing would have given; a block that is not whol
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from gateway.value import value
 
 PADDING = b'"obfuscation":"'
 _PADDED = rb'[^"\\\n]*"\}\n\n'
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Form:
     """What stands before each text and after it, to the blank line; where padding follows, ``after`` ends before it and
     ``between`` is what separates two texts.

@@ -8,11 +8,12 @@ Source: platform.openai.com/docs/api-reference/chat/create, "stream_options.incl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from gateway.value import value
 
 if TYPE_CHECKING:
     from gateway.call import Ask
@@ -36,7 +37,7 @@ def with_usage(ask: Ask, body: bytes) -> bytes | None:
     return body[:at] + WISH + body[at:]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wishes:
     """For which calls usage is asked: for all or none, but for those that ``others`` names (``upstream:``, ``team:``,
     ``model:PATTERN``).

@@ -8,11 +8,12 @@ err high: it stands in for a bill.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
+from gateway.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class Shape:
     """What makes an encoding out of a vocabulary. ``sha256`` is that of the original ``.tiktoken`` file."""
 
@@ -21,7 +22,7 @@ class Shape:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fit:
     """How a model's tokens are counted: the encoding, the percentage to scale its count by, whether it is the model's own."""
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from gateway.call import Record, Said
+from gateway.value import value
 
 log = logging.getLogger("gateway.observe")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Batch:
     """Calls that were booked together, in order of settlement. ``texts`` are the records' JSON, made once for all."""
 

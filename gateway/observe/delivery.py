@@ -24,6 +24,8 @@ from gateway.observe import payloads
 from gateway.observe.events import Event
 from gateway.observe.payloads import Told
 from gateway.observe.repeats import Repeats
+from gateway.trust import trusted
+from gateway.value import value
 
 log = logging.getLogger("gateway.alerts")
 
@@ -36,7 +38,7 @@ TRY_AGAIN = frozenset((408, 425, 429))
 """And 5xx. Everything else says that the same request will fare no better."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Webhook:
     """A receiver. ``kind`` is slack, pagerduty or generic; ``secret`` signs (generic) or is the routing key (pagerduty)."""
 
@@ -200,6 +202,7 @@ class Delivery:
                 webhook.url or payloads.PAGERDUTY_URL,
                 data=body,
                 headers=fields,
+                ssl=await trusted(),
                 timeout=aiohttp.ClientTimeout(total=webhook.timeout_s),
                 allow_redirects=False,  # an event goes where the config says, not where an answer says
             ) as response:

@@ -19,6 +19,7 @@ from gateway.observe.exporter import Away, Refused
 from gateway.observe.otel_env import Receiver
 from gateway.observe.spans import Span
 from gateway.observe.transports import PLAIN, Post, judge, read_some
+from gateway.trust import trusted
 
 EXPERIMENTS = "/api/2.0/mlflow/experiments"
 TIMEOUT_S = 30.0
@@ -59,7 +60,11 @@ class Mlflow:
         headers = PLAIN | self._headers
         try:
             async with aiohttp.ClientSession(
-                headers=headers, timeout=timeout, trust_env=True, auto_decompress=False
+                connector=aiohttp.TCPConnector(ssl=await trusted()),
+                headers=headers,
+                timeout=timeout,
+                trust_env=True,
+                auto_decompress=False,
             ) as session:
                 found = await self._look_up(session)
                 return found or await self._make(session)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from gateway import __version__
+from gateway.value import value
 
 PATHS = {"traces": "/v1/traces", "metrics": "/v1/metrics"}
 GRPC = "grpc"
@@ -20,7 +20,7 @@ EXPORT_INTERVAL_S = 60.0
 """The default, which a variable may change."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Receiver:
     """Where one signal goes. ``headers`` may hold secrets, so that they never stand in a ``repr``."""
 

@@ -10,12 +10,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
 
 from gateway.observe.events import Event
+from gateway.value import value
 
 PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with, not one
@@ -28,7 +28,7 @@ COLOURS = {"info": "#439fe0", "warning": "#daa038", "critical": "#a30200"}
 RESOLVED_COLOUR = "#2eb886"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Told:
     """An event, ready to be told: ``message_id`` is the same at every attempt, ``at`` is when it happened (Unix seconds)."""
 

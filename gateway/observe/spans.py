@@ -9,7 +9,6 @@ semantic-conventions-genai repository, where they differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
@@ -71,7 +70,7 @@ class Span:
         return dict((*self.shared, *self.own))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Style:
     """How spans are to be written for one receiver."""
 

@@ -13,6 +13,7 @@ import aiohttp
 from gateway.errors import Failure, Kind, Whose
 from gateway.observe.exporter import Away, Refused, Transport
 from gateway.observe.otel_env import GRPC, Receiver
+from gateway.trust import trusted
 
 GZIP_ABOVE = 1024
 MOST_ANSWER_BYTES = 64 << 10
@@ -38,7 +39,7 @@ class Post:
 
     async def send(self, body: bytes) -> None:
         """See Transport."""
-        session = self._session or self._open()
+        session = self._session or await self._open()
         headers = {"Content-Type": self._content_type, **PLAIN, **self._receiver.headers}
         if self._receiver.gzip and len(body) > GZIP_ABOVE:
             body = await asyncio.to_thread(gzip.compress, body, 1)
@@ -55,8 +56,9 @@ class Post:
         except aiohttp.InvalidURL:
             raise Refused("the endpoint is no address") from None
 
-    def _open(self) -> aiohttp.ClientSession:
-        tls = ssl.create_default_context(cafile=self._receiver.ca_file) if self._receiver.ca_file else True
+    async def _open(self) -> aiohttp.ClientSession:
+        own = self._receiver.ca_file
+        tls = ssl.create_default_context(cafile=own) if own else await trusted()
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._receiver.timeout_s),
             connector=aiohttp.TCPConnector(ssl=tls, limit=2),

@@ -167,8 +167,8 @@ class Store(Protocol):
     async def awaiting(self, provider: str, key: str) -> dict[str, Any] | None:
         """The record of the call that awaits what the provider calls by this name (``Record.awaits``)."""
 
-    async def keep_book(self, version: str, packed: bytes) -> None:
-        """Keep a price book beside the records that name its version. Again changes nothing."""
+    async def keep_book(self, version: str, pack: Callable[[], bytes]) -> None:
+        """Keep a price book beside the records that name its version. Again changes nothing, and need not pack it: 10 ms."""
 
     async def tally(self, tallies: Sequence[Tally]) -> None:
         """Add to what there is of each bucket and target. Kept for ``tallies.KEPT_S``. After a Failure it may have been added."""

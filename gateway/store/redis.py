@@ -334,9 +334,9 @@ class RedisStore:
         """The log of changes, newest first."""
         return await self._look(lambda: self._entries.log(limit, before))
 
-    async def keep_book(self, version: str, packed: bytes) -> None:
+    async def keep_book(self, version: str, pack: Callable[[], bytes]) -> None:
         """Keep a price book, also where the server is away or forgets it: then it gets it when it is back, or soon."""
-        self._price_books.pop(version, None)
+        packed = self._price_books.pop(version, None) or pack()
         self._price_books[version] = packed  # behind all others: one that is used again is none of the oldest
         while len(self._price_books) > MAX_PRICE_BOOKS:
             del self._price_books[next(iter(self._price_books))]

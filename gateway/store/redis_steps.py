@@ -21,6 +21,7 @@ from gateway.store.answers import granted, granted_before, holds_nothing, is_set
 from gateway.store.keys import ACCOUNT_KEPT_S, HOUR_S, Keys, kept_until, unix_of
 from gateway.store.rollups import Rollups
 from gateway.store.words import limited, refusal
+from gateway.value import value
 
 Reply = list[bytes]
 _CORRELATION = re.compile(rb'\{"call_id":"[^"\\]*","correlation_id":"([^"\\]*)"')
@@ -30,7 +31,7 @@ REFUSED = {"closed": is_settled, "gone": holds_nothing, "large": too_large}
 """What the script says where nothing was done -> the failure."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Times:
     """How long things are kept: records, in seconds, and sums."""
 

@@ -322,10 +322,10 @@ class SqliteStore:
         """
         return len(await self._look(queries.differences)) + len(await self._look(sums.differences))
 
-    async def keep_book(self, version: str, packed: bytes) -> None:
+    async def keep_book(self, version: str, pack: Callable[[], bytes]) -> None:
         """Keep a price book for audits."""
         path = self._file
-        await self._in_thread(lambda: keep_book(path, version, packed))
+        await self._in_thread(lambda: keep_book(path, version, pack))
 
     async def change(self, changes: Sequence[Change]) -> list[Entry] | Conflict:
         """What an operator decided: all of it or nothing."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -251,10 +251,11 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def keep_book(path: str, version: str, packed: bytes) -> None:
+def keep_book(path: str, version: str, pack: Callable[[], bytes]) -> None:
     """Put a price book beside the records that name it. On a connection of its own: it happens once a version."""
     with contextlib.closing(connect(path, "normal", write=True)) as connection:
-        connection.execute("INSERT OR IGNORE INTO books (version, packed) VALUES (?, ?)", (version, packed))
+        if not connection.execute("SELECT 1 FROM books WHERE version = ?", (version,)).fetchone():
+            connection.execute("INSERT OR IGNORE INTO books (version, packed) VALUES (?, ?)", (version, pack()))
 
 
 def roll_back(connection: sqlite3.Connection) -> None:

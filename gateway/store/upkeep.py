@@ -9,7 +9,7 @@ that clock is set forward by more than a lease, living holds are charged as lost
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from gateway.accounts import Account, Notice
 from gateway.store import sums
@@ -19,6 +19,7 @@ from gateway.store.page import Granted
 from gateway.store.rollups import Rollups
 from gateway.store.tables import load, roll_back, save
 from gateway.tallies import KEPT_S
+from gateway.value import value
 
 STEP_ROWS = 256
 """Rows that one step charges or deletes: about 5 ms, so that no call waits long behind it."""
@@ -26,7 +27,7 @@ ACCOUNT_KEPT_S = 35 * 86400
 """How long an account stays after its window has ended, if nothing is held on it and its records are gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tenure:
     """One open store: ``owner`` is its own for as long as it is open, ``name`` is what its process is called.
 
@@ -41,7 +42,7 @@ class Tenure:
     rollups: Rollups = field(default_factory=Rollups)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Found:
     """What one step found: the holds that it charged as lost, thresholds that a dead process had no time to tell of, and
     whether there is more to do.

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from gateway.value import value
 from gateway.wire.headers import first
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _DURATION = re.compile(rb"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m(?
 _SECONDS = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Credential:
     """One key: what it is called, the header field that carries it, and its share of the calls."""
 
@@ -47,7 +48,7 @@ class Credential:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetAside:
     """What became of a key: ``reason`` is ``rejected`` or ``rate_limited``."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
+
+from gateway.value import value
 
 if TYPE_CHECKING:
     from gateway.wire.credentials import Credential
     from gateway.wire.proxies import Proxy
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Endpoint:
     """Where an upstream is and how to talk to it, compiled from the config. Times in seconds, 0 = no limit."""
 

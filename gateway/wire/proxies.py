@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import unquote, urlsplit
+
+from gateway.value import value
 
 PORTS = {"http": 80, "https": 443}
 NO_ADDRESS = (
@@ -18,7 +20,7 @@ NO_ADDRESS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Proxy:
     """A forward proxy. ``tls``: it is spoken to over TLS. ``authorization`` is what it is shown, b"" = nothing."""
 

@@ -6,7 +6,6 @@ Paths are compared and cut as bytes-for-bytes text: nothing is decoded, merged o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
@@ -19,7 +18,7 @@ ANTHROPIC_PATH = "/v1/messages"
 """The one path under ``/v1`` that is Anthropic's (INTERFACE 2)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rule:
     """One line of ``routes``: a model pattern (shell style), a path prefix, or both; empty = matches all."""
 

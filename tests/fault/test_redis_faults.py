@@ -173,12 +173,12 @@ async def test_price_books_outlive_what_the_server_forgets(server, tmp_path):
         return set(await one._link.commands.hkeys(one._keys.books))
 
     async with opened(one):
-        await one.keep_book("v1", b"packed")
+        await one.keep_book("v1", lambda: b"packed")
         assert await price_books() == {b"v1"}
         server.say("FLUSHALL")
         with pytest.raises(Failure):
             await one.reserve("unheard", [claim()])
-        await one.keep_book("v2", b"packed too")
+        await one.keep_book("v2", lambda: b"packed too")
         await until(lambda: is_paid(one))
         await until(lambda: one.is_up)
         assert await price_books() == {b"v1", b"v2"}
@@ -191,7 +191,7 @@ async def test_price_books_that_alone_are_missing_come_back(server, tmp_path):
     one = make_store(server, tmp_path, "one", lease_s=0.3)
     async with opened(one):
         for number in [*range(store_redis.MAX_PRICE_BOOKS), 0, store_redis.MAX_PRICE_BOOKS]:
-            await one.keep_book(f"v{number}", b"packed")
+            await one.keep_book(f"v{number}", lambda: b"packed")
         server.say("DEL", one._keys.books)
 
         async def found() -> set[bytes]:

@@ -201,3 +201,16 @@ async def test_many_processes_begin_a_file_at_once(tmp_path):
         for number in range(8)
     ]
     assert [await process.wait() for process in started] == [0] * 8
+
+
+async def test_a_price_book_that_is_kept_is_not_packed_again(store):
+    """Packing takes 10 ms, and a gateway that starts again has mostly kept its book before."""
+
+    def pack() -> bytes:
+        raise AssertionError("packed again")
+
+    await store.keep_book("v1", lambda: b"packed")
+    await store.keep_book("v1", pack)
+    assert await store._look(lambda connection: connection.execute("SELECT version, packed FROM books").fetchall()) == [
+        ("v1", b"packed")
+    ]
