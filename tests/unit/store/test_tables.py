@@ -113,10 +113,27 @@ def test_what_is_saved_is_what_is_loaded(parts, call_id):
     claims = tuple(Claim(Account(scope, window), amount) for scope, window, amount in parts)
     carry_out(connection, Reserve(call_id, claims))
     page = load(connection, [Release(call_id)], 1.0, "me")
-    assert [(*part.account, part.amount_nanousd) for part in page.holds[call_id].parts] == parts
-    assert sum(held for _, held in page.balances.values()) == sum(amount for _, _, amount in parts)
+    assert [(*part.account, part.amount_nanousd) for part, _ in page.holds[call_id].parts] == parts
+    assert sum(line.held for line in page.lines.values()) == sum(amount for _, _, amount in parts)
     assert queries.differences(connection) == []
     connection.close()
+
+
+@pytest.mark.parametrize("account", [Account("a\0b", "day"), Account("a", "day\0")])
+def test_a_name_that_a_table_cannot_hold_is_an_error(connection, account):
+    """Text ends at a NUL in SQLite: two accounts could become one."""
+    settle = Settle(Settlement("c", 1, "completed", (account,), b"{}", ""))
+    for operation in (Reserve("c", (Claim(account, 1),)), settle):
+        with pytest.raises(ValueError, match="NUL"):
+            load(connection, [operation], 1.0, "me")
+
+
+def test_a_name_that_only_looks_as_if_it_held_one_is_none(connection):
+    """It is written with a backslash."""
+    account = Account(r"a\u0000", "day")
+    carry_out(connection, Reserve("c", (Claim(account, 7),)))
+    [balance] = queries.balances(connection, [account])
+    assert balance.held_nanousd == 7
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 64, 65, 137])
