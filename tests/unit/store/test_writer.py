@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,9 +15,17 @@ from gateway.store import Settlement, queries, writer
 from gateway.store.books import Release, Reserve, Settle
 from gateway.store.tables import connect, prepare
 from gateway.store.upkeep import Tenure
-from gateway.store.writer import Asked, Writer
+from gateway.store.writer import Writer
 
 A = Account("a", "day")
+
+
+class Answer(NamedTuple):
+    """By name."""
+
+    token: int
+    value: Any
+    error: Exception | None
 
 
 class Bench:
@@ -32,10 +41,10 @@ class Bench:
         )
 
     def ask(self, *operations):
-        self.writer.ask([Asked(operation, index) for index, operation in enumerate(operations)])
+        self.writer.ask([(operation, index) for index, operation in enumerate(operations)])
 
     def answer(self):
-        return self.answers.get(timeout=30)
+        return [Answer(*each) for each in self.answers.get(timeout=30)]
 
 
 @pytest.fixture
