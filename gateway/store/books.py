@@ -67,8 +67,7 @@ class Reserve:
         limited = page.limits.in_the_way(self.uses) if self.uses else None
         if limited is not None:
             return limited
-        page.set_aside(asked)
-        amount = max([claim.amount_nanousd for claim in claims]) if claims else 0
+        amount = page.set_aside(asked)
         mark = amount if self.mark_nanousd is None else self.mark_nanousd
         page.keep(Granted(call_id, mark, page.owner, page.now, asked, _taken(page, self.uses)))
         return granted(call_id, amount, claims, [(claim, line.spent, line.held) for claim, line in asked])

@@ -274,18 +274,15 @@ def load(
     is not read again, and the page changes it.
     """
     page = Page(now, owner) if kept is None else Page(now, owner, kept.lines, kept.holds)
-    granted, booked = _calls(connection, [each.call_id for each in operations if each.call_id not in page.holds])
+    call_ids = [operation.call_id for operation in operations]
+    holds = [page.holds[call_id] for call_id in call_ids if call_id in page.holds]
+    granted, booked = _calls(connection, [call_id for call_id in call_ids if call_id not in page.holds])
     page.records = {row[0]: _record_of(*row) for row in booked}
     needed = {(scope, window) for row in granted for scope, window, *_ in row[4]}
     needed.update(*[operation.accounts for operation in operations], *[each.accounts for each in page.records.values()])
     limited = {(use.scope, use.unit) for operation in operations for use in operation.uses}
     limited.update((scope, unit) for row in granted if row[5] for scope, unit, *_ in row[5])
-    limited.update(
-        (use.scope, use.unit)
-        for operation in operations
-        if operation.call_id in page.holds
-        for use in page.holds[operation.call_id].uses
-    )
+    limited.update((use.scope, use.unit) for hold in holds for use in hold.uses)
     _load_accounts(connection, page, needed.difference(page.lines), limited)
     page.holds.update({row[0]: _hold_of(page, *row) for row in granted})
     watched = [tuple(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
@@ -323,8 +320,8 @@ def _load_accounts(
         balances, levels = connection.execute(_LEVELS, (_names(accounts), _json(list(limits)))).fetchone()
     elif accounts:
         (balances,) = connection.execute(_BALANCES, (_names(accounts),)).fetchone()
-    page.lines.update({account: Line(account) for account in accounts})
-    page.lines.update({(scope, window): Line((scope, window), *both) for scope, window, *both in _parse(balances)})
+    page.lines.update({account: Line(*account) for account in accounts})
+    page.lines.update({(scope, window): Line(scope, window, *both) for scope, window, *both in _parse(balances)})
     page.limits = Levels(int(page.now * 1000), {(scope, unit): tuple(level) for scope, unit, *level in _parse(levels)})
 
 
@@ -354,11 +351,11 @@ def save(connection: sqlite3.Connection, page: Page) -> None:
 
 
 def _account_row(line: Line) -> tuple[Any, ...]:
-    return (*line.account, line.spent, line.held, line.ends_at)
+    return (line.scope, line.window, line.spent, line.held, line.ends_at)
 
 
 def _hold_row(hold: Granted) -> tuple[Any, ...]:
-    parts = _json([(*part.account, part.amount_nanousd, part.budget) for part, _ in hold.parts])
+    parts = _json([(line.scope, line.window, part.amount_nanousd, part.budget) for part, line in hold.parts])
     uses = (
         _json([(use.scope, use.unit, use.amount, use.allowed, use.limit) for use in hold.uses]) if hold.uses else None
     )

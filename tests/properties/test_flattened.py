@@ -339,7 +339,7 @@ def test_accounts_move_together_or_not_at_all(
     """Each balance is the sum of what came to it; one that leaves what can be counted leaves all as they were. A charge comes to an
     account once, however often it is named; a hold that is struck gives back what it took.
     """
-    page = Page(0.0, "me", {tuple(account): Line(tuple(account), *at_first) for account in ACCOUNTS})
+    page = Page(0.0, "me", {tuple(account): Line(*account, *at_first) for account in ACCOUNTS})
     spent, held = (dict.fromkeys(ACCOUNTS, each) for each in at_first)
     before = held
     claims = [Claim(account, amount) for account, amount in claimed]

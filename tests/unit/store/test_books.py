@@ -17,12 +17,12 @@ A, B = Account("a", "day"), Account("b", "day")
 def page(**balances: tuple[int, int]) -> Page:
     """With the accounts a and b."""
     accounts = {"a": (0, 0), "b": (0, 0)} | balances
-    return Page(1.0, "me", {(scope, "day"): Line((scope, "day"), *both) for scope, both in accounts.items()})
+    return Page(1.0, "me", {(scope, "day"): Line(scope, "day", *both) for scope, both in accounts.items()})
 
 
 def told(books: Page) -> tuple[object, ...]:
     """What stands on a page, and what of it would be written."""
-    balances = {line.account[0]: (line.spent, line.held) for line in books.lines.values()}
+    balances = {line.scope: (line.spent, line.held) for line in books.lines.values()}
     return balances, books.holds, books.records, books.changed_holds, books.changed_records
 
 
