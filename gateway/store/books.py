@@ -24,9 +24,10 @@ from gateway.store.answers import (
     holds_nothing,
     is_settled,
     past_limits,
+    too_large,
 )
 from gateway.store.lost import LOST, lost_record
-from gateway.store.page import Asked, Booked, Granted, Key, Line, Page, Part
+from gateway.store.page import MAX_BALANCE_NANOUSD, Asked, Booked, Granted, Key, Line, Page, Part
 from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
 from gateway.tallies import Tally
@@ -258,7 +259,7 @@ _InTheWay = tuple[Kind, Claim, int, int, int]
 
 def _in_the_way(claims: Asked) -> _InTheWay | None:
     """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds. ValueError for
-    an amount that no claim can have.
+    an amount that no claim can have, Failure where an account could not be counted any more.
     """
     waiting: _InTheWay | None = None
     asked: dict[Line, int] = {}
@@ -269,9 +270,11 @@ def _in_the_way(claims: Asked) -> _InTheWay | None:
         if line in asked:
             needed += asked[line]
         asked[line] = needed
+        spent, held = line.spent, line.held
+        if held + needed > MAX_BALANCE_NANOUSD:
+            raise too_large()
         if limit is None:
             continue
-        spent, held = line.spent, line.held
         counted = spent if spent >= claim.forgiven_nanousd else claim.counted(spent)
         if counted + held + needed <= limit:
             continue

@@ -91,6 +91,8 @@ class Page:
     holds: dict[str, Granted] = field(default_factory=dict)
     records: dict[str, Booked] = field(default_factory=dict)
     changed_lines: set[Line] = field(default_factory=set)
+    prolonged: set[Line] = field(default_factory=set)
+    """Those of them whose window ends later than the books have it."""
     changed_holds: set[str] = field(default_factory=set)
     changed_records: set[str] = field(default_factory=set)
     told: set[tuple[Key, str, int, int, int]] = field(default_factory=set)
@@ -104,27 +106,18 @@ class Page:
     limits: Levels = field(default_factory=lambda: Levels(0))
 
     def set_aside(self, asked: Asked) -> int:
-        """Hold all that is claimed, or nothing with a Failure. Returns the largest amount."""
-        fits, largest = True, 0
+        """Hold all that is claimed, where there is room for it. Returns the largest amount."""
+        largest = 0
         for claim, line in asked:
             amount = claim.amount_nanousd
             if amount > largest:  # noqa: PLR1730 - calling max() costs 1,000 instructions a claim
                 largest = amount
             line.held += amount
-            if line.held > MAX_BALANCE_NANOUSD:
-                fits = False
-            if claim.resets_at:
+            if claim.resets_at > line.ends_at:
                 line.ends_at = claim.resets_at
+                self.prolonged.add(line)
             self.changed_lines.add(line)
-        if not fits:
-            self._give_back(asked)
-            raise too_large()
         return largest
-
-    def _give_back(self, parts: Parts) -> None:
-        for part, line in parts:
-            line.held -= part.amount_nanousd
-            self.changed_lines.add(line)
 
     def charge(self, accounts: Sequence[Key], nanousd: int) -> None:
         """Add to what is spent of each of these accounts, or to none with a Failure. Less than nothing takes a charge back."""
@@ -134,11 +127,11 @@ class Page:
             line.spent += nanousd
             if line.spent > MAX_BALANCE_NANOUSD:
                 fits = False
-        self.changed_lines |= lines
         if not fits:
             for line in lines:
                 line.spent -= nanousd
             raise too_large()
+        self.changed_lines |= lines
 
     def spent(self, account: Key) -> int:
         """Of an account; nothing of one that the batch does not touch."""
@@ -155,7 +148,9 @@ class Page:
         hold = self.holds.pop(call_id, None)
         if hold is None:
             return
-        self._give_back(hold.parts)
+        for part, line in hold.parts:
+            line.held -= part.amount_nanousd
+            self.changed_lines.add(line)
         self.changed_holds.add(call_id)
         if hold.uses:
             self.limits.give_back(hold.uses, tokens)

@@ -21,8 +21,9 @@ from gateway.dialects.openai_usage import split
 from gateway.dialects.values import MAX_OUTPUT_TOKENS, MAX_USAGE, count, output_bound
 from gateway.errors import Failure
 from gateway.record import timestamp
+from gateway.store.books import Reserve
 from gateway.store.keys import hour_of
-from gateway.store.page import MAX_BALANCE_NANOUSD, Granted, Key, Line, Page
+from gateway.store.page import MAX_BALANCE_NANOUSD, Key, Line, Page
 from gateway.wire.routes import Routes, Rule
 from pricing.book import Book
 from pricing.price import Rates, Tariff
@@ -341,21 +342,23 @@ def test_accounts_move_together_or_not_at_all(
     """
     page = Page(0.0, "me", {tuple(account): Line(*account, *at_first) for account in ACCOUNTS})
     spent, held = (dict.fromkeys(ACCOUNTS, each) for each in at_first)
-    before = held
-    claims = [Claim(account, amount) for account, amount in claimed]
+    before, moved = held, set()
+    reserve = Reserve("call", tuple([Claim(account, amount) for account, amount in claimed]))
     with pytest.raises(Failure) if not fits(held, claimed) else nullcontext():
-        page.set_aside([(claim, page.lines[claim.account]) for claim in claims])
+        reserve.apply(page)
         held = summed(held, claimed)
-        page.keep(Granted("call", 0, "me", 0.0, [(claim, page.lines[claim.account]) for claim in claims]))
+        moved.update(reserve.accounts)
     assert balances_of(page) == (spent, held)
     once = [(account, cost) for account in set(charged)]
     with pytest.raises(Failure) if not fits(spent, once) else nullcontext():
         page.charge(charged, cost)
         spent = summed(spent, once)
+        moved.update(charged)
     assert balances_of(page) == (spent, held)
+    assert page.changed_lines == {page.lines[account] for account in moved}
     page.drop("call")
     assert balances_of(page) == (spent, before)
-    assert page.changed_lines >= {page.lines[account] for account in {*charged, *dict(claimed)}}
+    assert page.changed_lines == {page.lines[account] for account in moved}
 
 
 def summed(balances: dict[Account, int], more: list[tuple[Account, int]]) -> dict[Account, int]:

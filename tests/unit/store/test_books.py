@@ -23,7 +23,7 @@ def page(**balances: tuple[int, int]) -> Page:
 def told(books: Page) -> tuple[object, ...]:
     """What stands on a page, and what of it would be written."""
     balances = {line.scope: (line.spent, line.held) for line in books.lines.values()}
-    return balances, books.holds, books.records, books.changed_holds, books.changed_records
+    return balances, books.holds, books.records, books.changed_lines, books.changed_holds, books.changed_records
 
 
 def settle(call_id: str, cost: int, *accounts: Account) -> Settle:
@@ -111,4 +111,4 @@ def test_a_call_can_be_held_settled_and_struck_on_one_page():
     Reserve("c", (Claim(A, 6),)).apply(books)
     assert Lapse("c").apply(books) is not None
     Release("c").apply(books)
-    assert told(books) == ({"a": (0, 0), "b": (0, 0)}, {}, {}, {"c"}, {"c"})
+    assert told(books) == ({"a": (0, 0), "b": (0, 0)}, {}, {}, {books.lines[A]}, {"c"}, {"c"})

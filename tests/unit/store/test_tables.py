@@ -12,6 +12,7 @@ from gateway.accounts import Account, Claim
 from gateway.errors import Failure
 from gateway.store import Settlement, queries, tables
 from gateway.store.books import Release, Reserve, Settle
+from gateway.store.kept import Kept
 from gateway.store.tables import UPGRADES, connect, load, prepare, save, schema_version
 
 
@@ -23,9 +24,9 @@ def connection(tmp_path):
     made.close()
 
 
-def carry_out(connection, *operations):
+def carry_out(connection, *operations, kept=None):
     connection.execute("BEGIN IMMEDIATE")
-    page = load(connection, operations, 1.0, "me")
+    page = load(connection, operations, 1.0, "me", kept)
     for operation in operations:
         operation.apply(page)
     save(connection, page)
@@ -154,6 +155,15 @@ def test_the_end_of_a_window_is_kept(connection):
     carry_out(connection, Reserve("c", (Claim(account, 1, resets_at=5),)))
     carry_out(connection, Settle(Settlement("c", 1, "completed", (account,), b"{}", "")))
     assert connection.execute("SELECT ends_at FROM accounts").fetchall() == [(5,)]
+
+
+@pytest.mark.parametrize("kept", [None, Kept()])
+def test_the_end_of_a_window_is_the_latest_that_was_heard_of(connection, kept):
+    """A budget may get another zone, or another first day of its week."""
+    account = Account("a", "day")
+    for number, (end, latest) in enumerate([(5, 5), (9, 9), (0, 9), (7, 9)]):
+        carry_out(connection, Reserve(f"c{number}", (Claim(account, 1, resets_at=end),)), kept=kept)
+        assert connection.execute("SELECT ends_at, held FROM accounts").fetchall() == [(latest, number + 1)]
 
 
 def test_a_hold_given_back_and_taken_again_in_one_batch_is_the_new_one(connection):
