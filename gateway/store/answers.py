@@ -17,13 +17,16 @@ MAX_AMOUNT_NANOUSD = 1 << 53
 """One claim or cost, 9 million dollars: exact wherever it is shown, doubles included."""
 
 
-def granted(call_id: str, amount_nanousd: int, claims: Sequence[Claim], balances: Sequence[tuple[int, int]]) -> Hold:
-    """The hold of these claims; ``balances`` are those after it was set aside."""
+def granted(
+    call_id: str, amount_nanousd: int, claims: Sequence[Claim], balances: Iterable[tuple[Claim, int, int]]
+) -> Hold:
+    """The hold of these claims; ``balances`` are (claim, spent, held) of each, after it was set aside."""
     left: int | None = None
     shadows = []
-    for claim, (spent, held) in zip(claims, balances, strict=True):
+    for claim, spent, held in balances:
         if claim.limit_nanousd is not None:  # a claim may hold less of its own account
-            room = claim.limit_nanousd - claim.counted(spent) - held + claim.amount_nanousd - amount_nanousd
+            counted = spent if spent >= claim.forgiven_nanousd else claim.counted(spent)
+            room = claim.limit_nanousd - counted - held + claim.amount_nanousd - amount_nanousd
             left = room if left is None or room < left else left
         elif claim.shadow_nanousd is not None and claim.counted(spent) + held > claim.shadow_nanousd:
             shadows.append(claim.budget)
@@ -40,15 +43,13 @@ def granted_before(call_id: str, parts: Iterable[tuple[Account, int, str]], clai
     return Hold(call_id, max([claim.amount_nanousd for claim in held], default=0), tuple(held))
 
 
-def past_limits(
-    claims: Sequence[Claim], spent_nanousd: Sequence[int], cost_nanousd: int
-) -> tuple[tuple[Claim, int], ...]:
+def past_limits(spent: Iterable[tuple[Claim, int]], cost_nanousd: int) -> tuple[tuple[Claim, int], ...]:
     """What of a cost lies beyond the limits of these claims; ``spent`` is with it."""
     beyond = []
-    for claim, spent in zip(claims, spent_nanousd, strict=True):
-        past = min(cost_nanousd, spent - claim.limit_nanousd) if claim.limit_nanousd is not None else 0
-        if past > 0:
-            beyond.append((claim, past))
+    for claim, spent_nanousd in spent:
+        limit = claim.limit_nanousd
+        if limit is not None and spent_nanousd > limit and cost_nanousd > 0:
+            beyond.append((claim, min(cost_nanousd, spent_nanousd - limit)))
     return tuple(beyond)
 
 

@@ -16,6 +16,7 @@ from gateway.call import Receipt, as_json
 from gateway.errors import Kind, Refusal
 from gateway.store import Settlement
 from gateway.store.answers import (
+    MAX_AMOUNT_NANOUSD,
     check_amount,
     check_cost,
     granted,
@@ -23,9 +24,10 @@ from gateway.store.answers import (
     holds_nothing,
     is_settled,
     past_limits,
+    too_large,
 )
 from gateway.store.lost import LOST, lost_record
-from gateway.store.page import Booked, Granted, Key, Page, Part
+from gateway.store.page import MAX_BALANCE_NANOUSD, Asked, Booked, Granted, Key, Line, Page, Part
 from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
 from gateway.tallies import Tally
@@ -48,34 +50,28 @@ class Reserve:
 
     @property
     def accounts(self) -> Iterable[Key]:
-        return _keys([claim.account for claim in self.claims])
+        return [claim.account for claim in self.claims]
 
     def apply(self, page: Page) -> Hold | Refusal:
-        if self.call_id in page.records:
+        call_id, claims = self.call_id, self.claims
+        if call_id in page.records:
             raise is_settled()
-        before = page.holds.get(self.call_id)
+        before = page.holds.get(call_id)
         if before is not None:
-            parts_before = [(Account(*part.account), part.amount_nanousd, part.budget) for part in before.parts]
-            return granted_before(self.call_id, parts_before, self.claims)
-        for claim in self.claims:
-            check_amount(claim.amount_nanousd)
-        in_the_way = _in_the_way(page, self.claims)
+            parts_before = [(Account(*part.account), part.amount_nanousd, part.budget) for part, _ in before.parts]
+            return granted_before(call_id, parts_before, claims)
+        lines = page.lines
+        asked = [(claim, lines[claim.account]) for claim in claims]
+        in_the_way = _in_the_way(asked)
         if in_the_way is not None:
             return _refused(page, *in_the_way)
         limited = page.limits.in_the_way(self.uses) if self.uses else None
         if limited is not None:
             return limited
-        parts = tuple([Part(claim.account, claim.amount_nanousd, claim.budget) for claim in self.claims])
-        page.move([(account, 0, amount) for account, amount, _ in parts])
-        for claim in self.claims:
-            if claim.resets_at:
-                page.ends[claim.account] = claim.resets_at
-        amount = max([amount for _, amount, _ in parts], default=0)
+        amount = page.set_aside(asked)
         mark = amount if self.mark_nanousd is None else self.mark_nanousd
-        page.limits.take(self.uses)
-        ending = tuple([use for use in self.uses if use.unit != REQUESTS])
-        page.keep(Granted(self.call_id, mark, page.owner, page.now, parts, ending))
-        return granted(self.call_id, amount, self.claims, _balances(page, self.claims))
+        page.keep(Granted(call_id, mark, page.owner, page.now, asked, _taken(page, self.uses)))
+        return granted(call_id, amount, claims, [(claim, line.spent, line.held) for claim, line in asked])
 
 
 @value
@@ -89,7 +85,7 @@ class Extend:
 
     @property
     def accounts(self) -> Iterable[Key]:
-        return _keys([claim.account for claim in self.claims])
+        return [claim.account for claim in self.claims]
 
     @property
     def watched(self) -> Iterable[Claim]:
@@ -100,34 +96,31 @@ class Extend:
         hold = page.holds.get(self.call_id)
         if hold is None:
             raise holds_nothing()
-        held: dict[Key, Part] = {}
-        for part in hold.parts:
-            before = held.get(part.account)
-            held[part.account] = part._replace(
-                amount_nanousd=part.amount_nanousd + (before.amount_nanousd if before else 0)
-            )
+        held: dict[Line, Part] = {}
+        for part, line in hold.parts:
+            _grow(held, part, line)
         more = []
         for claim in self.claims:
             check_amount(claim.amount_nanousd)
-            so_far = held.get(claim.account)
+            line = page.lines[claim.account]
+            so_far = held.get(line)
             missing = claim.amount_nanousd - (so_far.amount_nanousd if so_far else 0)
             if missing > 0:
-                more.append(replace(claim, amount_nanousd=missing))
+                more.append((replace(claim, amount_nanousd=missing), line))
         mark = hold.amount_nanousd if self.mark_nanousd is None else max(hold.amount_nanousd, self.mark_nanousd)
-        in_the_way = _in_the_way(page, more)
+        in_the_way = _in_the_way(more)
         if in_the_way is not None:
             page.keep(replace(hold, amount_nanousd=mark))
             return _refused(page, *in_the_way)
-        page.move([(claim.account, 0, claim.amount_nanousd) for claim in more])
-        for claim in more:
-            account = claim.account
-            grown = held.get(account) or Part(account, 0, claim.budget)
-            held[account] = grown._replace(amount_nanousd=grown.amount_nanousd + claim.amount_nanousd)
+        page.set_aside(more)
+        for claim, line in more:
+            _grow(held, claim, line)
         amount = max([part.amount_nanousd for part in held.values()], default=0)
         if self.mark_nanousd is None:
             mark = max(mark, amount)
-        page.keep(replace(hold, amount_nanousd=mark, parts=tuple(held.values())))
-        return granted(self.call_id, amount, self.claims, _balances(page, self.claims))
+        page.keep(replace(hold, amount_nanousd=mark, parts=[(part, line) for line, part in held.items()]))
+        lines = [(claim, page.lines[claim.account]) for claim in self.claims]
+        return granted(self.call_id, amount, self.claims, [(claim, line.spent, line.held) for claim, line in lines])
 
 
 @value
@@ -143,7 +136,7 @@ class Settle:
 
     @property
     def accounts(self) -> Iterable[Key]:
-        return _keys(self.settlement.accounts)
+        return self.settlement.accounts
 
     @property
     def watched(self) -> Iterable[Claim]:
@@ -157,15 +150,13 @@ class Settle:
         if before is not None and before.outcome != LOST:
             return Receipt(call_id, before.cost_nanousd, again=True)
         check_cost(settlement)
-        accounts = tuple(dict.fromkeys(settlement.accounts))
-        page.move(_returned(page, call_id) + [(account, cost, 0) for account in accounts])
+        accounts = settlement.accounts
+        page.charge(accounts, cost)
+        page.take_back(before)
         page.drop(call_id, settlement.tokens)
         page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
-        page.take_back(before.spend if before is not None else None)
         page.add(settlement.spend)
-        _note_crossings(page, settlement.limits)
-        spent = [spent for spent, _ in _balances(page, settlement.limits)]
-        return Receipt(call_id, cost, False, past_limits(settlement.limits, spent, cost))
+        return Receipt(call_id, cost, False, _passed(page, settlement.limits, cost))
 
 
 @value
@@ -181,10 +172,9 @@ class Release:
         before = page.records.get(self.call_id)
         if before is not None and before.outcome != LOST:
             return
-        page.move(_returned(page, self.call_id))
+        page.take_back(before)
         page.drop(self.call_id)
         page.strike(self.call_id)
-        page.take_back(before.spend if before is not None else None)
 
 
 @value
@@ -205,11 +195,11 @@ class Lapse:
         hold = page.holds.get(self.call_id)
         if hold is None:
             return None
-        accounts = tuple(dict.fromkeys(part.account for part in hold.parts))
+        accounts = tuple(dict.fromkeys(part.account for part, _ in hold.parts))
         cost = hold.amount_nanousd
-        budgets = tuple(part.budget for part in hold.parts if part.budget)
+        budgets = tuple(part.budget for part, _ in hold.parts if part.budget)
         record = lost_record(hold.call_id, hold.granted_at, cost, accounts, budgets)
-        page.move([*_returned(page, self.call_id), *((account, cost, 0) for account in accounts)])
+        page.charge(accounts, cost)
         page.drop(self.call_id)
         spend = spend_of(record, self.by)
         page.book(Booked(self.call_id, cost, LOST, accounts, record.started_at, as_json(record), spend))
@@ -248,36 +238,44 @@ class Count:
 Operation = Reserve | Extend | Settle | Release | Lapse | Heard | Count
 
 
-def _returned(page: Page, call_id: str) -> list[tuple[Key, int, int]]:
-    """The moves that undo what stands on a call's name: its hold, and what it was charged when it was lost."""
-    moves: list[tuple[Key, int, int]] = []
-    hold, lost = page.holds.get(call_id), page.records.get(call_id)
-    if hold is not None:
-        moves += [(account, 0, -amount) for account, amount, _ in hold.parts]
-    if lost is not None:
-        moves += [(account, -lost.cost_nanousd, 0) for account in lost.accounts]
-    return moves
+def _taken(page: Page, uses: Sequence[Use]) -> tuple[Use, ...]:
+    """Count what a call uses of limits; what of that ends with its hold."""
+    if not uses:
+        return ()
+    page.limits.take(uses)
+    return tuple([use for use in uses if use.unit != REQUESTS])
+
+
+def _grow(held: dict[Line, Part], more: Part | Claim, line: Line) -> None:
+    """Add to what is held of an account."""
+    before = held.get(line)
+    budget, amount = (more.budget, 0) if before is None else (before.budget, before.amount_nanousd)
+    held[line] = Part(more.account, amount + more.amount_nanousd, budget)
 
 
 _InTheWay = tuple[Kind, Claim, int, int, int]
 """(why, claim, needed, spent, held)."""
 
 
-def _in_the_way(page: Page, claims: Sequence[Claim]) -> _InTheWay | None:
-    """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds."""
+def _in_the_way(claims: Asked) -> _InTheWay | None:
+    """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds. ValueError for
+    an amount that no claim can have, Failure where an account could not be counted any more.
+    """
     waiting: _InTheWay | None = None
-    asked: dict[Key, int] = {}
-    balance_of = page.balances.get
-    for claim in claims:
-        account, limit = claim.account, claim.limit_nanousd
-        needed = claim.amount_nanousd
-        if account in asked:
-            needed += asked[account]
-        asked[account] = needed
+    asked: dict[Line, int] = {}
+    for claim, line in claims:
+        needed, limit = claim.amount_nanousd, claim.limit_nanousd
+        if not 0 <= needed <= MAX_AMOUNT_NANOUSD:
+            check_amount(needed)
+        if line in asked:
+            needed += asked[line]
+        asked[line] = needed
+        spent, held = line.spent, line.held
+        if held + needed > MAX_BALANCE_NANOUSD:
+            raise too_large()
         if limit is None:
             continue
-        spent, held = balance_of(account, (0, 0))
-        counted = claim.counted(spent)
+        counted = spent if spent >= claim.forgiven_nanousd else claim.counted(spent)
         if counted + held + needed <= limit:
             continue
         if counted + needed > limit:
@@ -293,23 +291,14 @@ def _refused(page: Page, kind: Kind, claim: Claim, needed: int, spent: int, held
     return refusal(kind, claim, needed, spent, held)
 
 
-def _note_crossings(page: Page, claims: Sequence[Claim]) -> None:
-    """The thresholds that the last charge has crossed."""
+def _passed(page: Page, claims: Sequence[Claim], cost_nanousd: int) -> tuple[tuple[Claim, int], ...]:
+    """The limits that the last charge went past, with what of it lies beyond; and note the thresholds that it has crossed."""
+    past = []
     for claim in claims:
+        spent, limit = page.spent(claim.account), claim.limit_nanousd
+        if limit is not None and spent > limit:
+            past.append((claim, spent))
         for percent in claim.notify_at:
-            spent = page.balances.get(claim.account, (0, 0))[0] - claim.forgiven_nanousd
-            if spent * 100 >= claim.stated_nanousd * percent:
+            if (spent - claim.forgiven_nanousd) * 100 >= claim.stated_nanousd * percent:
                 page.cross(claim, percent)
-
-
-def _balances(page: Page, claims: Sequence[Claim]) -> list[tuple[int, int]]:
-    balance_of = page.balances.get
-    return [balance_of(claim.account, (0, 0)) for claim in claims]
-
-
-def _keys(accounts: Sequence[Account]) -> Sequence[Account]:
-    """Those that a table can hold: SQLite's text functions end at a NUL, and two accounts could become one."""
-    for scope, window in accounts:
-        if "\0" in scope or "\0" in window:
-            raise ValueError("the name of an account holds a NUL")
-    return accounts
+    return past_limits(past, cost_nanousd) if past else ()

@@ -9,30 +9,32 @@ from __future__ import annotations
 
 import sqlite3
 
-from gateway.store.page import Granted, Key
+from gateway.store.page import Granted, Key, Line
 
 MAX_KEPT = 10_000
 """Accounts, some 3 MB. Beyond that all are forgotten: those in use are read again at once."""
 
 
 class Kept:
-    """Balances (spent, held) in nano-dollars, by account; holds by call id. A batch works on these very objects."""
+    """Lines by account, holds by call id: a hold that is kept has the lines of its accounts kept too. A batch works on these very
+    objects.
+    """
 
-    __slots__ = ("_version", "balances", "holds")
+    __slots__ = ("_version", "holds", "lines")
 
     def __init__(self) -> None:
-        self.balances: dict[Key, tuple[int, int]] = {}
+        self.lines: dict[Key, Line] = {}
         self.holds: dict[str, Granted] = {}
         self._version: int | None = None
 
     def look(self, connection: sqlite3.Connection) -> None:
         """Inside a write transaction, before anything is taken from here: has anybody else written?"""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version or len(self.balances) > MAX_KEPT:
+        if version != self._version or len(self.lines) > MAX_KEPT:
             self.forget()
             self._version = version
 
     def forget(self) -> None:
         """Nothing of it is sure any more."""
-        self.balances.clear()
+        self.lines.clear()
         self.holds.clear()

@@ -6,10 +6,8 @@ and written in the store's tables. No SQL, no thread, no clock.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from gateway.accounts import Claim, Notice, Use
 from gateway.store import Spend
@@ -26,12 +24,30 @@ Key = tuple[str, str]
 """An account as the tables key it: (scope, window). An ``Account`` is one."""
 
 
-class Part(NamedTuple):
-    """One granted claim: so much of one account."""
+@dataclass(slots=True, eq=False)
+class Line:
+    """One account: what is spent and held of it, in nano-dollars, and when its window ends (Unix seconds, 0 = never)."""
+
+    scope: str
+    window: str
+    spent: int = 0
+    held: int = 0
+    ends_at: int = 0
+
+
+@value
+class Part:
+    """A granted claim that was read from the books."""
 
     account: Key
     amount_nanousd: int
     budget: str
+
+
+Asked = Sequence[tuple[Claim, Line]]
+"""Claims, each with its account."""
+Parts = Sequence[tuple[Claim | Part, Line]]
+"""Claims that were granted, each with its account."""
 
 
 @value
@@ -44,7 +60,7 @@ class Granted:
     amount_nanousd: int
     owner: str
     granted_at: float
-    parts: tuple[Part, ...]
+    parts: Parts
     uses: tuple[Use, ...] = ()
 
 
@@ -65,41 +81,62 @@ class Booked:
 
 @dataclass(slots=True)
 class Page:
-    """The balances, holds and records that one batch touches; absent means zero, none, none.
-
-    ``ends`` is when the window of an account ends (Unix seconds, 0 = never). The ``changed_`` sets say what to write.
+    """The accounts, holds and records that one batch touches. Every account of an operation has its line; an absent hold or record
+    means none. The ``changed_`` sets say what to write.
     """
 
     now: float
     owner: str
-    balances: dict[Key, tuple[int, int]] = field(default_factory=dict)
-    ends: dict[Key, int] = field(default_factory=dict)
+    lines: dict[Key, Line] = field(default_factory=dict)
     holds: dict[str, Granted] = field(default_factory=dict)
     records: dict[str, Booked] = field(default_factory=dict)
-    changed_accounts: set[Key] = field(default_factory=set)
+    changed_lines: set[Line] = field(default_factory=set)
+    prolonged: set[Line] = field(default_factory=set)
+    """Those of them whose window ends later than the books have it."""
     changed_holds: set[str] = field(default_factory=set)
     changed_records: set[str] = field(default_factory=set)
     told: set[tuple[Key, str, int, int, int]] = field(default_factory=set)
     """Thresholds (account, budget, percent, limit, forgiven) that have been crossed before."""
     crossed: list[Notice] = field(default_factory=list)
     heard: list[Notice] = field(default_factory=list)
-    spend: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
-    """What the batch adds to the sums, by hour and dims."""
+    spend: dict[tuple[str, str], list[tuple[int, ...]]] = field(default_factory=dict)
+    """What each call of the batch adds to the sums, by hour and dims."""
     tallies: list[Tally] = field(default_factory=list)
     """What it adds to how well targets are met."""
     limits: Levels = field(default_factory=lambda: Levels(0))
 
-    def move(self, moves: Iterable[tuple[Key, int, int]]) -> None:
-        """Add (spent, held) to accounts: all of them, or none with a Failure."""
-        balances: dict[Key, tuple[int, int]] = {}
-        before_of = self.balances.get
-        for account, spent, held in moves:
-            spent_before, held_before = balances.get(account) or before_of(account, (0, 0))
-            spent_after, held_after = balances[account] = (spent_before + spent, held_before + held)
-            if spent_after > MAX_BALANCE_NANOUSD or held_after > MAX_BALANCE_NANOUSD:
-                raise too_large()
-        self.balances.update(balances)
-        self.changed_accounts.update(balances)
+    def set_aside(self, asked: Asked) -> int:
+        """Hold all that is claimed, where there is room for it. Returns the largest amount."""
+        largest = 0
+        for claim, line in asked:
+            amount = claim.amount_nanousd
+            if amount > largest:  # noqa: PLR1730 - calling max() costs 1,000 instructions a claim
+                largest = amount
+            line.held += amount
+            if claim.resets_at > line.ends_at:
+                line.ends_at = claim.resets_at
+                self.prolonged.add(line)
+            self.changed_lines.add(line)
+        return largest
+
+    def charge(self, accounts: Sequence[Key], nanousd: int) -> None:
+        """Add to what is spent of each of these accounts, or to none with a Failure. Less than nothing takes a charge back."""
+        of, fits = self.lines, True
+        lines = {of[account] for account in accounts}
+        for line in lines:
+            line.spent += nanousd
+            if line.spent > MAX_BALANCE_NANOUSD:
+                fits = False
+        if not fits:
+            for line in lines:
+                line.spent -= nanousd
+            raise too_large()
+        self.changed_lines |= lines
+
+    def spent(self, account: Key) -> int:
+        """Of an account; nothing of one that the batch does not touch."""
+        line = self.lines.get(account)
+        return line.spent if line is not None else 0
 
     def keep(self, hold: Granted) -> None:
         """Write a hold down."""
@@ -107,12 +144,16 @@ class Page:
         self.changed_holds.add(hold.call_id)
 
     def drop(self, call_id: str, tokens: int | None = None) -> None:
-        """Strike a hold, if there is one, and give back what it has of limits; of tokens the call has used so many."""
+        """Strike a hold, if there is one, and give back what it has of accounts and limits; of tokens the call has used so many."""
         hold = self.holds.pop(call_id, None)
-        if hold is not None:
-            self.changed_holds.add(call_id)
-            if hold.uses:
-                self.limits.give_back(hold.uses, tokens)
+        if hold is None:
+            return
+        for part, line in hold.parts:
+            line.held -= part.amount_nanousd
+            self.changed_lines.add(line)
+        self.changed_holds.add(call_id)
+        if hold.uses:
+            self.limits.give_back(hold.uses, tokens)
 
     def book(self, booked: Booked) -> None:
         """Write a record down, in place of an earlier one of the same call."""
@@ -122,18 +163,15 @@ class Page:
     def add(self, spend: Spend | None) -> None:
         """Add what a call adds to the sums."""
         if spend is not None:
-            self._count(spend, 1)
+            self.spend.setdefault((spend.hour, spend.dims), []).append(spend.counts)
 
-    def take_back(self, spend: Spend | None) -> None:
-        """Undo ``add``, though it was done by an earlier batch."""
-        if spend is not None:
-            self._count(spend, -1)
-
-    def _count(self, spend: Spend, times: int) -> None:
-        key = (spend.hour, spend.dims)
-        before = self.spend.get(key)
-        added = spend.counts if times == 1 else tuple([times * count for count in spend.counts])
-        self.spend[key] = tuple(map(operator.add, before, added)) if before is not None else added
+    def take_back(self, lost: Booked | None) -> None:
+        """Undo what a call was charged when it was lost, though it was done by an earlier batch."""
+        if lost is None:
+            return
+        self.charge(lost.accounts, -lost.cost_nanousd)
+        if lost.spend is not None:
+            self.add(replace(lost.spend, counts=tuple([-count for count in lost.spend.counts])))
 
     def strike(self, call_id: str) -> None:
         """Take a record out."""
@@ -146,5 +184,5 @@ class Page:
         threshold = (account, claim.budget, percent, stated, forgiven)
         if threshold not in self.told:
             self.told.add(threshold)
-            spent = max(0, self.balances.get(account, (0, 0))[0] - forgiven)
+            spent = max(0, self.spent(account) - forgiven)
             self.crossed.append(Notice(claim.account, claim.budget, percent, stated, spent, forgiven))

@@ -145,7 +145,7 @@ class Reserve:
         if status != "ok":
             raise _refused(status)
         pairs = list(map(int, reply[: 2 * len(self.claims)]))
-        balances = list(zip(pairs[::2], pairs[1::2], strict=True))
+        balances = zip(self.claims, pairs[::2], pairs[1::2], strict=True)
         largest = max([claim.amount_nanousd for claim in self.claims], default=0)
         amount = int(reply[len(pairs)]) if self.kind == "extend" else largest
         return granted(self.call_id, amount, self.claims, balances)
@@ -237,7 +237,8 @@ class Settle:
         if status != "ok":
             raise _refused(status)
         limits = self.settlement.limits
-        return Receipt(call_id, cost, overdrafts=past_limits(limits, list(map(int, reply[: len(limits)])), cost))
+        spent = zip(limits, map(int, reply), strict=False)
+        return Receipt(call_id, cost, overdrafts=past_limits(spent, cost))
 
     def crossed(self, status: str, reply: Reply) -> Reply:
         """Thresholds that it was the first to cross."""

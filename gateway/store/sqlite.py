@@ -210,7 +210,7 @@ class SqliteStore:
         if self._writer is None or loop is None:
             raise closed()
         waiting: Waiting = loop.create_future()
-        self._asked.append(Asked(operation, waiting))
+        self._asked.append((operation, waiting))
         if len(self._asked) == 1:
             loop.call_soon(self._hand_over)
         return waiting

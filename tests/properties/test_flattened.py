@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.accounts import Account
+from gateway.accounts import Account, Claim
 from gateway.admission.bounds import LIKELY_CHOICES, LIKELY_OUTPUT_TOKENS, MOST_NANOUSD, bound
 from gateway.admission.budgets import Budget, Ledger
 from gateway.admission.limits import Limit, Limits
@@ -20,8 +21,9 @@ from gateway.dialects.openai_usage import split
 from gateway.dialects.values import MAX_OUTPUT_TOKENS, MAX_USAGE, count, output_bound
 from gateway.errors import Failure
 from gateway.record import timestamp
+from gateway.store.books import Reserve
 from gateway.store.keys import hour_of
-from gateway.store.page import MAX_BALANCE_NANOUSD, Page
+from gateway.store.page import MAX_BALANCE_NANOUSD, Key, Line, Page
 from gateway.wire.routes import Routes, Rule
 from pricing.book import Book
 from pricing.price import Rates, Tariff
@@ -327,23 +329,48 @@ ACCOUNTS = [Account("team:a", "day"), Account("global", "total")]
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.integers(-9, 9), st.integers(-9, 9)), max_size=6),
+    st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.integers(0, 9)), max_size=6),
+    st.lists(st.sampled_from(ACCOUNTS), min_size=1, max_size=3),
+    st.sampled_from([-9, 0, 5, 6, 9]),
     st.sampled_from([(0, 7), (MAX_BALANCE_NANOUSD - 5, 7), (7, MAX_BALANCE_NANOUSD - 5)]),
 )
-def test_accounts_move_together_or_not_at_all(moves: list[tuple[Account, int, int]], at_first: tuple[int, int]) -> None:
-    """Each balance is the sum of what came to it; one that leaves what can be counted leaves all as they were."""
-    page = Page(0.0, "me", balances={tuple(account): at_first for account in ACCOUNTS})
-    before = dict(page.balances)
-    sums = {account: [*at_first] for account in ACCOUNTS}
-    fits = True
-    for account, spent, held in moves:
-        sums[account] = [sums[account][0] + spent, sums[account][1] + held]
-        fits = fits and max(sums[account]) <= MAX_BALANCE_NANOUSD
-    if not fits:
-        with pytest.raises(Failure):
-            page.move(moves)
-        assert (page.balances, page.changed_accounts) == (before, set())
-        return
-    page.move(moves)
-    assert page.balances == {account: tuple(both) for account, both in sums.items()}
-    assert page.changed_accounts == {account for account, *_ in moves}
+def test_accounts_move_together_or_not_at_all(
+    claimed: list[tuple[Account, int]], charged: list[Account], cost: int, at_first: tuple[int, int]
+) -> None:
+    """Each balance is the sum of what came to it; one that leaves what can be counted leaves all as they were. A charge comes to an
+    account once, however often it is named; a hold that is struck gives back what it took.
+    """
+    page = Page(0.0, "me", {tuple(account): Line(*account, *at_first) for account in ACCOUNTS})
+    spent, held = (dict.fromkeys(ACCOUNTS, each) for each in at_first)
+    before, moved = held, set()
+    reserve = Reserve("call", tuple([Claim(account, amount) for account, amount in claimed]))
+    with pytest.raises(Failure) if not fits(held, claimed) else nullcontext():
+        reserve.apply(page)
+        held = summed(held, claimed)
+        moved.update(reserve.accounts)
+    assert balances_of(page) == (spent, held)
+    once = [(account, cost) for account in set(charged)]
+    with pytest.raises(Failure) if not fits(spent, once) else nullcontext():
+        page.charge(charged, cost)
+        spent = summed(spent, once)
+        moved.update(charged)
+    assert balances_of(page) == (spent, held)
+    assert page.changed_lines == {page.lines[account] for account in moved}
+    page.drop("call")
+    assert balances_of(page) == (spent, before)
+    assert page.changed_lines == {page.lines[account] for account in moved}
+
+
+def summed(balances: dict[Account, int], more: list[tuple[Account, int]]) -> dict[Account, int]:
+    return {
+        account: each + sum(amount for name, amount in more if name == account) for account, each in balances.items()
+    }
+
+
+def fits(balances: dict[Account, int], more: list[tuple[Account, int]]) -> bool:
+    return max(summed(balances, more).values()) <= MAX_BALANCE_NANOUSD
+
+
+def balances_of(page: Page) -> tuple[dict[Key, int], dict[Key, int]]:
+    lines = page.lines
+    return {key: line.spent for key, line in lines.items()}, {key: line.held for key, line in lines.items()}

@@ -228,8 +228,8 @@ class Books(RuleBasedStateMachine):
             return "again" if answer.again else "booked"
         if isinstance(answer, Hold) and not held_before:
             for claim in answer.claims:
-                spent, held = page.balances[(claim.account.scope, claim.account.window)]
-                assert claim.limit_nanousd is None or spent + held <= claim.limit_nanousd
+                line = page.lines[claim.account]
+                assert claim.limit_nanousd is None or line.spent + line.held <= claim.limit_nanousd
         return "granted" if isinstance(operation, Reserve | Extend) else None
 
     def expected(self, operation):

@@ -12,6 +12,7 @@ from gateway.accounts import Account, Claim
 from gateway.errors import Failure
 from gateway.store import Settlement, queries, tables
 from gateway.store.books import Release, Reserve, Settle
+from gateway.store.kept import Kept
 from gateway.store.tables import UPGRADES, connect, load, prepare, save, schema_version
 
 
@@ -23,9 +24,9 @@ def connection(tmp_path):
     made.close()
 
 
-def carry_out(connection, *operations):
+def carry_out(connection, *operations, kept=None):
     connection.execute("BEGIN IMMEDIATE")
-    page = load(connection, operations, 1.0, "me")
+    page = load(connection, operations, 1.0, "me", kept)
     for operation in operations:
         operation.apply(page)
     save(connection, page)
@@ -113,10 +114,27 @@ def test_what_is_saved_is_what_is_loaded(parts, call_id):
     claims = tuple(Claim(Account(scope, window), amount) for scope, window, amount in parts)
     carry_out(connection, Reserve(call_id, claims))
     page = load(connection, [Release(call_id)], 1.0, "me")
-    assert [(*part.account, part.amount_nanousd) for part in page.holds[call_id].parts] == parts
-    assert sum(held for _, held in page.balances.values()) == sum(amount for _, _, amount in parts)
+    assert [(*part.account, part.amount_nanousd) for part, _ in page.holds[call_id].parts] == parts
+    assert sum(line.held for line in page.lines.values()) == sum(amount for _, _, amount in parts)
     assert queries.differences(connection) == []
     connection.close()
+
+
+@pytest.mark.parametrize("account", [Account("a\0b", "day"), Account("a", "day\0")])
+def test_a_name_that_a_table_cannot_hold_is_an_error(connection, account):
+    """Text ends at a NUL in SQLite: two accounts could become one."""
+    settle = Settle(Settlement("c", 1, "completed", (account,), b"{}", ""))
+    for operation in (Reserve("c", (Claim(account, 1),)), settle):
+        with pytest.raises(ValueError, match="NUL"):
+            load(connection, [operation], 1.0, "me")
+
+
+def test_a_name_that_only_looks_as_if_it_held_one_is_none(connection):
+    """It is written with a backslash."""
+    account = Account(r"a\u0000", "day")
+    carry_out(connection, Reserve("c", (Claim(account, 7),)))
+    [balance] = queries.balances(connection, [account])
+    assert balance.held_nanousd == 7
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 64, 65, 137])
@@ -137,6 +155,15 @@ def test_the_end_of_a_window_is_kept(connection):
     carry_out(connection, Reserve("c", (Claim(account, 1, resets_at=5),)))
     carry_out(connection, Settle(Settlement("c", 1, "completed", (account,), b"{}", "")))
     assert connection.execute("SELECT ends_at FROM accounts").fetchall() == [(5,)]
+
+
+@pytest.mark.parametrize("kept", [None, Kept()])
+def test_the_end_of_a_window_is_the_latest_that_was_heard_of(connection, kept):
+    """A budget may get another zone, or another first day of its week."""
+    account = Account("a", "day")
+    for number, (end, latest) in enumerate([(5, 5), (9, 9), (0, 9), (7, 9)]):
+        carry_out(connection, Reserve(f"c{number}", (Claim(account, 1, resets_at=end),)), kept=kept)
+        assert connection.execute("SELECT ends_at, held FROM accounts").fetchall() == [(latest, number + 1)]
 
 
 def test_a_hold_given_back_and_taken_again_in_one_batch_is_the_new_one(connection):

@@ -5,18 +5,28 @@ from __future__ import annotations
 import logging
 import sqlite3
 from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 import pytest
 
 from gateway.accounts import Account, Claim, Hold
+from gateway.call import Receipt
 from gateway.errors import Failure, Kind
 from gateway.store import Settlement, queries, writer
 from gateway.store.books import Release, Reserve, Settle
 from gateway.store.tables import connect, prepare
 from gateway.store.upkeep import Tenure
-from gateway.store.writer import Asked, Writer
+from gateway.store.writer import Writer
 
 A = Account("a", "day")
+
+
+class Answer(NamedTuple):
+    """By name."""
+
+    token: int
+    value: Any
+    error: Exception | None
 
 
 class Bench:
@@ -32,10 +42,10 @@ class Bench:
         )
 
     def ask(self, *operations):
-        self.writer.ask([Asked(operation, index) for index, operation in enumerate(operations)])
+        self.writer.ask([(operation, index) for index, operation in enumerate(operations)])
 
     def answer(self):
-        return self.answers.get(timeout=30)
+        return [Answer(*each) for each in self.answers.get(timeout=30)]
 
 
 @pytest.fixture
@@ -64,6 +74,40 @@ def test_what_waits_together_is_one_transaction(bench):
     answers = bench.answer()
     assert [answer.value.call_id for answer in answers] == [f"c{number}" for number in range(5)]
     assert bench.answers.empty()
+
+
+def test_a_call_that_asks_for_room_does_not_wait_for_settlements(bench):
+    """They were asked first, and come a part at a time."""
+    bench.ask(*[settle(f"s{number}") for number in range(writer.PART_OPERATIONS + 1)])
+    bench.ask(reserve("a"))
+    bench.writer.start()
+    assert isinstance(bench.answer()[0].value, Hold)
+    assert [len(bench.answer()) for _ in range(2)] == [writer.PART_OPERATIONS, 1]
+
+
+def test_settlements_come_between_calls_that_ask_without_end(bench, monkeypatch):
+    """A part of them in every turn, and in their order."""
+    monkeypatch.setattr(writer, "PART_OPERATIONS", 1)
+    monkeypatch.setattr(writer, "BATCH_OPERATIONS", 1)
+    bench.ask(settle("s"), settle("t"))
+    for call_id in "abc":
+        bench.ask(reserve(call_id))
+    bench.writer.start()
+    assert [bench.answer()[0].value.call_id for _ in range(5)] == ["a", "s", "b", "t", "c"]
+
+
+def test_nothing_comes_before_what_was_asked_of_the_same_call(bench):
+    """A hold that is asked for after the settlement comes too late, and so does one that is given back."""
+    bench.ask(reserve("c", 7))
+    bench.ask(settle("c"))
+    bench.ask(reserve("c"))
+    bench.ask(Release("c"))
+    bench.ask(reserve("d"))
+    bench.writer.start()
+    first, late = bench.answer(), bench.answer()
+    assert [answer.value.call_id for answer in first] == ["c", "d"]
+    assert [type(answer.error or answer.value) for answer in late] == [Receipt, Failure, type(None)]
+    assert [(found.spent_nanousd, found.held_nanousd) for found in queries.balances(bench.connection, [A])] == [(1, 1)]
 
 
 def test_an_operation_that_cannot_be_written_fails_alone(bench, caplog):
@@ -151,9 +195,11 @@ def test_stopping_answers_first_and_gives_the_lease_back(bench):
     """What was asked before is done; then nobody owns anything."""
     bench.writer.start()
     bench.ask(reserve("a"))
+    bench.ask(*[settle(f"s{number}") for number in range(2 * writer.PART_OPERATIONS)])
     bench.writer.stop()
     bench.writer.join(30)
     assert isinstance(bench.answer()[0].value, Hold)
+    assert [len(bench.answer()) for _ in range(2)] == [writer.PART_OPERATIONS] * 2
     assert bench.writer.idle.is_set()
     reader = connect(bench.path, "normal", write=False)
     assert reader.execute("SELECT count(*) FROM owners").fetchone() == (0,)
@@ -173,6 +219,10 @@ def test_a_batch_that_comes_as_the_writer_comes_to_rest_is_not_taken_for_answere
     bench.writer._inbox = Inbox()
     bench.writer._rest()
     assert not bench.writer.idle.is_set()
+    bench.writer._inbox = SimpleQueue()
+    bench.writer._behind.append((settle("a"), 0))
+    bench.writer._rest()
+    assert not bench.writer.idle.is_set(), "what comes later is not answered yet"
 
 
 def test_a_lease_that_cannot_be_given_back_runs_out_by_itself(bench, monkeypatch, caplog):
