@@ -12,6 +12,8 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import ceil
 from typing import Protocol
 
 from gateway.call import UPSTREAM, Caller, Record, Said, own_trace_id, span_id
@@ -53,7 +55,13 @@ class Sampler:
 
 def is_in_share(trace_id: str, rate: float) -> bool:
     """Whether a trace is among those of which ``rate`` is the share."""
-    return rate >= 1 or int(trace_id[18:], 16) < rate * (1 << RANDOM_BITS)
+    return trace_id[18:] < _end_of(rate)
+
+
+@lru_cache(maxsize=64)
+def _end_of(rate: float) -> str:
+    """The first digits that are not in the share: hexadecimal texts of one length stand in the order of their numbers."""
+    return f"{ceil(rate * (1 << RANDOM_BITS)):014x}" if rate < 1 else "g"
 
 
 def traceparent_of(rate: float) -> Callable[[Caller, str], bytes]:
