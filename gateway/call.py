@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 import orjson
@@ -313,12 +312,16 @@ RARE: dict[str, Any] = {
     "provider_key": "",
 }
 """The last fields of a Record, as they mostly are: then they are left out of what is stored and logged."""
-_USUAL = tuple([field.name for field in fields(Record) if field.name not in RARE])
 _ALIKE = (
-    "upstream", "provider", "protocol", "operation", "model_requested", "model_served", "stream", "status", "error_type", "attempts",
-    "usage_source", "usage_method", "price_rows", "pricebook", "unpriced", "service_tier", "budgets", "config_version", "outcome",
+    ("upstream", "provider", "protocol", "operation", "model_requested", "model_served", "stream", "status", "error_type", "attempts"),
+    ("usage_source", "usage_method"),
+    ("price_rows", "pricebook", "unpriced", "service_tier"),
+    ("config_version", "outcome"),
 )  # fmt: skip
-"""Fields that many records have alike; none of them tells callers apart."""
+"""Fields that many records have alike, those that follow one another together. None of them tells callers apart."""
+_FURTHER = frozenset(name for row in _ALIKE for name in row[1:])
+_FORM = dict.fromkeys(each.name for each in fields(Record) if each.name not in RARE and each.name not in _FURTHER)
+"""The usual fields in their order, each row of those by its first."""
 MAX_FORMS = 1024
 """Sets of values of these that are remembered, some 3 KB each."""
 
@@ -340,8 +343,7 @@ def as_json(record: Record) -> bytes:
     told = _form(
         record.upstream, record.provider, record.protocol, record.operation, record.model_requested, record.model_served,
         record.stream, record.status, record.error_type, record.attempts, record.usage_source, record.usage_method,
-        record.price_rows, record.pricebook, record.unpriced, record.service_tier, record.budgets, record.config_version,
-        record.outcome,
+        record.price_rows, record.pricebook, record.unpriced, record.service_tier, record.config_version, record.outcome,
     ).copy()  # fmt: skip
     told["call_id"] = record.call_id
     told["correlation_id"] = record.correlation_id
@@ -357,6 +359,7 @@ def as_json(record: Record) -> bytes:
     told["usage_raw"] = record.usage_raw
     told["cost_nanousd"] = record.cost_nanousd
     told["held_nanousd"] = record.held_nanousd
+    told["budgets"] = record.budgets
     told["latency_ms"] = record.latency_ms
     told["ttft_ms"] = record.ttft_ms
     told["overhead_ms"] = record.overhead_ms
@@ -383,18 +386,14 @@ def as_json(record: Record) -> bytes:
 
 @lru_cache(maxsize=MAX_FORMS)
 def _form(*alike: object) -> dict[str, Any]:
-    """The usual fields in their order: a place for what is each record's own, and what many have alike as it was written once, several
-    fields in a row as the value of the first (orjson does not look into a Fragment). A dataclass takes orjson twice as long as all this.
+    """A place for what is each record's own, and what many have alike as it was written once, a row of fields as the value of its first
+    (orjson does not look into a Fragment). A dataclass takes orjson twice as long as all this.
     """
-    values = dict(zip(_ALIKE, alike, strict=True))
-    form: dict[str, Any] = {}
-    for is_alike, names in groupby(_USUAL, values.__contains__):
-        if not is_alike:
-            form.update(dict.fromkeys(names))
-            continue
-        row = {name: values[name] for name in names}
-        first = next(iter(row))
-        form[first] = orjson.Fragment(orjson.dumps(row)[len(f'{{"{first}":') : -1])
+    form: dict[str, Any] = _FORM.copy()
+    values = iter(alike)
+    for row in _ALIKE:
+        text = orjson.dumps(dict(zip(row, values, strict=False)))
+        form[row[0]] = orjson.Fragment(text[len(f'{{"{row[0]}":') : -1])
     return form
 
 

@@ -210,7 +210,7 @@ class Settler:
         if record.unpriced:
             self._say_unpriced(record)
         claims = booked(call)
-        limits = [claim for claim in claims if claim.is_watched]
+        limits = [claim for claim in claims if claim.limit_nanousd is not None or claim.shadow_nanousd is not None]
         return record, self._settlement(record, [claim.account for claim in claims], limits, call)
 
     async def _tell(

@@ -61,6 +61,7 @@ class Metrics:
         self._histograms = {name: self._histogram(name, *told) for name, told in HISTOGRAMS.items()}
         self._admit, self._settle = self._of_phases("tollgate_overhead_seconds", "admit", "settle")
         self._reserve, self._book = self._of_phases("tollgate_store_seconds", "reserve", "settle")
+        self._sources = self._counters["llm_usage_source_total"]
         self._known: dict[Values, _OfOne] = {}
         self._attempts: dict[tuple[str, str], Number] = {}
         """By upstream and outcome."""
@@ -162,7 +163,7 @@ class Metrics:
         status.inc(1, trace_id, now)
         series.duration.observe(record.latency_ms / 1000, trace_id, now)
         if record.usage_source:
-            self._counters["llm_usage_source_total"].labels(record.usage_source).value += 1
+            self._sources.labels(record.usage_source).value += 1
             if record.ttft_ms is not None:
                 self._timing(record, record.ttft_ms, series, trace_id, now)
         if record.attempts:

@@ -103,7 +103,8 @@ class Traces:
         self.exporter = exporter
         self.content = content
         self._form = form
-        self._sampler = sampler
+        self.takes = sampler.takes
+        """Whether a call's trace is kept."""
         self._style = style
         self._resource = resource
         self._finish = finish
@@ -122,19 +123,15 @@ class Traces:
         self.exporter.start()
         self._task = asyncio.create_task(self._run(), name=f"spans of {self.name}")
 
-    def takes(self, record: Record) -> bool:
-        """Whether the call's trace is kept."""
-        return self._sampler.takes(record)
-
     def wants(self, record: Record) -> bool:
         """Whether what was said in this call is to be captured for it."""
-        return self.content and self._sampler.takes(record)
+        return self.content and self.takes(record)
 
     def take(self, batch: Batch) -> None:
         """Keep what is sampled."""
         booked_ns = time.time_ns()
         for record in batch.records:
-            if self._sampler.takes(record):
+            if self.takes(record):
                 said = batch.said.get(record.call_id) if self.content else None
                 self._pending.append((record, booked_ns, said))
         while len(self._pending) > MAX_PENDING:
