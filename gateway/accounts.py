@@ -57,11 +57,6 @@ class Claim:
     forgiven_nanousd: int = 0
 
     @property
-    def is_watched(self) -> bool:
-        """Whether somebody wants to know how far it is used: a limit, in force or looking on."""
-        return self.limit_nanousd is not None or self.shadow_nanousd is not None
-
-    @property
     def watched_nanousd(self) -> int:
         """The limit, in force or looking on; 0 where there is none."""
         return self.limit_nanousd if self.limit_nanousd is not None else self.shadow_nanousd or 0

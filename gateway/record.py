@@ -13,8 +13,11 @@ from pricing.money import Cost
 from pricing.usage import Usage
 
 if TYPE_CHECKING:
-    from gateway.accounts import Claim
+    from gateway.accounts import Account, Claim
+    from gateway.errors import Refusal
 
+MAX_REMEMBERED = 4096
+"""Sets of accounts whose texts are kept: there is one for each user, agent and model of a day."""
 
 _NO_REQUEST = Request("", "", (), {}, "", "", "")
 _NO_ASK = Ask("", metered=False)
@@ -24,6 +27,7 @@ _NO_HOLD = Hold("", 0, ())
 _NO_USAGE = Metered(Usage())
 _NO_COST = Cost(0)
 """What a call has of a step that it did not come to."""
+_MILLISECONDS = [f".{number:03d}Z" for number in range(1000)]
 
 
 def record_of(call: Call) -> Record:
@@ -34,6 +38,7 @@ def record_of(call: Call) -> Record:
     ending, hold = call.ending or _NO_ENDING, call.hold or _NO_HOLD
     usage, cost = call.usage or _NO_USAGE, call.cost or _NO_COST
     started_ns, received_ns = call.started_ns, request.received_ns
+    sent_ns, first_byte_ns, ended_ns = ending.sent_ns, ending.first_byte_ns, ending.ended_ns
     return Record(
         call.call_id, caller.correlation_id or call.call_id, caller.trace_id or own_trace_id(call.call_id), timestamp(call.started_at),
         caller.team, caller.user, caller.agent, caller.call_type, dict(caller.tags), caller.key_name,
@@ -43,20 +48,20 @@ def record_of(call: Call) -> Record:
         usage.usage.counts(), usage.source, usage.method, usage.raw,
         cost.nanousd, cost.rows, cost.book, cost.unpriced, usage.service_tier,
         hold.amount_nanousd, _budgets(call),
-        _ms(ending.ended_ns - started_ns) if ending.ended_ns else 0.0,
-        _ms(ending.first_byte_ns - started_ns) if ending.first_byte_ns else None,
+        _ms(ended_ns - started_ns) if ended_ns else 0.0,
+        _ms(first_byte_ns - started_ns) if first_byte_ns else None,
         # what the gateway itself took before the request left: all but reading the body, waiting for room, and the upstream
-        _ms(max(0, ending.sent_ns - received_ns - call.waited_ns)) if ending.sent_ns and received_ns else 0.0,
+        _ms(max(0, sent_ns - received_ns - call.waited_ns)) if sent_ns and received_ns else 0.0,
         _ms(received_ns - started_ns) if received_ns else 0.0,
         _ms(call.reserve_ns),
-        _ms(ending.sent_ns - started_ns) if ending.sent_ns else None,
+        _ms(sent_ns - started_ns) if sent_ns else None,
         ending.request_bytes, ending.response_bytes, call.config_version, ending.outcome,
-        tuple([str(claim.account) for claim in booked(call)]),
+        _texts(tuple([claim.account for claim in booked(call)])),
         caller.parent_span_id, caller.sampled,
         ("stream_usage",) if request.sent_body is not None else (),
         request.priced_as, call.compared or {}, usage.awaits,
         "", "", 0, {},  # told_by, and what corrects an earlier record: no call has it
-        usage.largest_input, hold.would_refuse, _refused_by(call),
+        usage.largest_input, hold.would_refuse, _refused_by(call.refusal) if call.refusal is not None else {},
         _ms(call.waited_ns) if call.waited_ns else 0,
         ending.provider_key,
     )  # fmt: skip
@@ -65,13 +70,20 @@ def record_of(call: Call) -> Record:
 def _budgets(call: Call) -> tuple[str, ...]:
     """The budgets that the call met; the one that refused it stands first."""
     met = [claim.budget for claim in call.claims or () if claim.budget]
-    refusing = call.refusal.budget if call.refusal is not None else ""
-    return tuple(sorted(met, key=lambda budget: budget != refusing)) if refusing else tuple(met)
+    if call.refusal is not None and call.refusal.budget:
+        refusing = call.refusal.budget
+        met.sort(key=lambda budget: budget != refusing)
+    return tuple(met)
 
 
-def _refused_by(call: Call) -> dict[str, str]:
-    excess = call.refusal.excess if call.refusal is not None else None
+def _refused_by(refusal: Refusal) -> dict[str, str]:
+    excess = refusal.excess
     return {"limit": excess.limit, "scope": excess.scope, "unit": excess.unit} if excess is not None else {}
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)  # writing five takes twice as long as looking them up
+def _texts(accounts: tuple[Account, ...]) -> tuple[str, ...]:
+    return tuple(map(str, accounts))
 
 
 def booked(call: Call) -> Sequence[Claim]:
@@ -92,4 +104,4 @@ def _second(unix_second: int) -> str:
 def timestamp(unix_seconds: float) -> str:
     """RFC 3339 in UTC with milliseconds."""
     second = int(unix_seconds)
-    return f"{_second(second)}.{int((unix_seconds - second) * 1000):03d}Z"
+    return _second(second) + _MILLISECONDS[int((unix_seconds - second) * 1000)]

@@ -179,7 +179,14 @@ class Settler:
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)  # calls that run come first
             try:
-                written.append((finished, *await self._written(finished, said)))
+                if finished.call.usage is None:
+                    await _account(finished)
+                if self._is_compared(finished):
+                    await self._compare(finished)
+                record, settlement = self._written(finished.call)
+                if self.capture is not None:
+                    await self._capture(self.capture, finished.watch, record, said)
+                written.append((finished, record, settlement))
             except Exception:  # one call takes no other with it
                 call_id = finished.call.call_id
                 self._open.discard(call_id)
@@ -189,30 +196,22 @@ class Settler:
             answers = await self._book(settlements)
         finally:
             await self._tell([record for _, record, _ in written], settlements, said)
-        for (finished, _, _), answer in zip(written, answers, strict=True):
+        for (finished, record, _), answer in zip(written, answers, strict=True):
             if isinstance(answer, Receipt):
                 finished.call.receipt = answer
-        for finished, record, _ in written:
             if finished.watch.dialect.follows:
                 self._works += [(finished, record, work) for work in finished.watch.works]
         await self._settle_works()
         self.on_settled(time.perf_counter() - began)
 
-    async def _written(self, finished: Finished, said: dict[str, Said]) -> tuple[Record, Settlement]:
+    def _written(self, call: Call) -> tuple[Record, Settlement]:
         """What is told of a call, and what is booked of it."""
-        await _account(finished)
-        if self._is_compared(finished):
-            await self._compare(finished)
-        record = record_of(finished.call)
+        record = record_of(call)
         if record.unpriced:
             self._say_unpriced(record)
-        claims = booked(finished.call)
-        limits = [claim for claim in claims if claim.is_watched]
-        accounts = [claim.account for claim in claims]
-        settlement = self._settlement(record, accounts, limits, finished.call)
-        if self.capture is not None:
-            await self._capture(self.capture, finished.watch, record, said)
-        return record, settlement
+        claims = booked(call)
+        limits = [claim for claim in claims if claim.limit_nanousd is not None or claim.shadow_nanousd is not None]
+        return record, self._settlement(record, [claim.account for claim in claims], limits, call)
 
     async def _tell(
         self, records: Sequence[Record], settlements: Sequence[Settlement], said: Mapping[str, Said]
@@ -374,10 +373,8 @@ def _say_lost(settlement: Settlement) -> None:
 
 
 async def _account(finished: Finished) -> None:
-    """Usage and cost, if the answer's head did not need them already; long texts are counted in a thread."""
+    """Usage and cost, where the answer's head did not need them already; long texts are counted in a thread."""
     call, watch = finished.call, finished.watch
-    if call.usage is not None:
-        return
     billable = _is_billable(call, watch)
     try:
         if billable and not watch.told:

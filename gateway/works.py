@@ -79,12 +79,12 @@ def correction(original: dict[str, Any], final: Record) -> Record:
         "call_type",
         "tags",
         "key_name",
-        "accounts",
-        "budgets",
     )
     return replace(
         final,
         **{name: original[name] for name in kept},
+        accounts=tuple(original["accounts"]),
+        budgets=tuple(original["budgets"]),
         cost_nanousd=final.cost_nanousd - charged,
         corrects=str(original["call_id"]),
         corrected_nanousd=charged,

@@ -92,7 +92,7 @@ def is_sampled(call_id: str, share: float) -> bool:
 
 
 def _json_line(text: bytes, more: bytes = b"") -> bytes:
-    return b'{"event":"call",' + more + text[1:] + b"\n"
+    return b"".join((b'{"event":"call",', more, text[1:], b"\n"))
 
 
 def _said(said: Said | None) -> bytes:

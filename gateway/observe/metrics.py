@@ -61,7 +61,10 @@ class Metrics:
         self._histograms = {name: self._histogram(name, *told) for name, told in HISTOGRAMS.items()}
         self._admit, self._settle = self._of_phases("tollgate_overhead_seconds", "admit", "settle")
         self._reserve, self._book = self._of_phases("tollgate_store_seconds", "reserve", "settle")
+        self._sources = self._counters["llm_usage_source_total"]
         self._known: dict[Values, _OfOne] = {}
+        self._attempts: dict[tuple[str, str], Number] = {}
+        """By upstream and outcome."""
         self._readings: list[Readings] = []
 
     def watch(self, readings: Readings) -> None:
@@ -160,7 +163,7 @@ class Metrics:
         status.inc(1, trace_id, now)
         series.duration.observe(record.latency_ms / 1000, trace_id, now)
         if record.usage_source:
-            self._counters["llm_usage_source_total"].labels(record.usage_source).value += 1
+            self._sources.labels(record.usage_source).value += 1
             if record.ttft_ms is not None:
                 self._timing(record, record.ttft_ms, series, trace_id, now)
         if record.attempts:
@@ -177,14 +180,14 @@ class Metrics:
 
     def _attempted(self, record: Record) -> None:
         """A request is sent again only after a kept connection turned out to be closed."""
-        attempts, upstream = self._counters["llm_upstream_attempts_total"], self._bounded("upstream", record.upstream)
-        attempts.labels(upstream, outcome_of(record)).inc()
+        upstream, outcome = record.upstream, outcome_of(record)
+        (self._attempts.get((upstream, outcome)) or self._attempts_of(upstream, outcome)).value += 1
         if record.attempts > 1:
-            attempts.labels(upstream, "disconnected").inc(record.attempts - 1)
+            self._attempts_of(upstream, "disconnected").value += record.attempts - 1
         if record.provider_key:
-            key, outcome = self._bounded("provider_key", record.provider_key), SAYS_OF_KEY.get(record.status)
+            key, said = self._bounded("provider_key", record.provider_key), SAYS_OF_KEY.get(record.status)
             calls = self._counters["tollgate_provider_key_calls_total"]
-            calls.labels(upstream, key, outcome or outcome_of(record)).inc()
+            calls.labels(self._bounded("upstream", upstream), key, said or outcome).inc()
 
     def _compare(self, record: Record, values: Values) -> None:
         for kind, units in (("input", READ), ("output", WRITTEN)):
@@ -245,6 +248,10 @@ class Metrics:
         if len(series.statuses) < MAX_REMEMBERED_STATUSES:
             series.statuses[status] = found
         return found
+
+    def _attempts_of(self, upstream: str, outcome: str) -> Number:
+        found = self._counters["llm_upstream_attempts_total"].labels(self._bounded("upstream", upstream), outcome)
+        return self._attempts.setdefault((upstream, outcome), found)
 
     def _bounded(self, label: str, value: str) -> str:
         return self.labels.value(label, value)

@@ -22,13 +22,11 @@ _TIMES = struct.Struct("<BQBQ")
 
 
 def span(told: Span) -> bytes:
-    """One span: its field in a ``ScopeSpans``. 3 us and 0.4 us an attribute."""
-    name = told.name.encode("utf-8", "replace")
+    """One span: its field in a ``ScopeSpans``."""
     parts = [
         b"\x0a\x10", bytes.fromhex(told.trace_id),
         b"\x12\x08", bytes.fromhex(told.span_id),
-        b"\x2a", varint(len(name)), name,
-        b"\x30", varint(told.kind),
+        _named(told.name, told.kind),
         _TIMES.pack(0x39, told.start_ns, 0x41, told.end_ns),
         _shared(told.shared),
         attributes(9, told.own),
@@ -44,6 +42,11 @@ def span(told: Span) -> bytes:
     if told.error:
         parts.append(sized(15, sized(2, told.error.encode("utf-8", "replace")) + number(3, FAILED)))
     return sized(2, b"".join(parts))
+
+
+@lru_cache(maxsize=1024)
+def _named(name: str, kind: int) -> bytes:
+    return sized(5, name.encode("utf-8", "replace")) + number(6, kind)
 
 
 @lru_cache(maxsize=64)

@@ -37,10 +37,11 @@ def outcome_of(record: Record) -> str:
     disconnected. A client that leaves before anything came is disconnected too: that is how an upstream looks that hangs.
     """
     error = record.error_type
-    if error in BROKEN:
-        return BROKEN[error]
-    if error.isdigit():
-        return "error"
+    if error:
+        if error in BROKEN:
+            return BROKEN[error]
+        if error.isdigit():
+            return "error"
     return "ok" if record.ttft_ms is not None else "disconnected"
 
 
@@ -119,28 +120,32 @@ class _Minute:
             self._seconds.append(_Second(moment))
         return self._seconds[-1]
 
-    def rates(self, moment: int, over_s: float) -> dict[str, Any]:
-        """What happened in the window that ends now, per second of ``over_s``; means in milliseconds, None without calls."""
-        seconds = [each for each in self._seconds if each.moment > moment - WINDOW_S]
-        calls, answered = sum(each.calls for each in seconds), sum(each.answered for each in seconds)
-        errors: dict[str, int] = {}
-        for each in seconds:
-            for kind, count in each.errors.items():
-                errors[kind] = errors.get(kind, 0) + count
-        nanousd = sum(each.nanousd for each in seconds) * WINDOW_S // max(1, round(over_s))
-        return {
-            "calls": calls,
-            "answered": answered,
-            "errors": errors,
-            "calls_per_s": round(calls / over_s, 3),
-            "errors_per_s": round(sum(errors.values()) / over_s, 3),
-            "input_tokens_per_s": round(sum(each.read for each in seconds) / over_s, 3),
-            "output_tokens_per_s": round(sum(each.written for each in seconds) / over_s, 3),
-            "cost_nanousd_per_minute": nanousd,
-            "cost_usd_per_minute": format_usd(nanousd),
-            "latency_ms": round(sum(each.latency_ms for each in seconds) / calls, 3) if calls else None,
-            "ttft_ms": round(sum(each.ttft_ms for each in seconds) / answered, 3) if answered else None,
-        }
+    def window(self, moment: int) -> list[_Second]:
+        """The seconds of the window that ends now."""
+        return [each for each in self._seconds if each.moment > moment - WINDOW_S]
+
+
+def _rates(seconds: Sequence[_Second], over_s: float) -> dict[str, Any]:
+    """What happened in them, per second of ``over_s``; means in milliseconds, None without calls."""
+    calls, answered = sum(each.calls for each in seconds), sum(each.answered for each in seconds)
+    errors: dict[str, int] = {}
+    for each in seconds:
+        for kind, count in each.errors.items():
+            errors[kind] = errors.get(kind, 0) + count
+    nanousd = sum(each.nanousd for each in seconds) * WINDOW_S // max(1, round(over_s))
+    return {
+        "calls": calls,
+        "answered": answered,
+        "errors": errors,
+        "calls_per_s": round(calls / over_s, 3),
+        "errors_per_s": round(sum(errors.values()) / over_s, 3),
+        "input_tokens_per_s": round(sum(each.read for each in seconds) / over_s, 3),
+        "output_tokens_per_s": round(sum(each.written for each in seconds) / over_s, 3),
+        "cost_nanousd_per_minute": nanousd,
+        "cost_usd_per_minute": format_usd(nanousd),
+        "latency_ms": round(sum(each.latency_ms for each in seconds) / calls, 3) if calls else None,
+        "ttft_ms": round(sum(each.ttft_ms for each in seconds) / answered, 3) if answered else None,
+    }
 
 
 class _Upstream:
@@ -185,7 +190,8 @@ class Recent:
         self._clock = clock
         self._began = clock()
         self._upstreams: dict[str, _Upstream] = {}
-        self._all = _Minute()
+        self._others = [_Minute()]
+        """Of calls that went to no upstream, and of upstreams that are forgotten: a part of what all calls come to."""
 
     def take(self, batch: Batch) -> None:
         """Count a batch."""
@@ -194,18 +200,22 @@ class Recent:
         for record in batch.records:
             if record.corrects or record.told_by:
                 continue  # no call that somebody waited for
-            self._all.at(moment).add(record)
-            if record.attempts:
-                upstream = self._upstreams.get(record.upstream) or self._remember(record.upstream)
-                upstream.minute.at(moment).add(record)
-                change = upstream.judge(record, now)
-                if change is not None:
-                    self._tell(_fails(record) if change else _works(record.upstream, "answers again"))
+            if not record.attempts:
+                self._others[0].at(moment).add(record)
+                continue
+            upstream = self._upstreams.get(record.upstream) or self._remember(record.upstream)
+            upstream.minute.at(moment).add(record)
+            change = upstream.judge(record, now)
+            if change is not None:
+                self._tell(_fails(record) if change else _works(record.upstream, "answers again"))
 
     def keep(self, names: Collection[str]) -> None:
         """Forget all but these: the config names no others any more."""
+        self._others[1:] = [minute for minute in self._others[1:] if minute.window(int(self._clock()))]
         for name in [name for name in self._upstreams if name not in names]:
-            if self._upstreams.pop(name).failing:
+            forgotten = self._upstreams.pop(name)
+            self._others.append(forgotten.minute)
+            if forgotten.failing:
                 self._tell(_works(name, "is not in the config any more"))
 
     def state(self, name: str) -> str:
@@ -227,15 +237,16 @@ class Recent:
         """State, last fault and last minute of an upstream."""
         upstream = self._upstreams.get(name) or _Upstream()
         last = {"kind": upstream.last_error, "at": upstream.last_error_at} if upstream.last_error else None
-        return {"state": self.state(name), "last_error": last, "last_minute": self._rates(upstream.minute)}
+        return {"state": self.state(name), "last_error": last, "last_minute": self._told(upstream.minute)}
 
     def last_minute(self) -> dict[str, Any]:
         """Of all calls, those that were refused as well."""
-        return self._rates(self._all)
+        return self._told(*self._others, *(each.minute for each in self._upstreams.values()))
 
-    def _rates(self, minute: _Minute) -> dict[str, Any]:
+    def _told(self, *minutes: _Minute) -> dict[str, Any]:
         now = self._clock()
-        return minute.rates(int(now), min(WINDOW_S, max(1.0, now - self._began)))
+        seconds = [second for minute in minutes for second in minute.window(int(now))]
+        return _rates(seconds, min(WINDOW_S, max(1.0, now - self._began)))
 
     def _remember(self, name: str) -> _Upstream:
         return self._upstreams.setdefault(name, _Upstream())

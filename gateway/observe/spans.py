@@ -174,15 +174,23 @@ def _of_call(record: Record, style: Style, said: Said | None) -> Attributes:
 
 def _tell_usage(told: list[tuple[str, Value]], usage: Mapping[str, int], style: Style) -> None:
     """What is read from a cache, or written to it, is a part of ``input_tokens`` in the conventions."""
-    told.append(("gen_ai.usage.input_tokens", sum([usage.get(unit, 0) for unit in READ])))
-    told.append(("gen_ai.usage.output_tokens", sum([usage.get(unit, 0) for unit in WRITTEN])))
-    read, written = (sum([usage.get(unit, 0) for unit in units]) for units in (CACHE_READ, CACHE_WRITE))
-    if read:
-        told.append(("gen_ai.usage.cache_read.input_tokens", read))
-    if written:
-        told.append(("gen_ai.usage.cache_write.input_tokens", written))
+    read = written = cached = kept = 0
+    for unit, count in usage.items():
+        if unit in READ:
+            read += count
+            if unit in CACHE_READ:
+                cached += count
+            elif unit in CACHE_WRITE:
+                kept += count
+        elif unit in WRITTEN:
+            written += count
+    told += (("gen_ai.usage.input_tokens", read), ("gen_ai.usage.output_tokens", written))
+    if cached:
+        told.append(("gen_ai.usage.cache_read.input_tokens", cached))
+    if kept:
+        told.append(("gen_ai.usage.cache_write.input_tokens", kept))
         if not style.latest:
-            told.append(("gen_ai.usage.cache_creation.input_tokens", written))
+            told.append(("gen_ai.usage.cache_creation.input_tokens", kept))
     if usage.get("reasoning"):
         told.append(("gen_ai.usage.reasoning.output_tokens", usage["reasoning"]))
 

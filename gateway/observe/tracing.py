@@ -12,6 +12,8 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import ceil
 from typing import Protocol
 
 from gateway.call import UPSTREAM, Caller, Record, Said, own_trace_id, span_id
@@ -53,7 +55,13 @@ class Sampler:
 
 def is_in_share(trace_id: str, rate: float) -> bool:
     """Whether a trace is among those of which ``rate`` is the share."""
-    return rate >= 1 or int(trace_id[18:], 16) < rate * (1 << RANDOM_BITS)
+    return trace_id[18:] < _end_of(rate)
+
+
+@lru_cache(maxsize=64)
+def _end_of(rate: float) -> str:
+    """The first digits that are not in the share: hexadecimal texts of one length stand in the order of their numbers."""
+    return f"{ceil(rate * (1 << RANDOM_BITS)):014x}" if rate < 1 else "g"
 
 
 def traceparent_of(rate: float) -> Callable[[Caller, str], bytes]:
@@ -95,7 +103,8 @@ class Traces:
         self.exporter = exporter
         self.content = content
         self._form = form
-        self._sampler = sampler
+        self.takes = sampler.takes
+        """Whether a call's trace is kept."""
         self._style = style
         self._resource = resource
         self._finish = finish
@@ -114,19 +123,15 @@ class Traces:
         self.exporter.start()
         self._task = asyncio.create_task(self._run(), name=f"spans of {self.name}")
 
-    def takes(self, record: Record) -> bool:
-        """Whether the call's trace is kept."""
-        return self._sampler.takes(record)
-
     def wants(self, record: Record) -> bool:
         """Whether what was said in this call is to be captured for it."""
-        return self.content and self._sampler.takes(record)
+        return self.content and self.takes(record)
 
     def take(self, batch: Batch) -> None:
         """Keep what is sampled."""
         booked_ns = time.time_ns()
         for record in batch.records:
-            if self._sampler.takes(record):
+            if self.takes(record):
                 said = batch.said.get(record.call_id) if self.content else None
                 self._pending.append((record, booked_ns, said))
         while len(self._pending) > MAX_PENDING:

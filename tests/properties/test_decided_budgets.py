@@ -76,7 +76,7 @@ async def spend(store: Any, ledger: Any, team: str, cents: int) -> bool:
     answer = await store.reserve(call_id, claims)
     if not isinstance(answer, Hold):
         return False
-    limits = tuple(claim for claim in claims if claim.is_watched)
+    limits = tuple(claim for claim in claims if claim.budget)
     cost = settlement(call_id, cents * CENT, *(claim.account for claim in claims))
     receipt = await store.settle(replace(cost, limits=limits))
     assert receipt.overdrafts == ()

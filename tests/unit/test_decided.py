@@ -122,7 +122,7 @@ def test_what_is_forgiven_enlarges_the_limits_of_one_window():
     ]
     ledger = Ledger(budgets, {"team:a/day:2026-11-21": 100})
     for at, more in ((NOW, 100), (NOW + 86_400, 0), (NOW, 100)):
-        claims = {each.window: each for each in ledger.claims(Caller(team="a"), at, 1, 1) if each.is_watched}
+        claims = {each.window: each for each in ledger.claims(Caller(team="a"), at, 1, 1) if each.budget}
         assert (claims["day"].limit_nanousd, claims["day"].forgiven_nanousd) == (5 + more, more)
         assert claims["day"].stated_nanousd == 5
         assert (claims["hour"].limit_nanousd, claims["hour"].forgiven_nanousd) == (5, 0)

@@ -160,6 +160,27 @@ def test_the_last_minute_is_the_sum_of_its_calls(calls: list[tuple[float, int, i
         assert found["ttft_ms"] == (pytest.approx(100.0) if last else None)
 
 
+@given(st.lists(st.tuples(st.sampled_from(["openai", "other", "", "forget"]), st.integers(0, 20)), max_size=40))
+def test_the_last_minute_of_all_is_that_of_every_call(steps: list[tuple[str, int]]) -> None:
+    """Of refused ones, and of an upstream that the config names no more, while its calls are of the last minute."""
+    watched, ended = Watched(), list[tuple[str, float]]()
+    for upstream, pause_s in steps:
+        watched.now += pause_s
+        if upstream == "forget":
+            watched.recent.keep({"openai"})
+            continue
+        watched.take(replace(RECORD, upstream=upstream) if upstream else REFUSED)
+        ended.append((upstream, watched.now))
+    last = [upstream for upstream, at in ended if at > watched.now - WINDOW_S]
+    assert watched.recent.last_minute()["calls"] == len(last)
+    assert watched.recent.about("openai")["last_minute"]["calls"] == last.count("openai")
+    watched.now += WINDOW_S
+    watched.recent.keep(())
+    watched.recent.keep(())
+    assert watched.recent.last_minute()["calls"] == 0
+    assert len(watched.recent._others) == 1
+
+
 def test_a_young_process_is_not_measured_by_a_whole_minute() -> None:
     """Ten calls in its first five seconds are two a second."""
     watched = Watched()
