@@ -52,7 +52,18 @@ SAYS = {
 class Watch:
     """One call's answer. ``billable`` says whether the provider can be expected to charge for what happened."""
 
-    __slots__ = ("_answered", "_is_plain", "_plain_stream", "_reading", "_tap", "call", "dialect", "look", "snapshot")
+    __slots__ = (
+        "_answered",
+        "_is_plain",
+        "_plain_stream",
+        "_reading",
+        "_tap",
+        "call",
+        "chunk",
+        "dialect",
+        "look",
+        "snapshot",
+    )
 
     def __init__(self, call: Call, snapshot: Snapshot, dialect: Dialect) -> None:
         self.call = call
@@ -62,6 +73,8 @@ class Watch:
         self._reading: Reading | None = None
         self._answered = False
         self._plain_stream = self._is_plain = False
+        self.chunk: Callable[[bytes], None] = _unseen
+        """See ``wire.Watcher``: the tap's own, once there is one."""
         self.look: tuple[Callable[[Reading, int], int], int] | None = None
         """Who looks at what a stream tells while it runs, and after how many bytes first (``Tap.show``)."""
 
@@ -79,6 +92,7 @@ class Watch:
         streamed = self.call.ask is not None and self.call.ask.stream and b"content-length" not in fields
         array = streamed and b"json" in kind and self.dialect.operation in ARRAYS
         self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
+        self.chunk = self._tap.feed
         self._is_plain = encoding in ("", "identity")
         self._plain_stream = stream and self._is_plain
         if self.look is not None and (stream or array):
@@ -93,6 +107,7 @@ class Watch:
             self._answered = True
             extensions = (first(headers, b"sec-websocket-extensions") or b"").decode("latin-1").lower()
             self._tap = Tap(self.dialect, True, "", frames=FrameReader(extensions))
+            self.chunk = self._tap.feed
             self._is_plain = True
             if self.look is not None:
                 self._tap.show(*self.look)
@@ -101,11 +116,6 @@ class Watch:
         """Where we asked for usage in the caller's name, the caller gets the stream without it."""
         touched = self.call.request is not None and self.call.request.sent_body is not None
         return Unasked() if touched and self._plain_stream else None
-
-    def chunk(self, piece: bytes) -> None:
-        """Keep what may hold usage, count the rest."""
-        if self._tap is not None:
-            self._tap.feed(piece)
 
     def extra(self, *, whole: bool) -> Headers:
         """The gateway's own fields (INTERFACE 5)."""
@@ -215,6 +225,10 @@ class Watch:
             return ()
         whole = self.dialect.metered or self.call.ending.outcome == "completed"
         return self.reading.works.values() if whole else ()
+
+
+def _unseen(piece: bytes) -> None:
+    """Nothing of it can be read."""
 
 
 def identity_headers(call: Call) -> Headers:

@@ -81,9 +81,9 @@ class Reading:
     """By key; the last word on one counts."""
 
     def note_form(self, document: bytes, key: bytes, text: str, event: bytes = b"") -> None:
-        """Learn from a delta that was parsed what the next ones look like: the first, and then one in 64."""
+        """Learn from a delta that was parsed what the next ones look like: the first that tells it, and then one in 64."""
         self.deltas += 1
-        if self.deltas % 64 == 1:
+        if self.form is None or self.deltas % 64 == 1:
             self.form = learn(document, key, text, event)
 
 

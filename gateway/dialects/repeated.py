@@ -1,19 +1,24 @@
 """Runs of events that differ in their text only, read without being parsed.
 
 Most of a stream is one delta after another, each the same bytes but for the text between two quotes (and for OpenAI's
-``obfuscation``, which pads each event at its end). The form of a delta is learned from one that was parsed; a block of
-whole events of that form is then split at what stands between two texts, which is ten times as cheap as parsing each. Law:
-what is read this way is what parsing would have given; a block that is not wholly of the form is parsed.
+``obfuscation``, which pads each event at its end). The form of a delta is learned from one that was parsed; the events of
+that form with which a block begins are then split at what stands between two texts, which is twenty times as cheap as parsing
+each. Law: what is read this way is what parsing would have given; what is not wholly of the form is parsed.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+import orjson
 
 from gateway.value import value
 
+KEY_BYTES = 16
 PADDING = b'"obfuscation":"'
 _PADDED = rb'[^"\\\n]*"\}\n\n'
+_REST = re.compile(_PADDED)
 
 
 @value
@@ -26,27 +31,45 @@ class Form:
     after: bytes
     between: re.Pattern[bytes] | None
 
-    def read(self, block: bytes) -> str | None:
-        """The texts of a block of whole events, together; None if any of them is of another form."""
+    def read(self, block: bytes) -> tuple[str, int] | None:
+        """The texts of the events with which a block of whole ones begins, together, and where those events end; None if the first
+        is of another form, or one before the last that ends like them.
+        """
         end = block.rfind(self.after)
         if end < len(self.before) or not block.startswith(self.before):
             return None
         inner = block[len(self.before) : end]
-        rest = block[end + len(self.after) :]
-        if self.between is not None:
-            if re.fullmatch(_PADDED, rest) is None:
-                return None
-            joined = b"".join(self.between.split(inner))
-        elif rest:
-            return None
+        end += len(self.after)
+        if self.between is None:
+            text = _together(_split(inner, self.after + self.before))
         else:
-            joined = inner.replace(self.after + self.before, b"")
-        if b'"' in joined or b"\\" in joined or b"\n" in joined:
-            return None
-        try:
-            return joined.decode()
-        except UnicodeDecodeError:
-            return None
+            padding = _REST.match(block, end)
+            if padding is None:
+                return None
+            end = padding.end()
+            text = _together(self.between.split(inner))
+        return None if text is None else (text, end)
+
+
+def _split(joined: bytes, between: bytes) -> Sequence[bytes]:
+    """``joined.split(between)``, by the first bytes of what stands between: a search for many prepares itself, for each text anew (five
+    times as much in all). All in one, which is no text, where those bytes stand elsewhere as well.
+    """
+    first, *others = joined.split(between[:KEY_BYTES])
+    texts = [first, *[part[len(between) - KEY_BYTES :] for part in others]]
+    return texts if between.join(texts) == joined else (joined,)
+
+
+def _together(texts: Sequence[bytes]) -> str | None:
+    """What stands between the quotes of so many JSON strings, read and joined; None if one ends before its end, or is none."""
+    if b'"' in b"\n".join(texts).replace(
+        b'\\"', b""
+    ):  # after a string that ends too early another one begins without a backslash
+        return None
+    try:
+        return "".join(orjson.loads(b'["' + b'","'.join(texts) + b'"]'))
+    except ValueError:
+        return None
 
 
 def learn(document: bytes, key: bytes, text: str, event: bytes = b"") -> Form | None:

@@ -51,14 +51,17 @@ class EventSplitter:
         return self._rest[-1:] + self._carry
 
     def run(self, piece: bytes, form: Form) -> str | None:
-        """The texts of this piece if all events that it completes are of that form; None, and nothing done, if not."""
+        """The texts of the events of that form with which this piece goes on; what follows them waits to be fed. None, and nothing
+        done, where there are none.
+        """
         if self._carry or self._skipping or b"\r" in piece:
             return None
         whole = self._rest + piece
-        end = whole.rfind(b"\n\n") + 2
-        text = form.read(whole[:end])
-        if text is not None:
-            self._rest = whole[end:]
+        found = form.read(whole[: whole.rfind(b"\n\n") + 2])
+        if found is None:
+            return None
+        text, end = found
+        self._rest = whole[end:]
         return text
 
     def finish(self) -> Iterator[bytes]:

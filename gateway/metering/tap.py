@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 DIGEST_BYTES = 8_192
+SAMPLE_BYTES = 1_024
+"""Of a stream whose deltas have no form yet: enough for the first two or three."""
 MAX_JSON_BYTES = 16 << 20
 IMAGE_BYTES = 64 << 20
 """An answer with images, or one event of it: ten of them in base64."""
@@ -126,22 +128,26 @@ class Tap:
         self._plain_bytes += len(plain)
         if self._plain_bytes > self._limit:
             raise OverflowError("more than is worth reading")
-        if self._splitter is None:
+        splitter = self._splitter
+        if splitter is None:
             self._plain.append(plain)
-        elif not self._read_run(plain):
-            self._read_events(self._splitter.feed(plain))
+            return
+        if type(splitter) is EventSplitter:
+            plain = self._read_run(splitter, plain)
+        self._read_events(splitter.feed(plain))
 
-    def _read_run(self, plain: bytes) -> bool:
-        """Whether it was one delta after another, all of the form that the reading knows."""
-        reading, splitter = self.reading, self._splitter
-        if reading.form is None or type(splitter) is not EventSplitter:
-            return False
-        text = splitter.run(plain, reading.form)
+    def _read_run(self, splitter: EventSplitter, plain: bytes) -> bytes:
+        """Read one delta after another, as long as they have the form that the first ones tell; what is left is to be parsed."""
+        reading = self.reading
+        if reading.form is None and len(plain) > SAMPLE_BYTES:
+            self._read_events(splitter.feed(plain[:SAMPLE_BYTES]))
+            plain = plain[SAMPLE_BYTES:]
+        text = splitter.run(plain, reading.form) if reading.form is not None else None
         if text is None:
-            return False
+            return plain
         reading.finished = False
         add_text(reading, text)
-        return True
+        return b""
 
     def _read_events(self, events: Iterable[bytes]) -> None:
         """Read, then join the texts: a list of a hundred thousand small strings costs fifty bytes for each."""

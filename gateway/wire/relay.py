@@ -49,7 +49,7 @@ class Relay:
         "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
         "_first_byte_due_ns", "_first_byte_limit_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
         "_last_ns", "_line", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces", "_reason", "_reply", "_rewriter",
-        "_trailers", "_until_close", "_watcher", "ended_ns", "failure", "finished", "first_byte_ns", "front_gone", "head_in",
+        "_trailers", "_until_close", "_watcher", "ended_ns", "failure", "finished", "first_byte_ns", "front_gone", "head_in", "on_body",
         "response_bytes", "sent_ns", "status", "untouched", "upgraded",
     )  # fmt: skip
 
@@ -62,12 +62,14 @@ class Relay:
         self._drain_bytes = drain_bytes
         self._drain = False
         self._line: Line | None = None
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._fields: Fields = {}
         self._trailers: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
+        """What the parser calls with each piece of a body; it is told so when it is made."""
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._kept: list[bytes] | None = None
         self._deadlines: Deadlines | None = None
         self._keep_until_ns = self._first_byte_due_ns = self._first_byte_limit_ns = self._idle_ns = 0
@@ -146,7 +148,8 @@ class Relay:
             return
         if not self._pieces:
             self._bound(len(data))
-        self._pass_on()
+        if self.head_in:
+            self._pass_on()
         if self._failing is not None:
             self._break(self._failing)
         elif self._over:
@@ -231,12 +234,6 @@ class Relay:
             if b"transfer-encoding" in fields:
                 self._http11 = False  # some send chunks all the same
 
-    def on_body(self, piece: bytes) -> None:
-        if self._over:  # a body where none may be (HEAD): drop it with the connection
-            self._http11 = False
-            return
-        self._pieces.append(piece)
-
     def on_message_complete(self) -> None:
         if self.head_in:
             self._over = True
@@ -267,9 +264,10 @@ class Relay:
 
     def _pass_on(self) -> None:
         """Everything that one read brought, in one write; then the watcher's look."""
-        if not self.head_in:
-            return
         pieces = self._pieces
+        if self._over and pieces and self._bodiless():  # a body where none may be: drop it with the connection
+            self._http11 = False
+            pieces.clear()
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._body_bytes += len(piece)

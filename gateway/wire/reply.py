@@ -69,8 +69,9 @@ class Reply:
     def body(self, piece: bytes) -> None:
         """A piece of the body, not empty."""
         self.sent_bytes += len(piece)
-        if not self.gone:
-            self._transport.write(self._framed(piece))
+        transport = self._transport
+        if not transport.is_closing():
+            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
 
     def end(self, trailers: Headers = ()) -> None:
         """The body was whole."""

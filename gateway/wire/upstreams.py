@@ -86,12 +86,12 @@ class Connection(asyncio.Protocol):
             return
         if self.by_proxy and endpoint.proxy is not None:
             head = endpoint.proxy.absolute(head, pool.origin)
-        if body and len(body) <= WRITE_HIGH_WATER:
+        if not body:
+            self.transport.write(head)
+        elif len(body) <= WRITE_HIGH_WATER:
             self.transport.write(head + body)
-            return
-        self.transport.write(head)
-        if body:
-            self.transport.write(body)
+        else:
+            self.transport.writelines((head, body))  # one packet less, and nothing is copied
 
     def write(self, piece: bytes) -> None:
         """More of the request's body."""

@@ -27,6 +27,15 @@ ODD = [
     b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"two\ndata: lines"},"finish_reason":null}]}\n\n',
     b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"\xff"},"finish_reason":null}]}\n\n',
     b'data: {"model":"m","choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"\\ud83d"},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"\\ude00"},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"\x01"},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"\\"},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"\\x"},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"a","b":"c"},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"a","b"},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":",\\"},"finish_reason":null}]}\n\n',
+    b'data: {"model":"m","choices":[{"index":0,"delta":{"content":","b"},"finish_reason":null}]}\n\n',
     b"data: not json\r\n\r\n",
     b"event: ping\ndata: {}\n\n",
 ]
@@ -42,6 +51,12 @@ def chunk(text: str, *, spaced: bool = False, padding: str | None = None) -> byt
         event["obfuscation"] = padding
     separators = None if spaced else (",", ":")
     return b"data: " + json.dumps(event, separators=separators, ensure_ascii=False).encode() + b"\n\n"
+
+
+def plain(text: str) -> bytes:
+    """Exactly as the odd ones are written."""
+    event = {"model": "m", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+    return b"data: " + json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
 
 
 def block(text: str) -> bytes:
@@ -90,6 +105,18 @@ def test_a_run_reads_as_if_it_had_been_parsed(
     assert facts(tapped(CHAT, stream, step)) == facts(parsed(CHAT, stream))
 
 
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_events_in_a_run_read_as_if_they_had_been_parsed(odd: bytes) -> None:
+    """Those that no provider writes as well, in the form of those before them, alone and side by side."""
+    for other in [b"", *ODD]:
+        stream = plain("hi") * 2 + odd + other + plain("ho")
+        tap = Tap(CHAT, True, "")
+        tap.feed(plain("hi"))
+        tap.catch_up()
+        tap.feed(stream.removeprefix(plain("hi")))
+        assert facts(tap.finish()) == facts(parsed(CHAT, stream))
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(words, min_size=1, max_size=30), st.integers(200, 9000))
 def test_anthropics_deltas_are_read_alike(texts: list[str], step: int) -> None:
@@ -99,17 +126,23 @@ def test_anthropics_deltas_are_read_alike(texts: list[str], step: int) -> None:
 
 
 @pytest.mark.parametrize("padding", [None, "abc123"])
-def test_most_of_a_stream_is_not_parsed(monkeypatch: pytest.MonkeyPatch, padding: str | None) -> None:
+@pytest.mark.parametrize("text", [" word", "\n\n", '{"', "\\"])
+@pytest.mark.parametrize("step", [1000, 1_000_000])
+def test_most_of_a_stream_is_not_parsed(
+    monkeypatch: pytest.MonkeyPatch, text: str, padding: str | None, step: int
+) -> None:
     """Only what comes before the form is known, and the end."""
     seen = []
     read = OpenAIChat.read
     monkeypatch.setattr(
         OpenAIChat, "read", lambda self, document, reading: seen.append(1) or read(self, document, reading)
     )
-    stream = chunk(" word", padding=padding) * 2000
-    reading = tapped(CHAT, stream, 1000)
-    assert reading.text_chars == 10_000
-    assert len(seen) < 200
+    stream = ODD[2] + chunk("a", padding=padding) + chunk(text, padding=padding) * 2000 + ODD[3] + ODD[1]
+    reading = tapped(CHAT, stream, step)
+    assert reading.text_chars == 1 + 2000 * len(text)
+    assert reading.finished
+    assert reading.usage
+    assert len(seen) < 20
 
 
 @pytest.mark.parametrize(
