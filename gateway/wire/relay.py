@@ -49,7 +49,7 @@ class Relay:
         "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
         "_first_byte_due_ns", "_first_byte_limit_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
         "_last_ns", "_line", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces", "_reason", "_reply", "_rewriter",
-        "_trailers", "_until_close", "_watcher", "ended_ns", "failure", "finished", "first_byte_ns", "front_gone", "head_in",
+        "_trailers", "_until_close", "_watcher", "failure", "finished", "first_byte_ns", "front_gone", "head_in",
         "response_bytes", "sent_ns", "status", "untouched", "upgraded",
     )  # fmt: skip
 
@@ -87,7 +87,6 @@ class Relay:
         self.response_bytes = 0
         self.sent_ns = 0
         self.first_byte_ns = 0
-        self.ended_ns = 0
         self.finished: asyncio.Future[None] = loop.create_future()
 
     @property
@@ -347,7 +346,6 @@ class Relay:
 
     def _leave(self, *, reusable: bool) -> None:
         self._parser = None  # it knows us: the call and all that belongs to it would wait for the garbage collector
-        self.ended_ns = time.monotonic_ns()
         self.response_bytes = self._body_bytes
         if self._deadlines is not None:
             self._deadlines.forget(self)
