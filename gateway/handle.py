@@ -52,6 +52,8 @@ MAY_SPEND = frozenset(("POST", "PUT", "PATCH"))
 """Methods that can make a provider do billable work, as a WebSocket can; a list of models is not held against a budget."""
 FREE = frozenset(("count_tokens", "moderations"))
 """Operations (``dialects.table.FREE``) that no provider bills: an exhausted budget does not stand in their way."""
+UNKNOWN = dialect_for("openai", "", "")
+"""The dialect of a call before its path was read."""
 MOST_WAITING = 32
 """Calls that wait for a place among those in flight, of one process: each asks the store some forty times a second."""
 REASONS = {status: phrase.encode() for status, phrase in (
@@ -115,7 +117,7 @@ class Handle:
         """Answer one request; returns when its answer is out and the Call is in ``settle``'s hands."""
         snapshot = self._snapshot()
         call = Call(new_call_id(), time.time(), time.monotonic_ns(), snapshot.version)
-        watch = Watch(call, snapshot, dialect_for("openai", "", ""))
+        watch = Watch(call, snapshot, UNKNOWN)
         self.active[call.call_id] = call
         try:
             outcome = await self._admit(arrival, call, watch)
@@ -152,7 +154,7 @@ class Handle:
         path, _, query = place.rest.partition("?")
         dialect = dialect_for(place.protocol, arrival.method, path)
         watch.dialect = dialect = upgraded(path, query, dialect) if arrival.upgrade else dialect
-        key = watch.snapshot.keys.find(arrival.headers, in_query) if watch.snapshot.keys is not None else None
+        key = watch.snapshot.keys.find(arrival.fields, in_query) if watch.snapshot.keys is not None else None
         if isinstance(key, Refusal):
             return key
         caller = _caller(arrival, call, key, watch.snapshot.proxies)
