@@ -46,7 +46,7 @@ class Relay:
     """
 
     __slots__ = (
-        "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
+        "_bodiless", "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
         "_first_byte_due_ns", "_first_byte_limit_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
         "_last_ns", "_line", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces", "_reason", "_reply", "_rewriter",
         "_trailers", "_until_close", "_watcher", "failure", "finished", "first_byte_ns", "front_gone", "head_in",
@@ -74,7 +74,7 @@ class Relay:
         self._drain_until_ns = self._last_ns = 0
         self._rewriter: Rewriter | None = None
         self._content_length: bytes | None = None
-        self._until_close = self._http11 = self._over = False
+        self._bodiless = self._until_close = self._http11 = self._over = False
         self._failing: Failure | None = None
         self._paused = False
         self._body_bytes = self._last_body_bytes = self._overhead_bytes = 0
@@ -223,9 +223,9 @@ class Relay:
             self._watch_until(self._last_ns + self._idle_ns)
         if self._watcher.head(status, fields):
             self._kept = []
-        elif self._content_length is None and not self._bodiless():
+        elif self._content_length is None and not self._bodiless:
             self._rewriter = self._watcher.rewriter()
-        if self._bodiless():
+        if self._bodiless:
             self._over = True
             if b"transfer-encoding" in fields:
                 self._http11 = False  # some send chunks all the same
@@ -248,6 +248,7 @@ class Relay:
         the body and passing it on would promise a coding of this hop.
         """
         self.status = status
+        self._bodiless = self._method == "HEAD" or status in (204, 304)
         codings = fields.get(b"transfer-encoding")
         self._content_length = value_of(fields, b"content-length")
         if codings is not None and any(coding.strip().lower() != b"chunked" for coding in codings):
@@ -256,11 +257,8 @@ class Relay:
         if status == 407 and self._line is not None and self._line.by_proxy:
             self._failing = failures.proxy_refused()
             return False
-        self._until_close = codings is None and self._content_length is None and not self._bodiless()
+        self._until_close = codings is None and self._content_length is None and not self._bodiless
         return True
-
-    def _bodiless(self) -> bool:
-        return self._method == "HEAD" or self.status in (204, 304)
 
     # -- passing on ---------------------------------------------------------------------------------------------------
 
@@ -311,7 +309,7 @@ class Relay:
             self._fields,
             extra=self._watcher.extra(whole=whole),
             sized=self._content_length is not None,
-            bodiless=self._bodiless(),
+            bodiless=self._bodiless,
             first=first_piece,
         )
 
