@@ -22,7 +22,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
-from gateway.admission.scopes import ALONE, Facts, Scope, facts_of, names_of, parse_scope, specificity
+from gateway.admission.scopes import ALONE, EVERY, Facts, Scope, facts_of, names_of, parse_scope, specificity
 from gateway.admission.windows import Calendar, Window
 from gateway.call import Caller
 
@@ -319,7 +319,7 @@ class Ledger:
         for text, scope, budget in found:
             if not (scope.is_general and budget.mode != "shadow" and (text, budget.window) in named):
                 _add(rows, self._row(text, budget))
-        _add(rows, _Row(_team(facts.team), self._calendar("day", "UTC", 0), "shadow", None, ""))
+        _add(rows, _Row(EVERY["team"].of(facts) or "", self._calendar("day", "UTC", 0), "shadow", None, ""))
         return tuple(sorted(rows.values(), key=_specificity))
 
     def _with_more(self, rows: Sequence[_Row], caller: Caller, facts: Facts) -> Sequence[_Row]:
@@ -331,7 +331,7 @@ class Ledger:
                 _add(every, self._row(text, budget))
         for limit, window, kind in caller.limits:
             if window != "call":
-                scope_of_caller = parse_scope(f"{kind}:*").of(facts) or ""
+                scope_of_caller = EVERY[kind].of(facts) or ""
                 _add(every, _Row(scope_of_caller, self._calendar(window, "UTC", 0), "hard", limit, WISH))
         return sorted(every.values(), key=_specificity)
 
@@ -342,10 +342,6 @@ class Ledger:
         if calendar is None:
             calendar = self._calendars[key] = Calendar(window, ZoneInfo(timezone), week_start)
         return calendar
-
-
-def _team(name: str) -> str:
-    return parse_scope("team:*").of(Facts(team=name)) or ""
 
 
 def account_scope(scope: Scope) -> str:

@@ -116,6 +116,8 @@ class Scope:
 
     def of(self, facts: Facts) -> str | None:
         """The scope of the account that a call is booked under; None where the budget does not speak of it."""
+        if len(self.parts) == 1:
+            return self.parts[0].of(facts)
         found = [part.of(facts) for part in self.parts]
         return None if None in found else "+".join(text for text in found if text is not None)
 
@@ -139,9 +141,8 @@ def parse_scope(text: str) -> Scope:
 
 def names_of(facts: Facts) -> list[str]:
     """Every scope of one part that names something of a call (``Scope.only_name``)."""
-    named = [Part(kind, getattr(facts, kind) or NOBODY) for kind in NAMED]
-    named += [Part("tag", text or NOBODY, tag) for tag, text in facts.tags]
-    return [each.label + _escaped(each.name) for each in named]
+    named = [f"{kind}:{_escaped(getattr(facts, kind) or NOBODY)}" for kind in NAMED]
+    return named + [f"tag:{tag}={_escaped(text or NOBODY)}" for tag, text in facts.tags]
 
 
 def specificity(scope: str) -> int:
@@ -172,3 +173,7 @@ def _part(text: str) -> Part:
 def _escaped(name: str) -> str:
     """A name that cannot be read as several parts."""
     return name.replace("%", "%25").replace("+", "%2B") if "+" in name else name
+
+
+EVERY = {kind: parse_scope(f"{kind}:*") for kind in NAMED}
+"""Scopes of which each name of a kind has its own account."""
