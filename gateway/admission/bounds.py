@@ -51,12 +51,11 @@ class Tariff(Protocol):
 
 def bound(ask: Ask, tariff: Tariff) -> Bound:
     """Both bounds of one call under one tariff."""
-    asked = ask.max_output_tokens if ask.max_output_tokens and ask.max_output_tokens > 0 else None  # -1: "no limit"
-    choices = max(1, ask.choices)
-    most_output, likely_output = _outputs(asked, tariff) if ask.operation not in WITHOUT_OUTPUT else (0, 0)
+    choices = ask.choices if ask.choices > 1 else 1
+    most_output, likely_output = _outputs(ask, tariff)
     most_input_femto, likely_input = _inputs(ask, tariff)
     most = most_input_femto + most_output * choices * tariff.dearest_output_femto
-    likely = likely_input * tariff.likely_input_femto
+    likely = likely_input_femto = likely_input * tariff.likely_input_femto
     if tariff.per_request:
         most += tariff.rate_femto("requests")
         likely += tariff.rate_femto("requests")
@@ -64,26 +63,27 @@ def bound(ask: Ask, tariff: Tariff) -> Bound:
         most += _units(ask, tariff, ask.seconds)
         likely += _units(ask, tariff, ask.likely_seconds)
     else:
-        likely += likely_output * min(choices, LIKELY_CHOICES) * tariff.likely_output_femto
-    likely_nanousd, most_nanousd = _up(likely), _up(most)
-    likely_input_nanousd = _up(likely_input * tariff.likely_input_femto)
-    most_nanousd = max(likely_nanousd, most_nanousd)
-    return Bound(likely_nanousd, most_nanousd, likely_input_nanousd, tariff.likely_output_femto)
+        likely_choices = choices if choices < LIKELY_CHOICES else LIKELY_CHOICES
+        likely += likely_output * likely_choices * tariff.likely_output_femto
+    if most < likely:
+        most = likely
+    return Bound(_up(likely), _up(most), _up(likely_input_femto), tariff.likely_output_femto)
 
 
 def likely_tokens(ask: Ask, tariff: Tariff) -> tuple[int, int]:
     """(read, written) by one call, as far as it is billed by tokens: what a limit on them sets aside."""
     _, read = _inputs(ask, tariff)
-    if ask.operation in WITHOUT_OUTPUT or ask.seconds or ask.characters or ask.images:
+    if ask.seconds or ask.characters or ask.images:
         return read, 0
-    _, written = _outputs(ask.max_output_tokens if (ask.max_output_tokens or 0) > 0 else None, tariff)
+    _, written = _outputs(ask, tariff)
     return read, written * min(max(1, ask.choices), LIKELY_CHOICES)
 
 
 def _inputs(ask: Ask, tariff: Tariff) -> tuple[int, int]:
     """(femto-dollars at the most, likely tokens) of the input. Where nothing in the body bounds it, the model's context does."""
-    text_bytes = max(0, ask.input_bytes)
-    likely = -(-max(0, text_bytes - ask.media_bytes) // BYTES_PER_TOKEN) + ask.likely_extra_tokens
+    text_bytes = ask.input_bytes if ask.input_bytes > 0 else 0
+    prose_bytes = text_bytes - ask.media_bytes if text_bytes > ask.media_bytes else 0
+    likely = -(-prose_bytes // BYTES_PER_TOKEN) + ask.likely_extra_tokens
     if not (ask.extra_tokens or ask.open_input):
         return text_bytes * tariff.dearest_input_femto, likely
     searches_femto = ask.searches * tariff.rate_femto("searches") if ask.searches else 0
@@ -105,16 +105,18 @@ def _units(ask: Ask, tariff: Tariff, seconds: int) -> int:
     )
 
 
-def _outputs(asked: int | None, tariff: Tariff) -> tuple[int, int]:
+def _outputs(ask: Ask, tariff: Tariff) -> tuple[int, int]:
     """Output tokens of one choice: (at the most, likely). The tighter of the caller's and the model's maximum counts."""
-    of_model = tariff.max_output_tokens
-    if of_model is None:
-        most = asked or tariff.context_tokens or UNKNOWN_OUTPUT_TOKENS
-    else:
-        most = of_model if asked is None else min(asked, of_model)
-    return most, min(most, LIKELY_OUTPUT_TOKENS)
+    if ask.operation in WITHOUT_OUTPUT:
+        return 0, 0
+    asked, most = ask.max_output_tokens, tariff.max_output_tokens
+    if asked is not None and asked > 0:  # -1: "no limit"
+        most = asked if most is None or asked < most else most
+    elif most is None:
+        most = tariff.context_tokens or UNKNOWN_OUTPUT_TOKENS
+    return most, most if most < LIKELY_OUTPUT_TOKENS else LIKELY_OUTPUT_TOKENS
 
 
 def _up(femtousd: int) -> int:
     nanousd = -(-femtousd // FEMTO_PER_NANO)
-    return min(MOST_NANOUSD, nanousd)
+    return nanousd if nanousd < MOST_NANOUSD else MOST_NANOUSD

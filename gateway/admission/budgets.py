@@ -22,7 +22,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
-from gateway.admission.scopes import ALONE, Facts, Scope, facts_of, names_of, parse_scope, specificity
+from gateway.admission.scopes import ALONE, EVERY, Facts, Scope, facts_of, names_of, parse_scope, specificity
 from gateway.admission.windows import Calendar, Window
 from gateway.call import Caller
 from gateway.value import value
@@ -36,6 +36,10 @@ WISH = "x-tollgate-budget"
 
 MODES = ("shadow", "soft", "hard", "strict")
 """From the one that stands back for all others to the one that sets aside the most."""
+OF_CALLER = {"agent": "agent", "key": "key_name", "tag": "tags"}
+"""Kinds of scopes and what stands for them in a Caller, beside team and user."""
+OF_WAY = frozenset(("model", "provider", "upstream"))
+NOWHERE = Facts()
 GROWING = frozenset(("hard", "strict"))
 """Where a call that outgrows its hold needs room for more. A strict hold is the most that its call can cost, so that there it
 only happens to what has no bound (realtime sessions). What nobody limits keeps its first hold: that stops nobody."""
@@ -90,20 +94,9 @@ class _Row:
     """A claim without its amount: what is the same for every call of a caller while the window lasts."""
 
     __slots__ = (
-        "account",
-        "budget",
-        "calendar",
-        "cut",
-        "end",
-        "forgiven",
-        "limit",
-        "lost_estimate",
-        "mode",
-        "notify_at",
-        "scope",
-        "shadow",
-        "start",
-    )
+        "account", "budget", "calendar", "cut", "end", "forgiven", "grows", "limit", "lost_estimate", "mode", "notify_at", "resets_at",
+        "room", "scope", "shadow", "shadow_room", "start", "window",
+    )  # fmt: skip
 
     def __init__(self, scope: str, calendar: Calendar, mode: str, limit: int | None, budget: str) -> None:
         self.scope = scope
@@ -113,16 +106,19 @@ class _Row:
         self.shadow = limit if mode == "shadow" else None
         self.budget = budget
         self.notify_at: tuple[int, ...] = ()
-        self.cut = self.lost_estimate = False
-        self.start = self.end = self.forgiven = 0
+        self.cut = self.lost_estimate = self.grows = False
+        self.window = calendar.window
         self.account = Account(scope, "")
+        self.start = self.end = self.resets_at = self.forgiven = 0
+        self.room: int | None = None
+        """The limit, with what was forgiven; and so the next one."""
+        self.shadow_room: int | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
         """What makes it one account with another: scope, window, zone, the first day of its week."""
-        window = self.calendar.window
-        zone = self.calendar.zone.key if window != "total" else ""
-        return (self.scope, window, zone, self.calendar.week_start if window == "week" else 0)
+        zone = self.calendar.zone.key if self.window != "total" else ""
+        return (self.scope, self.window, zone, self.calendar.week_start if self.window == "week" else 0)
 
     def copy(self) -> _Row:
         """One that can be tightened."""
@@ -135,29 +131,15 @@ class _Row:
         )
         return row
 
-    def claim(self, now: float, likely_nanousd: int, most_nanousd: int, forgiven: Mapping[str, int]) -> Claim:
-        """The claim of one call."""
-        if not self.start <= now < self.end:
-            name, self.start, self.end = self.calendar.at(now)
-            self.account = Account(self.scope, name)
-            self.forgiven = forgiven.get(str(self.account), 0) if forgiven else 0
-        amount = most_nanousd if self.mode == "strict" else 1 if self.mode == "soft" else likely_nanousd
-        kind = self.calendar.window
-        resets_at = self.end if kind != "total" else 0
-        return Claim(
-            self.account,
-            max(1, amount),
-            self.limit + self.forgiven if self.limit is not None else None,
-            self.budget,
-            kind,
-            resets_at,
-            self.shadow + self.forgiven if self.shadow is not None else None,
-            self.notify_at,
-            self.cut,
-            self.lost_estimate,
-            self.mode in GROWING and self.limit is not None,
-            self.forgiven,
-        )
+    def begin(self, now: float, forgiven: Mapping[str, int]) -> None:
+        """Turn to the window in which ``now`` lies."""
+        name, self.start, self.end = self.calendar.at(now)
+        self.account = Account(self.scope, name)
+        self.resets_at = self.end if self.window != "total" else 0
+        self.forgiven = forgiven.get(str(self.account), 0) if forgiven else 0
+        self.room = self.limit + self.forgiven if self.limit is not None else None
+        self.shadow_room = self.shadow + self.forgiven if self.shadow is not None else None
+        self.grows = self.mode in GROWING and self.limit is not None
 
     def merge(self, other: _Row) -> None:
         """Take in another budget on the same account. What only counts (shadow) leaves the amount to what limits."""
@@ -169,6 +151,24 @@ class _Row:
         elif other.shadow is not None and (self.shadow is None or other.shadow < self.shadow):
             self.shadow, self.budget, self.notify_at = other.shadow, other.budget, other.notify_at
         self.mode = max(self.mode, other.mode, key=MODES.index)
+
+
+def _claims(
+    rows: Iterable[_Row], now: float, likely_nanousd: int, most_nanousd: int, forgiven: Mapping[str, int]
+) -> tuple[Claim, ...]:
+    """Those of one call, in one loop: a step for each row would double what they take."""
+    amounts = {"strict": most_nanousd or 1, "hard": likely_nanousd or 1, "soft": 1, "shadow": likely_nanousd or 1}
+    found = []
+    for row in rows:
+        if not row.start <= now < row.end:
+            row.begin(now, forgiven)
+        found.append(
+            Claim(
+                row.account, amounts[row.mode], row.room, row.budget, row.window, row.resets_at, row.shadow_room,
+                row.notify_at, row.cut, row.lost_estimate, row.grows, row.forgiven,
+            )
+        )  # fmt: skip
+    return tuple(found)
 
 
 _Rows = dict[tuple[str, str, str, int], _Row]
@@ -197,19 +197,17 @@ class Ledger:
             self._calendar(budget.window, budget.timezone, budget.week_start)
             self._sort_in((count, budget.parsed, budget), kinds)
         self.count = count
-        self._kinds = sorted(kinds - {"global", "team", "user"})
-        fields = ["tags" if kind == "tag" else kind for kind in self._kinds]
-        self._read: Callable[[Facts], object] | None = attrgetter(*fields) if fields else None
-        """What else of a call decides which of them it meets."""
-        self._asks_more = bool(self._kinds or self._requests or self._ceilings)
+        self._of_caller: Callable[[Caller], object] = attrgetter(
+            "team", "user", *(field for kind, field in OF_CALLER.items() if kind in kinds)
+        )
+        """What of a caller decides which of them a call meets; and of its way."""
+        of_way = sorted(kinds & OF_WAY)
+        self._of_way: Callable[[Facts], object] | None = attrgetter(*of_way) if of_way else None
+        self.asks_more = bool(of_way or self._requests or self._ceilings)
+        """Whether any budget goes by more than who asks."""
         for window in WINDOWS:
             self._calendar(window, "UTC", 0)
-        self._rows: dict[tuple[object, ...], tuple[_Row, ...]] = {}
-
-    @property
-    def asks_more(self) -> bool:
-        """Whether any budget goes by more than team and user."""
-        return self._asks_more
+        self._rows: dict[object, tuple[_Row, ...]] = {}
 
     def claims(
         self, caller: Caller, now: float, likely_nanousd: int, most_nanousd: int, facts: Facts | None = None
@@ -217,18 +215,17 @@ class Ledger:
         """The claims of one call at ``now`` (Unix seconds): users before teams before global, short windows first. ``facts``
         beyond the caller's own: model, provider, upstream.
         """
-        key: tuple[object, ...] = (caller.team, caller.user)
-        if self._kinds or self._requests:
-            facts = facts_of(caller, facts)
-            if self._read is not None:
-                key = (*key, self._read(facts))
-        rows = self._rows.get(key)
+        key = self._of_caller(caller)
+        if self._of_way is not None:
+            key = (key, self._of_way(facts or NOWHERE))
+        rows: Sequence[_Row] | None = self._rows.get(key)
         if rows is None:
             if len(self._rows) >= REMEMBERED_CALLERS:
                 self._rows.clear()  # callers are named by headers: forgetting all costs 20 us each, keeping all the memory
             rows = self._rows[key] = self._compile(facts_of(caller, facts))
-        every = self._with_more(rows, caller, facts_of(caller, facts)) if self._requests or caller.limits else rows
-        return tuple([row.claim(now, likely_nanousd, most_nanousd, self._forgiven) for row in every])
+        if self._requests or caller.limits:
+            rows = self._with_more(rows, caller, facts_of(caller, facts))
+        return _claims(rows, now, likely_nanousd, most_nanousd, self._forgiven)
 
     def over_ceiling(
         self, caller: Caller, likely_nanousd: int, most_nanousd: int, facts: Facts | None = None
@@ -256,7 +253,7 @@ class Ledger:
             for row in known:
                 if row.limit is not None and row.key not in seen:
                     seen.add(row.key)
-                    yield row.claim(now, 0, 0, self._forgiven)
+                    yield from _claims((row,), now, 0, 0, self._forgiven)
 
     def standings(self, now: float) -> Iterator[Standing]:
         """Every budget that has accounts of its own: not those of a single request or call. First those of one account, then those
@@ -323,7 +320,7 @@ class Ledger:
         for text, scope, budget in found:
             if not (scope.is_general and budget.mode != "shadow" and (text, budget.window) in named):
                 _add(rows, self._row(text, budget))
-        _add(rows, _Row(_team(facts.team), self._calendar("day", "UTC", 0), "shadow", None, ""))
+        _add(rows, _Row(EVERY["team"].of(facts) or "", self._calendar("day", "UTC", 0), "shadow", None, ""))
         return tuple(sorted(rows.values(), key=_specificity))
 
     def _with_more(self, rows: Sequence[_Row], caller: Caller, facts: Facts) -> Sequence[_Row]:
@@ -335,7 +332,7 @@ class Ledger:
                 _add(every, self._row(text, budget))
         for limit, window, kind in caller.limits:
             if window != "call":
-                scope_of_caller = parse_scope(f"{kind}:*").of(facts) or ""
+                scope_of_caller = EVERY[kind].of(facts) or ""
                 _add(every, _Row(scope_of_caller, self._calendar(window, "UTC", 0), "hard", limit, WISH))
         return sorted(every.values(), key=_specificity)
 
@@ -346,10 +343,6 @@ class Ledger:
         if calendar is None:
             calendar = self._calendars[key] = Calendar(window, ZoneInfo(timezone), week_start)
         return calendar
-
-
-def _team(name: str) -> str:
-    return parse_scope("team:*").of(Facts(team=name)) or ""
 
 
 def account_scope(scope: Scope) -> str:
@@ -366,4 +359,4 @@ def _add(rows: _Rows, row: _Row) -> None:
 
 
 def _specificity(row: _Row) -> tuple[int, int]:
-    return specificity(row.scope), WINDOWS.index(row.calendar.window)
+    return specificity(row.scope), WINDOWS.index(row.window)

@@ -29,6 +29,7 @@ NAMES = {
     "agent": "x-tollgate-agent",
     "call_type": "x-tollgate-call-type",
 }
+NOTHING_SAID = dict.fromkeys(NAMES, "")
 NAMED = tuple((header.encode(), field) for field, header in NAMES.items())
 TAGS, BUDGET, TRACEPARENT = b"x-tollgate-tags", b"x-tollgate-budget", b"traceparent"
 CORRELATION = (b"x-correlation-id", b"x-request-id")
@@ -65,14 +66,15 @@ def identify(fields: Fields, new_id: str, key: Key | None = None) -> Caller | Re
     """The caller of a request. ``new_id`` ties the call to nothing but itself where the client ties it to nothing. The team and
     the user of a gateway key are the caller's: the request may say the same or nothing.
     """
-    values: dict[str, str] = {}
+    values = NOTHING_SAID.copy()
     tags: tuple[tuple[str, str], ...] = ()
     limits: tuple[tuple[int, str, str], ...] = ()
     name = b""
     try:
         for name, field in NAMED:
             if name in fields:
-                values[field] = _only(fields[name])
+                found = fields[name]
+                values[field] = clean(found[0]) if len(found) == 1 else _only(found)
         if key is not None and (refusal := _own(key, values)) is not None:
             return refusal
         name = TAGS
@@ -86,18 +88,17 @@ def identify(fields: Fields, new_id: str, key: Key | None = None) -> Caller | Re
     trace_id = parent_span_id = sampled = ""
     if TRACEPARENT in fields:
         trace_id, parent_span_id, sampled = _trace(fields[TRACEPARENT])
-    said = values.get
     return Caller(
-        said("team", ""),
-        said("user", ""),
-        said("agent", ""),
-        said("call_type", ""),
+        values["team"],
+        values["user"],
+        values["agent"],
+        values["call_type"],
         _correlation_id(fields) or trace_id or new_id,
         trace_id,
         parent_span_id,
         sampled,
         tags,
-        said("key_name", ""),
+        key.name if key is not None else "",
         limits,
     )
 
@@ -105,7 +106,7 @@ def identify(fields: Fields, new_id: str, key: Key | None = None) -> Caller | Re
 def _own(key: Key, values: dict[str, str]) -> Refusal | None:
     """Put the names of a key where the caller's are; a refusal where they are others."""
     for field, owned in (("team", key.team), ("user", key.user)):
-        if owned and values.get(field, "") not in ("", owned):
+        if owned and values[field] not in ("", owned):
             return Refusal(
                 Kind.PERMISSION,
                 f"The header {NAMES[field]} names another {field} than the one that the gateway key '{key.name}' belongs to."
@@ -113,7 +114,6 @@ def _own(key: Key, values: dict[str, str]) -> Refusal | None:
             )
         if owned:
             values[field] = owned
-    values["key_name"] = key.name
     return None
 
 
@@ -170,16 +170,17 @@ def _limits(values: Sequence[bytes], names: dict[str, str]) -> tuple[tuple[int, 
         if match is None or len(found) == MAX_LIMITS:
             raise _UnusableError("is not a list of limits like 2.50/day or 20/month/user")
         amount, window, kind = (each.decode() if each is not None else "" for each in match.groups())
-        found.append((parse_usd(amount), window, kind or ("user" if names.get("user") else "team")))
+        found.append((parse_usd(amount), window, kind or ("user" if names["user"] else "team")))
     return tuple(found)
 
 
 def _correlation_id(fields: Fields) -> str:
     """The client's own id, "" when there is none that could be sent back in a header."""
     for name in CORRELATION:
-        for value in fields.get(name, ()):
-            if _ID.fullmatch(value):
-                return value.decode("ascii")
+        if name in fields:
+            for value in fields[name]:
+                if _ID.fullmatch(value):
+                    return value.decode("ascii")
     return ""
 
 

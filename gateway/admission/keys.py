@@ -3,8 +3,7 @@
 A key is ``tg-`` and at least 32 random letters and digits; the config, or the store, holds its SHA-256. A fast hash is enough, because there
 is nothing to guess: 190 bits of chance (docs/decisions/0008). Laws: what was sent is compared as it was sent, never quoted
 and never kept; two different credentials are refused, as one of them might be somebody else's; a key allows only what the
-gateway can see that it allows. Everything but the hash of what was sent is worked out when the config is loaded: 1.6 us a
-call with sixteen fields.
+gateway can see that it allows. Everything but the hash of what was sent is worked out when the config is loaded: 1 us a call.
 """
 
 from __future__ import annotations
@@ -24,14 +23,12 @@ from gateway.errors import Kind, Refusal
 from gateway.value import value
 
 if TYPE_CHECKING:
-    from gateway.call import Ask, Headers
+    from gateway.call import Ask, Fields
 
 PREFIX = "tg-"
 FORM = re.compile(rb"tg-[0-9A-Za-z]{32,128}")
 FIELDS = frozenset((b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"))
 """Where callers put a credential, in lower case."""
-_LENGTHS = frozenset(len(name) for name in FIELDS)
-"""A field of another length is none of them: looking at that first takes 0.3 us instead of 1.0 for twelve fields."""
 
 _MISSING = Refusal(
     Kind.AUTHENTICATION,
@@ -154,12 +151,12 @@ class Keys:
     def __repr__(self) -> str:
         return f"Keys({len(self._keys)})"
 
-    def find(self, headers: Headers, of_query: Iterable[str] = ()) -> Key | Refusal:
+    def find(self, fields: Fields, of_query: Iterable[str] = ()) -> Key | Refusal:
         """The key that a request brings. ``of_query``: what its query has of credentials."""
         given = b""
-        for name, content in headers:
-            if len(name) in _LENGTHS and (found := name.lower()) in FIELDS:
-                text = _bearer(content) if found == b"authorization" else content.strip(b" \t")
+        for name in FIELDS:
+            for content in fields.get(name, ()):
+                text = _bearer(content) if name == b"authorization" else content.strip(b" \t")
                 if given and text and text != given:
                     return _SEVERAL
                 given = text or given

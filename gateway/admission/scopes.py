@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.call import Caller
@@ -38,6 +39,12 @@ class Facts(NamedTuple):
     upstream: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     request: str = ""
+
+
+@lru_cache(maxsize=1024)  # the same few models come with every call: a tuple with names takes as long as ten look-ups
+def way_of(model: str, provider: str, upstream: str) -> Facts:
+    """What is known of a call beside its caller."""
+    return Facts(model=model, provider=provider, upstream=upstream)
 
 
 def facts_of(caller: Caller, way: Facts | None) -> Facts:
@@ -109,6 +116,8 @@ class Scope:
 
     def of(self, facts: Facts) -> str | None:
         """The scope of the account that a call is booked under; None where the budget does not speak of it."""
+        if len(self.parts) == 1:
+            return self.parts[0].of(facts)
         found = [part.of(facts) for part in self.parts]
         return None if None in found else "+".join(text for text in found if text is not None)
 
@@ -132,9 +141,8 @@ def parse_scope(text: str) -> Scope:
 
 def names_of(facts: Facts) -> list[str]:
     """Every scope of one part that names something of a call (``Scope.only_name``)."""
-    named = [Part(kind, getattr(facts, kind) or NOBODY) for kind in NAMED]
-    named += [Part("tag", text or NOBODY, tag) for tag, text in facts.tags]
-    return [each.label + _escaped(each.name) for each in named]
+    named = [f"{kind}:{_escaped(getattr(facts, kind) or NOBODY)}" for kind in NAMED]
+    return named + [f"tag:{tag}={_escaped(text or NOBODY)}" for tag, text in facts.tags]
 
 
 def specificity(scope: str) -> int:
@@ -165,3 +173,7 @@ def _part(text: str) -> Part:
 def _escaped(name: str) -> str:
     """A name that cannot be read as several parts."""
     return name.replace("%", "%25").replace("+", "%2B") if "+" in name else name
+
+
+EVERY = {kind: parse_scope(f"{kind}:*") for kind in NAMED}
+"""Scopes of which each name of a kind has its own account."""

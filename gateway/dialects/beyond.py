@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.dialects.values import Json, as_list, as_object, name
+from gateway.dialects.values import Json, as_object, name
 
 IMAGES = frozenset(("computer_screenshot", "image", "image_url", "input_image"))
 SOUNDS = frozenset(("input_audio",))
@@ -91,12 +91,11 @@ class Beyond:
 
     def tools(self, tools: Any, hosted: Callable[[str], bool]) -> None:
         """What the caller's own tools bring in comes in a later body; what ``hosted`` types bring in is read at once."""
-        found = [as_object(tool) for tool in as_list(tools)]
-        if not found:
+        if type(tools) is not list or not tools:
             return
         self.most += TOOLS_MOST_TOKENS
-        for tool in found:
-            kind = name(tool.get("type"))
+        for tool in tools:
+            kind = name(as_object(tool).get("type"))
             if kind and hosted(kind):
                 self.hosted(kind, tool.get("max_uses"))
 

@@ -96,7 +96,8 @@ class OpenAIChat(OpenAIVoice):
 def _beyond(root: Json) -> Beyond:
     beyond = Beyond()
     beyond.messages(root.get("messages"))
-    beyond.tools(root.get("tools") or root.get("functions"), lambda kind: kind not in OWN_TOOLS)
+    if tools := root.get("tools") or root.get("functions"):
+        beyond.tools(tools, lambda kind: kind not in OWN_TOOLS)
     if root.get("web_search_options") is not None or "search" in name(root.get("model")):
         beyond.hosted("web_search")
     return beyond

@@ -48,6 +48,8 @@ class Wishes:
 
     def ask(self, upstream: str, team: str, model: str) -> bool:
         """Whether it is asked for in this call."""
+        if not self.others:
+            return self.by_default
         return self.by_default is not any(self._speaks_of(each, upstream, team, model) for each in self.others)
 
     @staticmethod

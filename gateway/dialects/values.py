@@ -67,18 +67,16 @@ def asked(
         len(body) if text_bytes is None else text_bytes,
         service_tier or name(root.get("service_tier")),
         fault,
-        **more,
     )
-    if beyond is None or beyond.is_nothing:
-        return ask
-    return replace(
-        ask,
-        media_bytes=beyond.bytes,
-        extra_tokens=beyond.most,
-        likely_extra_tokens=beyond.likely,
-        open_input=beyond.open,
-        searches=beyond.searches,
-    )
+    if beyond is not None and not beyond.is_nothing:
+        more |= {
+            "media_bytes": beyond.bytes,
+            "extra_tokens": beyond.most,
+            "likely_extra_tokens": beyond.likely,
+            "open_input": beyond.open,
+            "searches": beyond.searches,
+        }
+    return replace(ask, **more) if more else ask
 
 
 def as_object(value: Any) -> Json:
@@ -95,7 +93,7 @@ def name(value: Any) -> str:
     """A name safe in a log line or a label: cut to 256 characters, non-printable ones replaced; "" if it is no string."""
     if type(value) is not str:
         return ""
-    cut = value[:MAX_NAME_CHARS]
+    cut = value if len(value) <= MAX_NAME_CHARS else value[:MAX_NAME_CHARS]
     if cut.isprintable():
         return cut
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)

@@ -34,12 +34,12 @@ class Arrival:
     """One request on the front: its head, the means to read its body, and the way for an answer."""
 
     __slots__ = (
-        "_connection",
         "_content",
         "_drain_s",
         "_leaving",
         "_max_body_bytes",
         "chunked",
+        "connection",
         "declared_bytes",
         "due_ns",
         "fields",
@@ -70,7 +70,8 @@ class Arrival:
         self.chunked: bool = bool(message.chunked)
         self.upgrade: bool = bool(message.upgrade) and names_token(self.fields, b"upgrade", b"websocket")
         self._content = content
-        self._connection = connection
+        self.connection = connection
+        """An upgrade takes it over."""
         self._max_body_bytes = max_body_bytes
         self._drain_s = 0.0
         self.due_ns: int
@@ -86,14 +87,9 @@ class Arrival:
         self.reply = Reply(transport, http10=message.version < HttpVersion11, close=close)
 
     @property
-    def connection(self) -> FrontConnection:
-        """For an upgrade, which takes it over."""
-        return self._connection
-
-    @property
     def address(self) -> str:
         """Of the other end of the connection; "" when it is not known (any more)."""
-        transport = self._connection.transport
+        transport = self.connection.transport
         peer = transport.get_extra_info("peername") if transport is not None else None
         return str(peer[0]) if isinstance(peer, tuple) else ""
 
@@ -108,7 +104,7 @@ class Arrival:
             return
         if self.gone:
             relay.front_lost(drain_s=self._drain_s)
-        elif self._connection.writing_paused:
+        elif self.connection.writing_paused:
             relay.front_paused()
 
     def _cancel(self, exc: BaseException) -> None:
@@ -131,7 +127,7 @@ class Arrival:
 
     def is_reset(self) -> bool:
         """Whether the client's side of the connection is dead, asked of the kernel: for when nothing is read from it."""
-        transport = self._connection.transport
+        transport = self.connection.transport
         connection = transport.get_extra_info("socket") if transport is not None else None
         if connection is None or connection.fileno() < 0:
             return True
@@ -161,7 +157,7 @@ class Arrival:
         self._continue()
         total = 0
         while True:
-            patience_s = self._connection.awaits(self)
+            patience_s = self.connection.awaits(self)
             try:
                 piece = await self._content.readany()
             except _Stalled:
@@ -172,7 +168,7 @@ class Arrival:
                     Kind.MALFORMED_REQUEST, Whose.FRONT, "The request body is broken or incomplete."
                 ) from None
             finally:
-                self._connection.awaited(self)
+                self.connection.awaited(self)
             if not piece:
                 return
             total += len(piece)

@@ -6,6 +6,7 @@ upstream and a response head for the front. Everything that is not on a list goe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from gateway.call import Fields, Headers
@@ -36,7 +37,7 @@ STAYS_OR_GOES = NOT_FORWARDED | FRAMING | frozenset((b"close",))
 """Names that ``Connection`` changes nothing about."""
 CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"))
 """Where callers put a provider's key; dropped when the config supplies its own."""
-END = b"Via: 1.1 tollgate\r\n\r\n"  # RFC 9110 7.6.3: a gateway must; a pseudonym without a version is allowed
+VIA = (b"Via", b"1.1 tollgate")  # RFC 9110 7.6.3: a gateway must; a pseudonym without a version is allowed
 
 
 MEANT = (
@@ -46,6 +47,7 @@ MEANT = (
     | frozenset((b"traceparent", b"x-correlation-id", b"x-request-id", b"idempotency-key"))
 )
 """All fields that somebody here asks for; those that begin with ``OURS`` as well."""
+NOTHING: frozenset[bytes] = frozenset()
 FORWARDED = MEANT - NOT_FORWARDED
 """Those of them that travel."""
 MAX_SPELLINGS = 1024
@@ -112,10 +114,9 @@ def _split(value: bytes) -> frozenset[bytes]:
 
 def _named_by_connection(fields: Fields) -> frozenset[bytes]:
     """What does not travel because this hop's ``Connection`` says so. Empty as a rule: what it names mostly never travels."""
-    named: frozenset[bytes] = frozenset()
-    for value in fields.get(b"connection", ()):
-        named |= _listed(value)
-    return named - STAYS_OR_GOES
+    if b"connection" not in fields:
+        return NOTHING
+    return NOTHING.union(*map(_listed, fields[b"connection"])) - STAYS_OR_GOES
 
 
 def request_head(
@@ -137,9 +138,9 @@ def request_head(
     own ``Authorization``, ``x-api-key`` and ``x-goog-api-key``; ``traceparent`` replaces the caller's, or stands where there
     was none.
     """
-    lines = [b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)]
+    pairs: list[tuple[bytes, bytes]] = []
     if b"host" not in fields:  # HTTP/1.0 knows none, and this hop needs one (RFC 9112 3.2)
-        lines.append(b"Host: %b\r\n" % host)
+        pairs.append((b"Host", host))
     named = _named_by_connection(fields)
     for pair in headers:
         name = _names[pair[0]]
@@ -147,7 +148,7 @@ def request_head(
             if name not in FORWARDED:
                 continue
             if name == b"host":
-                lines.append(b"%b: %b\r\n" % (pair[0], host))  # the field keeps its place and its case
+                pairs.append((pair[0], host))  # the field keeps its place and its case
                 continue
             if (
                 (credential is not None and name in CREDENTIALS)
@@ -157,19 +158,19 @@ def request_head(
                 continue
         if named and pair[0].lower() in named:
             continue
-        lines.append(b"%b: %b\r\n" % pair)
+        pairs.append(pair)
     if credential is not None:
-        lines.append(b"%b: %b\r\n" % credential)
+        pairs.append(credential)
     if traceparent:
-        lines.append(b"traceparent: %b\r\n" % traceparent)
+        pairs.append((b"traceparent", traceparent))
     if length is not None:
-        lines.append(b"Transfer-Encoding: chunked\r\n" if length < 0 else b"Content-Length: %d\r\n" % length)
+        pairs.append((b"Transfer-Encoding", b"chunked") if length < 0 else (b"Content-Length", b"%d" % length))
     if upgrade:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+        pairs += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
     elif b"te" in fields and any(b"trailers" in value.lower() for value in fields[b"te"]):
-        lines.append(b"TE: trailers\r\nConnection: TE\r\n")
-    lines.append(END)
-    return b"".join(lines)
+        pairs += ((b"TE", b"trailers"), (b"Connection", b"TE"))
+    pairs.append(VIA)
+    return _head(b"%b %b HTTP/1.1" % (method.encode("ascii"), target), pairs)
 
 
 def response_head(
@@ -187,22 +188,36 @@ def response_head(
 
     ``chunked`` writes ``Transfer-Encoding: chunked``, in the place where the upstream had it if it had it.
     """
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
+    if HOP_BY_HOP.isdisjoint(fields):
+        pairs = [*headers, *extra]
+    else:
+        pairs = _end_to_end(headers, fields, chunked=chunked, upgrade=upgrade)
+        pairs += extra
+        chunked = chunked and b"transfer-encoding" not in fields
+    if chunked:
+        pairs.append((b"Transfer-Encoding", b"chunked"))
+    if close:
+        pairs.append((b"Connection", b"close"))
+    return _head(b"HTTP/1.1 %d %b" % (status, reason), pairs)
+
+
+def _end_to_end(headers: Headers, fields: Fields, *, chunked: bool, upgrade: bool) -> list[tuple[bytes, bytes]]:
+    """An answer's fields without those of its hop, but for what the next hop says in their place."""
+    pairs: list[tuple[bytes, bytes]] = []
     named = _named_by_connection(fields)
     for pair in headers:
         name = _names[pair[0]]
         if name in HOP_BY_HOP or (named and pair[0].lower() in named):
             if chunked and name == b"transfer-encoding":
                 chunked = False
-                lines.append(b"%b: chunked\r\n" % pair[0])
+                pairs.append((pair[0], b"chunked"))
             elif upgrade and name in {b"connection", b"upgrade"}:
-                lines.append(b"%b: %b\r\n" % pair)
+                pairs.append(pair)
             continue
-        lines.append(b"%b: %b\r\n" % pair)
-    lines += [b"%b: %b\r\n" % pair for pair in extra]
-    if chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    if close:
-        lines.append(b"Connection: close\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+        pairs.append(pair)
+    return pairs
+
+
+def _head(first_line: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A head with the empty line at its end."""
+    return b"\r\n".join([first_line, *map(b": ".join, pairs), b"", b""])

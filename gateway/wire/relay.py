@@ -46,10 +46,10 @@ class Relay:
     """
 
     __slots__ = (
-        "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
+        "_bodiless", "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
         "_first_byte_due_ns", "_first_byte_limit_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
         "_last_ns", "_line", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces", "_reason", "_reply", "_rewriter",
-        "_trailers", "_until_close", "_watcher", "ended_ns", "failure", "finished", "first_byte_ns", "front_gone", "head_in", "on_body",
+        "_trailers", "_until_close", "_watcher", "failure", "finished", "first_byte_ns", "front_gone", "head_in", "on_body",
         "response_bytes", "sent_ns", "status", "untouched", "upgraded",
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ class Relay:
         self._drain_until_ns = self._last_ns = 0
         self._rewriter: Rewriter | None = None
         self._content_length: bytes | None = None
-        self._until_close = self._http11 = self._over = False
+        self._bodiless = self._until_close = self._http11 = self._over = False
         self._failing: Failure | None = None
         self._paused = False
         self._body_bytes = self._last_body_bytes = self._overhead_bytes = 0
@@ -89,7 +89,6 @@ class Relay:
         self.response_bytes = 0
         self.sent_ns = 0
         self.first_byte_ns = 0
-        self.ended_ns = 0
         self.finished: asyncio.Future[None] = loop.create_future()
 
     @property
@@ -227,9 +226,9 @@ class Relay:
             self._watch_until(self._last_ns + self._idle_ns)
         if self._watcher.head(status, fields):
             self._kept = []
-        elif self._content_length is None and not self._bodiless():
+        elif self._content_length is None and not self._bodiless:
             self._rewriter = self._watcher.rewriter()
-        if self._bodiless():
+        if self._bodiless:
             self._over = True
             if b"transfer-encoding" in fields:
                 self._http11 = False  # some send chunks all the same
@@ -246,6 +245,7 @@ class Relay:
         the body and passing it on would promise a coding of this hop.
         """
         self.status = status
+        self._bodiless = self._method == "HEAD" or status in (204, 304)
         codings = fields.get(b"transfer-encoding")
         self._content_length = value_of(fields, b"content-length")
         if codings is not None and any(coding.strip().lower() != b"chunked" for coding in codings):
@@ -254,18 +254,15 @@ class Relay:
         if status == 407 and self._line is not None and self._line.by_proxy:
             self._failing = failures.proxy_refused()
             return False
-        self._until_close = codings is None and self._content_length is None and not self._bodiless()
+        self._until_close = codings is None and self._content_length is None and not self._bodiless
         return True
-
-    def _bodiless(self) -> bool:
-        return self._method == "HEAD" or self.status in (204, 304)
 
     # -- passing on ---------------------------------------------------------------------------------------------------
 
     def _pass_on(self) -> None:
         """Everything that one read brought, in one write; then the watcher's look."""
         pieces = self._pieces
-        if self._over and pieces and self._bodiless():  # a body where none may be: drop it with the connection
+        if self._over and pieces and self._bodiless:  # a body where none may be: drop it with the connection
             self._http11 = False
             pieces.clear()
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -310,7 +307,7 @@ class Relay:
             self._fields,
             extra=self._watcher.extra(whole=whole),
             sized=self._content_length is not None,
-            bodiless=self._bodiless(),
+            bodiless=self._bodiless,
             first=first_piece,
         )
 
@@ -345,7 +342,6 @@ class Relay:
 
     def _leave(self, *, reusable: bool) -> None:
         self._parser = None  # it knows us: the call and all that belongs to it would wait for the garbage collector
-        self.ended_ns = time.monotonic_ns()
         self.response_bytes = self._body_bytes
         if self._deadlines is not None:
             self._deadlines.forget(self)

@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_tunnel",
         "by_proxy",
         "closed",
+        "endpoint",
         "idle_since",
         "retires_at",
         "sending",
@@ -55,6 +56,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, pool: Pool, *, by_proxy: bool = False) -> None:
         self._pool = pool
+        self.endpoint = pool.endpoint
         self.by_proxy = by_proxy
         """True where a proxy reads each request, as it does without TLS."""
         self._relay: Relay | None = None
@@ -69,17 +71,11 @@ class Connection(asyncio.Protocol):
         self.retires_at = math.inf
         self.used = 0
 
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where it leads."""
-        return self._pool.endpoint
-
     def begin(self, relay: Relay, head: bytes, body: bytes | None) -> None:
         """Send a request head and, if it is at hand, its body; what comes back goes to the relay."""
         self.used += 1
         self._relay = relay
-        pool = self._pool
-        endpoint = pool.endpoint
+        pool, endpoint = self._pool, self.endpoint
         relay.begin(self, pool.deadlines, first_byte_s=endpoint.first_byte_s, idle_s=endpoint.idle_s)
         if self.closed:  # lost since it was made: nobody will tell of it again
             relay.lost(failures.incomplete())
@@ -161,8 +157,8 @@ class Connection(asyncio.Protocol):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in TCP_KEEPALIVE:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
-        if self._pool.endpoint.max_age_s:
-            self.retires_at = time.monotonic() + self._pool.endpoint.max_age_s * random.uniform(1 - SPREAD, 1)  # noqa: S311
+        if self.endpoint.max_age_s:
+            self.retires_at = time.monotonic() + self.endpoint.max_age_s * random.uniform(1 - SPREAD, 1)  # noqa: S311
         self._poll.register(connection.fileno(), select.POLLIN | select.POLLRDHUP)
 
     def data_received(self, data: bytes) -> None:

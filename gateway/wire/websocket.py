@@ -8,7 +8,6 @@ frame leaves the moment it arrives. When the upstream does not agree, its answer
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from gateway.errors import Failure
@@ -98,7 +97,6 @@ class _Joined(Tunnel):
         finally:
             self._arrival.on_leaving(None)
             self._front.join(None)
-            relay.ended_ns = time.monotonic_ns()
             self._up.finish()
 
     # -- from the client ----------------------------------------------------------------------------------------------

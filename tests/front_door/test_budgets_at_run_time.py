@@ -277,7 +277,7 @@ async def test_no_call_meets_the_config_alone_while_it_is_reloaded(upstream: Scr
     async with in_process(tmp_path, config) as gateway:
         await done(gateway, "PUT", "/api/v1/budgets/all", {"limit_usd": "0.05"})
         made = await done(gateway, "POST", "/api/v1/keys", {"name": "ann"})
-        bearer = ((b"authorization", b"Bearer " + made["key"].encode()),)
+        bearer = {b"authorization": [b"Bearer " + made["key"].encode()]}
         seen = []
 
         async def look() -> None:

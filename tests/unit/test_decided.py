@@ -36,7 +36,7 @@ def key(version: int, **more: str) -> Entry:
 def asked(settings: Settings, *entries: Entry):
     keys = Composition().of(settings, NOTHING.following(entries)).keys
     assert keys is not None
-    return keys.find(((b"authorization", f"Bearer {KEY}".encode()),))
+    return keys.find({b"authorization": [f"Bearer {KEY}".encode()]})
 
 
 def test_a_key_is_known_until_it_ends():
@@ -67,7 +67,7 @@ def test_the_same_key_in_both_is_revoked_if_one_says_so():
 
 def test_before_the_store_is_read_unknown_keys_are_put_off():
     keys = Composition().of(WITH_KEYS, NOTHING).keys
-    assert keys.find(((b"x-api-key", KEY.encode()),)).kind is Kind.STORE_UNAVAILABLE
+    assert keys.find({b"x-api-key": [KEY.encode()]}).kind is Kind.STORE_UNAVAILABLE
 
 
 @pytest.mark.parametrize(

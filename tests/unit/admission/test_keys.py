@@ -27,7 +27,7 @@ KEYS = Keys([key(), key("other", OTHER)])
 
 
 def found(*headers: tuple[bytes, bytes], query: tuple[str, ...] = ()) -> Key | Refusal:
-    return KEYS.find(headers, query)
+    return KEYS.find(noted(headers), query)
 
 
 def refused(*headers: tuple[bytes, bytes], query: tuple[str, ...] = ()) -> str:
@@ -86,7 +86,7 @@ def test_what_is_missing_is_said() -> None:
 
 def test_without_any_keys_nobody_passes() -> None:
     """The last one may be revoked."""
-    assert isinstance(Keys([]).find((bearer(),)), Refusal)
+    assert isinstance(Keys([]).find(noted((bearer(),))), Refusal)
 
 
 @given(st.sampled_from((TEXT, OTHER)), st.data())
