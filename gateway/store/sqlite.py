@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -324,8 +325,8 @@ class SqliteStore:
 
     async def keep_book(self, version: str, pack: Callable[[], bytes]) -> None:
         """Keep a price book for audits."""
-        path = self._file
-        await self._in_thread(lambda: keep_book(path, version, pack))
+        path, packed = self._file, cache(pack)  # tried again while the file is locked, and packed once
+        await self._in_thread(lambda: keep_book(path, version, packed))
 
     async def change(self, changes: Sequence[Change]) -> list[Entry] | Conflict:
         """What an operator decided: all of it or nothing."""

@@ -206,11 +206,22 @@ async def test_many_processes_begin_a_file_at_once(tmp_path):
 async def test_a_price_book_that_is_kept_is_not_packed_again(store):
     """Packing takes 10 ms, and a gateway that starts again has mostly kept its book before."""
 
-    def pack() -> bytes:
-        raise AssertionError("packed again")
+    packed = []
 
-    await store.keep_book("v1", lambda: b"packed")
+    def pack() -> bytes:
+        packed.append(1)
+        return b"packed"
+
+    writer = sqlite3.connect(store._file, isolation_level=None)
+    with contextlib.closing(writer):
+        writer.execute("BEGIN IMMEDIATE")
+        first = asyncio.create_task(store.keep_book("v1", pack))
+        await asyncio.sleep(0.1)
+        assert not first.done(), "the file is locked"
+        writer.execute("ROLLBACK")
+        await first
     await store.keep_book("v1", pack)
+    assert len(packed) == 1
     assert await store._look(lambda connection: connection.execute("SELECT version, packed FROM books").fetchall()) == [
         ("v1", b"packed")
     ]
