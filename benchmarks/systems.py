@@ -64,6 +64,7 @@ class System:
             return 0.0
         began = time.monotonic()
         env = os.environ | {"PYTHONPATH": str(ROOT)}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has its bytecode: a start does not compile
         self.process = subprocess.Popen(
             pinned(UNDER_TEST, self.command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
         )
