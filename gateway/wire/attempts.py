@@ -106,9 +106,9 @@ async def _exchange(
         if streamed:
             sent_bytes = await _upload(arrival, connection, relay)
         await relay.finished
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # only a shutdown does that: a cut call is over like any other, and has its cost
+        relay.finished = asyncio.get_running_loop().create_future()  # that one was cancelled with us
         relay.lost(Failure(Kind.SHUTTING_DOWN, Whose.OURS, "The gateway is shutting down."))
-        raise
     finally:
         arrival.attach(None)
     if relay.upgraded is not None:  # a switch of protocols that nobody asked for (RFC 9110 15.2.2)
