@@ -8,6 +8,7 @@ from pricing.value import value
 
 NANO = 10**9
 """Nano-dollars in a dollar."""
+NANO_PER_CENT = 10**7
 FEMTO_PER_NANO = 10**6
 """Femto-dollars in a nano-dollar. Rates are whole femto-dollars per unit, so that a sum is exact until it is rounded."""
 
@@ -36,10 +37,12 @@ def parse_usd(text: str) -> int:
 
 def format_usd(nanousd: int) -> str:
     """Nano-dollars as decimal dollars without trailing zeros, at least two places: 12_500_000 -> ``0.0125``."""
-    sign = "-" if nanousd < 0 else ""
-    whole, part = divmod(abs(nanousd), NANO)
-    digits = f"{part:09d}".rstrip("0").ljust(2, "0")
-    return f"{sign}{whole}.{digits}"
+    if nanousd < 0:
+        return "-" + format_usd(-nanousd)
+    whole, part = nanousd // NANO, nanousd % NANO
+    if part % NANO_PER_CENT:
+        return f"{whole}.{part:09}".rstrip("0")
+    return f"{whole}.{part // NANO_PER_CENT:02}"
 
 
 def format_femto(femtousd: int) -> str:

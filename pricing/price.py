@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, replace
-from operator import attrgetter, mul
+from operator import attrgetter, itemgetter, mul
 
 from pricing.money import Cost, round_femto
 from pricing.usage import UNITS, Usage
@@ -22,7 +22,11 @@ for each (10 tokens for a second of speech, of which a body holds 1 kB or more),
 OUTPUT_UNITS = ("output", "reasoning", "audio_out", "image_out")
 """What an output token can become: a model that speaks may spend its whole maximum on audio."""
 
+TEXT_UNITS = ("input", "cached_input", "output", "reasoning")
+"""What most calls use, and nothing else."""
+
 _counts = attrgetter(*UNITS)
+_text_rates = itemgetter(*map(UNITS.index, TEXT_UNITS))
 _REQUESTS = UNITS.index("requests")
 
 
@@ -32,6 +36,11 @@ class Rates:
 
     femto: tuple[int, ...]
     above: int = -1
+    text: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    """Those of ``TEXT_UNITS``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", _text_rates(self.femto))
 
 
 ONE_BY_ONE = frozenset(("searches", "images", "requests", "seconds"))
@@ -79,6 +88,8 @@ class Tariff:
     likely_input_femto: int = field(init=False)
     """The standard rate of a token of text input; and of output."""
     likely_output_femto: int = field(init=False)
+    plain: Rates | None = field(init=False)
+    """The standard rates, where a long context costs what a short one does."""
     per_request: bool = field(init=False)
     """Whether a part of the price is for the request itself."""
 
@@ -88,6 +99,7 @@ class Tariff:
         object.__setattr__(self, "dearest_output_femto", _dearest(every, OUTPUT_UNITS))
         object.__setattr__(self, "likely_input_femto", self.rate_femto("input"))
         object.__setattr__(self, "likely_output_femto", self.rate_femto("output"))
+        object.__setattr__(self, "plain", self.steps[""][0] if len(self.steps[""]) == 1 else None)
         object.__setattr__(self, "per_request", any(femto[_REQUESTS] for femto in every))
 
     @property
@@ -129,10 +141,13 @@ def price(usage: Usage, tariff: Tariff, service_tier: str = "", largest_input: i
     """What the usage costs. A long context is told by all input tokens together, and its rates hold for the whole call; of a
     usage that is the sum of several requests, by the ``largest_input`` of one.
     """
-    usage = _billed(usage, tariff)
-    rates, mark = tariff.rates(largest_input or usage.input_tokens, service_tier)
-    femto = sum(map(mul, _counts(usage), rates.femto))
-    return Cost(round_femto(femto), (tariff.row + mark,), tariff.book, tariff.unpriced)
+    if tariff.per_request or usage.seconds:
+        usage = _billed(usage, tariff)
+    if tariff.plain is not None and service_tier in STANDARD_TIERS:
+        rates, mark = tariff.plain, ""
+    else:
+        rates, mark = tariff.rates(largest_input or usage.input_tokens, service_tier)
+    return Cost(round_femto(_femto(usage, rates)), (tariff.row + mark,), tariff.book, tariff.unpriced)
 
 
 def bill(usage: Usage, tariff: Tariff, service_tier: str = "", largest_input: int = 0) -> tuple[Line, ...]:
@@ -141,6 +156,18 @@ def bill(usage: Usage, tariff: Tariff, service_tier: str = "", largest_input: in
     rates, _ = tariff.rates(largest_input or usage.input_tokens, service_tier)
     lines = zip(UNITS, _counts(usage), rates.femto, strict=True)
     return tuple(Line(unit, count, rate) for unit, count, rate in lines if count)
+
+
+def _femto(usage: Usage, rates: Rates) -> int:
+    """The sum of all products; four of them where nothing else was used, as with most calls."""
+    if (
+        usage.cached_audio or usage.cached_image or usage.cache_write or usage.cache_write_1h
+        or usage.audio_in or usage.image_in or usage.audio_out or usage.image_out
+        or usage.searches or usage.seconds or usage.characters or usage.images or usage.requests
+    ):  # fmt: skip
+        return sum(map(mul, _counts(usage), rates.femto))
+    read, cached, written, reasoning = rates.text
+    return usage.input * read + usage.cached_input * cached + usage.output * written + usage.reasoning * reasoning
 
 
 def _billed(usage: Usage, tariff: Tariff) -> Usage:

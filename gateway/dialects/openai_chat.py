@@ -105,13 +105,18 @@ def _beyond(root: Json) -> Beyond:
 
 def _add_rest(reading: Reading, delta: Json) -> None:
     """What stands beside ``content``; OpenRouter and vLLM say ``reasoning``, most others ``reasoning_content``."""
-    add_text(reading, delta.get("reasoning_content") or delta.get("reasoning"))
-    add_text(reading, delta.get("refusal"))
-    for call in as_list(delta.get("tool_calls")):
-        if type(call) is dict:
-            _add_function(reading, call.get("function") or call.get("custom"))
-    _add_function(reading, delta.get("function_call"))
-    add_text(reading, as_object(delta.get("audio")).get("transcript"))
+    if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+        add_text(reading, thought)
+    if refusal := delta.get("refusal"):
+        add_text(reading, refusal)
+    if calls := delta.get("tool_calls"):
+        for call in as_list(calls):
+            if type(call) is dict:
+                _add_function(reading, call.get("function") or call.get("custom"))
+    if function := delta.get("function_call"):
+        _add_function(reading, function)
+    if audio := delta.get("audio"):
+        add_text(reading, as_object(audio).get("transcript"))
 
 
 def _add_function(reading: Reading, function: Any) -> None:

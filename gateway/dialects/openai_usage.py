@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.dialects.values import Json
 
 DONE = b"[DONE]"
+NOTHING: Json = {}
 
 
 def choices_of(document: bytes, reading: Reading) -> list[Any]:
@@ -51,25 +52,32 @@ def split(raw: Json, read_key: str, written_key: str) -> Usage | None:
         return None
     fresh, left = read or 0, written or 0
     # xAI and Gemini's OpenAI form leave reasoning out of ``completion_tokens``, but bill it and add it to ``total_tokens``
-    unseen = max(0, (count(raw.get("total_tokens")) or 0) - fresh - left)
-    left += unseen
-    told = raw.get(f"{written_key}_details")
+    total, unseen = raw.get("total_tokens"), 0
+    if total != fresh + left:
+        unseen = max(0, (count(total) or 0) - fresh - left)
     reasoning, audio_out, image_out = unseen, 0, 0
-    if type(told) is dict and told:
-        reasoning = min(max(count(told.get("reasoning_tokens")) or 0, unseen), left)
-        audio_out = min(count(told.get("audio_tokens")) or 0, left - reasoning)
-        image_out = min(count(told.get("image_tokens")) or 0, left - reasoning - audio_out)
-    left -= reasoning + audio_out + image_out
-    told = as_object(raw.get(f"{read_key}_details"))
+    told = raw.get(f"{written_key}_details")
+    if type(told) is dict:
+        if wanted := told.get("reasoning_tokens"):
+            reasoning = min(max(count(wanted) or 0, unseen), left + unseen)
+        left += unseen - reasoning
+        if wanted := told.get("audio_tokens"):
+            audio_out, left = part(wanted, left)
+        if wanted := told.get("image_tokens"):
+            image_out, left = part(wanted, left)
+    cached = write = audio_in = image_in = 0
+    told = raw.get(f"{read_key}_details")
+    told = told if type(told) is dict else NOTHING
     # cached ones first: they may be audio or images as well, and would be billed twice
-    cached = min(count(_cached(raw, told)) or 0, fresh)
-    fresh -= cached
-    write = audio_in = image_in = 0
+    if wanted := _cached(raw, told):
+        cached, fresh = part(wanted, fresh)
     if told:
-        write = min(count(told.get("cache_write_tokens")) or 0, fresh)
-        audio_in = min(count(told.get("audio_tokens")) or 0, fresh - write)
-        image_in = min(count(told.get("image_tokens")) or 0, fresh - write - audio_in)
-        fresh -= write + audio_in + image_in
+        if wanted := told.get("cache_write_tokens"):
+            write, fresh = part(wanted, fresh)
+        if wanted := told.get("audio_tokens"):
+            audio_in, fresh = part(wanted, fresh)
+        if wanted := told.get("image_tokens"):
+            image_in, fresh = part(wanted, fresh)
     return Usage(fresh, cached, 0, 0, write, 0, audio_in, image_in, left, reasoning, audio_out, image_out)
 
 

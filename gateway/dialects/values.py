@@ -138,10 +138,10 @@ def add_text(reading: Reading, text: Any) -> None:
     """Add what the model wrote; beyond 2 000 000 characters it is only counted."""
     if type(text) is not str or not text:
         return
-    room = MAX_TEXT_CHARS - reading.text_chars
-    reading.text_chars += len(text)
-    reading.text_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    if room >= len(text):
+    room, chars = MAX_TEXT_CHARS - reading.text_chars, len(text)
+    reading.text_chars += chars
+    reading.text_bytes += chars if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if room >= chars:
         reading.text.append(text)
     elif room > 0:
         reading.text.append(text[:room])

@@ -148,12 +148,5 @@ def _method(fit: Fit) -> str:
 
 def _metered(usage: Usage, source: str, method: str, ask: Ask, reading: Reading) -> Metered:
     """The tier really used wins over the one asked for."""
-    return Metered(
-        usage=usage,
-        source=source,
-        method=method,
-        model_served=reading.model,
-        service_tier=reading.service_tier or ask.service_tier,
-        raw=reading.usage,
-        largest_input=reading.largest_input,
-    )
+    tier = reading.service_tier or ask.service_tier
+    return Metered(usage, source, method, reading.model, tier, reading.usage, reading.largest_input)

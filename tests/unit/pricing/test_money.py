@@ -1,5 +1,6 @@
 """Integers all the way, and one rounding."""
 
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -25,6 +26,17 @@ def test_exactly_half_is_rounded_up():
 def test_what_is_shown_can_be_read_back(nanousd):
     """Dollars in text lose nothing."""
     assert parse_usd(format_usd(nanousd)) == nanousd
+
+
+@given(
+    st.integers(-(10**18), 10**18)
+    | st.integers(-(10**5), 10**5)
+    | st.integers(-999, 999).map(lambda cents: cents * NANO // 100)
+)
+def test_dollars_are_shown_without_needless_zeros(nanousd):
+    """All nine places, cut to those that say something, of which two always stand."""
+    whole, _, places = f"{Decimal(nanousd) / NANO:.9f}".partition(".")
+    assert format_usd(nanousd) == f"{whole}.{places[:2]}{places[2:].rstrip('0')}"
 
 
 def test_dollars_show_two_places_at_least():

@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 
 from pricing.book import Book
 from pricing.money import FEMTO_PER_NANO
-from pricing.price import STANDARD_TIERS, bill, price
+from pricing.price import STANDARD_TIERS, Rates, Tariff, bill, price
 from pricing.rows import make
-from pricing.usage import UNITS, Usage
+from pricing.usage import UNITS, Usage, usage_of
 
 BOOK = Book.load()
 AT = 1795000000  # 2026-11-18
 MODELS = [("openai", "gpt-6-sol"), ("openai", "gpt-4o"), ("anthropic", "claude-haiku-5-5"), ("google", "gemini-2.5-pro"), ("xai", "grok-4.7")]  # fmt: skip
 TARIFFS = [*(BOOK.tariff(provider, model, AT) for provider, model in MODELS), BOOK.dearest("openai", AT)]
 tariffs = st.sampled_from(TARIFFS)
-usages = st.builds(Usage, **{unit: st.integers(0, 400_000) for unit in UNITS})
+COUNTS = st.integers(0, 400_000)
+usages = st.builds(Usage, **dict.fromkeys(UNITS, COUNTS)) | st.dictionaries(
+    st.sampled_from(UNITS), COUNTS, max_size=4
+).map(usage_of)
 service_tiers = st.sampled_from(["", "default", "flex", "priority", "batch", "fast", "unheard-of"])
 ROW = {
     "id": "acme/one",
@@ -69,6 +72,13 @@ def test_the_dearest_rates_bound_every_call(usage, tariff, tier):
     """Whatever tier, length, cache or modality of output it turns out to have."""
     most = usage.input_tokens * tariff.dearest_input_femto + usage.output_tokens * tariff.dearest_output_femto
     assert price(usage, tariff, tier).nanousd <= -(-most // FEMTO_PER_NANO)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_unit_has_its_rate(unit):
+    """None is overlooked where all others are zero."""
+    rates = Rates(tuple(FEMTO_PER_NANO if each == unit else 0 for each in UNITS))
+    assert price(Usage(**{unit: 7}), Tariff("row", "book", {"": (rates,)})).nanousd == 7
 
 
 def test_one_call_is_rounded_once():
