@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.watch")
 
+JSON = b"application/json"
 MEDIA = (b"audio/", b"image/", b"video/", b"application/octet-stream")
 """Answers that tell nothing to read."""
 ARRAYS = frozenset(("generate_content",))
@@ -86,14 +87,19 @@ class Watch:
             return False
         self._answered = self.dialect.metered
         kind = (value_of(fields, b"content-type") or b"").lower()
-        stream = kind.startswith(b"text/event-stream")
         coding = value_of(fields, b"content-encoding")
         encoding = coding.decode("latin-1").strip().lower() if coding is not None else ""
-        streamed = self.call.ask is not None and self.call.ask.stream and b"content-length" not in fields
+        self._is_plain = encoding in ("", "identity")
+        ask = self.call.ask
+        streamed = ask is not None and ask.stream and b"content-length" not in fields
+        if kind == JSON and not streamed:  # the usual answer, of which nothing else is to be asked
+            self._tap, self._plain_stream = Tap(self.dialect, False, encoding), False
+            self.chunk = self._tap.feed
+            return self._answered and self.snapshot.response_headers
+        stream = kind.startswith(b"text/event-stream")
         array = streamed and b"json" in kind and self.dialect.operation in ARRAYS
         self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
         self.chunk = self._tap.feed
-        self._is_plain = encoding in ("", "identity")
         self._plain_stream = stream and self._is_plain
         if self.look is not None and (stream or array):
             self._tap.show(*self.look)
@@ -121,12 +127,12 @@ class Watch:
         """The gateway's own fields (INTERFACE 5)."""
         if not self.snapshot.response_headers:
             return ()
-        headers = [*identity_headers(self.call)]
+        headers = identity_headers(self.call)
         if whole and self._answered:
             try:
                 if self.told:
                     self.account(billable=True)
-                    headers += _cost_headers(self.call)
+                    headers = (*headers, *_cost_headers(self.call))
             except Exception:
                 call_id = self.call.call_id
                 log.exception("could not price an answer before its head; call %s", call_id, extra={"call_id": call_id})
@@ -186,7 +192,8 @@ class Watch:
         """The provider said what it used: accounting is a matter of microseconds. Otherwise text has to be counted, which
         belongs in a thread: much of it takes milliseconds, and the first of it builds a vocabulary (0.3 s).
         """
-        return self.reading.usage is not None and self.reading.finished
+        reading = self.reading
+        return reading.usage is not None and reading.finished
 
     def account(self, *, billable: bool) -> None:
         """Fill ``usage`` and ``cost`` of the call. Once; quiet; may run in a thread."""
@@ -241,18 +248,14 @@ def _cost_headers(call: Call) -> Headers:
     usage, cost = call.usage, call.cost
     if usage is None or cost is None or not usage.source:
         return ()
-    counts = usage.usage
-    tokens = f"in={counts.input_tokens};out={counts.output_tokens};cached={counts.cached_input}"
-    return (
+    counts, hold = usage.usage, call.hold
+    tokens = b"in=%d;out=%d;cached=%d" % (counts.input_tokens, counts.output_tokens, counts.cached_input)
+    told = (
         (b"x-tollgate-cost-usd", format_usd(cost.nanousd).encode()),
-        (b"x-tollgate-tokens", tokens.encode()),
+        (b"x-tollgate-tokens", tokens),
         (b"x-tollgate-usage", usage.source.encode()),
-        *_budget_header(call, cost.nanousd),
     )
-
-
-def _budget_header(call: Call, cost_nanousd: int) -> Headers:
-    left = call.hold.least_left_nanousd if call.hold is not None else None
-    if left is None or call.hold is None:
-        return ()
-    return ((b"x-tollgate-budget-remaining-usd", format_usd(left + call.hold.amount_nanousd - cost_nanousd).encode()),)
+    if hold is None or hold.least_left_nanousd is None:
+        return told
+    left = hold.least_left_nanousd + hold.amount_nanousd - cost.nanousd
+    return (*told, (b"x-tollgate-budget-remaining-usd", format_usd(left).encode()))

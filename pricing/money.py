@@ -41,7 +41,7 @@ def format_usd(nanousd: int) -> str:
         return "-" + format_usd(-nanousd)
     whole, part = nanousd // NANO, nanousd % NANO
     if part % NANO_PER_CENT:
-        return f"{whole}.{part:09}".rstrip("0")
+        return f"{whole}.{str(part).zfill(9)}".rstrip("0")
     return f"{whole}.{part // NANO_PER_CENT:02}"
 
 

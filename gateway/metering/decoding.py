@@ -44,6 +44,10 @@ class _Identity:
         yield piece
 
 
+PLAIN = _Identity()
+"""It keeps nothing, so that one does for all answers."""
+
+
 class _Zlib:
     """One zlib stream, or several gzip members in a row (RFC 1952 2.2)."""
 
@@ -139,10 +143,12 @@ _DECODERS: dict[str, Callable[[], Decoder]] = {
 
 def decoder_for(encoding: str) -> Decoder | None:
     """The decoder of a ``content-encoding`` value; None for one that is unknown, or for several at once."""
+    if not encoding:
+        return PLAIN
     make = _DECODERS.get(encoding.strip().lower())
     return make() if make else None
 
 
 def is_plain(encoding: str) -> bool:
     """Whether the bytes are what they are: then nothing can come out larger than it went in."""
-    return _DECODERS.get(encoding.strip().lower()) is _Identity
+    return not encoding or _DECODERS.get(encoding.strip().lower()) is _Identity

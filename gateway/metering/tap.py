@@ -56,7 +56,7 @@ class Tap:
         """What has been learned so far; it lags by up to 8 KB."""
         self._dialect = dialect
         self._decoder = decoder_for(encoding) if (dialect.metered or dialect.follows) and not media else None
-        self._is_plain = is_plain(encoding)
+        self._is_plain = plain = is_plain(encoding)
         images = dialect.operation == "images"
         self._splitter: Splitter | None = frames
         if frames is not None:
@@ -67,7 +67,7 @@ class Tap:
             self._splitter, stream = ElementSplitter(), True
         elif stream:
             self._splitter = EventSplitter(IMAGE_BYTES if images else MAX_EVENT_BYTES)
-        self._limit = IMAGE_BYTES if images and not stream else _limit(stream, encoding)
+        self._limit = IMAGE_BYTES if images and not stream else _limit(stream, plain)
         self._pending: list[bytes] = []
         self._plain: list[bytes] = []
         self._plain_bytes = 0
@@ -171,8 +171,8 @@ class Tap:
         self._plain = []
 
 
-def _limit(stream: bool, encoding: str) -> int:
+def _limit(stream: bool, plain: bool) -> int:
     """How many plain bytes are read at most."""
     if not stream:
         return MAX_JSON_BYTES
-    return sys.maxsize if is_plain(encoding) else MAX_INFLATED_BYTES
+    return sys.maxsize if plain else MAX_INFLATED_BYTES
