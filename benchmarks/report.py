@@ -10,6 +10,8 @@ from bars import DIRECT, Verdict, judge
 
 Tables = dict[str, dict[str, dict[str, Any]]]
 US, KB, COUNT = "{:,.0f}", "{:.1f}", "{:,.0f}"
+EXECUTED = ("thousand instructions", "thousands", "{:,.1f}")
+"""In user mode; only where the machine counts them."""
 CALLS = (("CPU us a call", "cpu_us", US), ("calls a second, one core", "per_second", COUNT))
 EVENTS = (("CPU us an event", "cpu_us", "{:.1f}"), ("events a second", "per_second", COUNT))
 DELAYS = tuple((f"p{name}", f"p{name.replace('.', '')}_us", US) for name in ("50", "99", "99.9"))
@@ -75,6 +77,8 @@ def bars(verdicts: list[Verdict]) -> str:
 def table(measure: str, systems: dict[str, dict[str, Any]]) -> str:
     """One row a system. Where load without a system was measured too, delays are differences to it; it stands last, as it is."""
     title, columns = SHAPES[measure]
+    if all(EXECUTED[1] in found for found in systems.values()):
+        columns = (columns[0], EXECUTED, *columns[1:])
     direct = systems.get(DIRECT)
     compared = "cpu_us" in columns[0] and AGAINST in systems
     heads = [name for name, _, _ in columns] + ([f"against {AGAINST}"] if compared else [])

@@ -109,6 +109,10 @@ class System:
         """CPU time of its process tree so far."""
         return sum(cpu_clock(pid) for pid in self.pids()) / 1e9
 
+    def instructions(self) -> float:
+        """Of its process tree so far, in user mode; not a number where nobody counts them."""
+        return self.counter.read() if self.counter is not None else float("nan")
+
     def rss_kb(self) -> int:
         """Resident memory of its process tree; what several processes share is counted for each."""
         lines = [line for pid in self.pids() for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
