@@ -2,7 +2,7 @@
 
 Owns the hand-over between the event loop and the two threads that touch the file: everything asked in one tick of the loop
 goes to the writer as one batch, with one wake-up there and one back; reading has a connection and a thread of its own and
-never waits for writers. What an operation means is in ``books``, how it is written in ``tables``.
+never waits for writers. What an operation means is in ``books``, how it is written in ``pages``.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from gateway.store import sums
 from gateway.store.books import Lapse
 from gateway.store.lost import rfc3339
 from gateway.store.page import Granted
+from gateway.store.pages import load, save
 from gateway.store.rollups import Rollups
-from gateway.store.tables import load, roll_back, save
+from gateway.store.tables import roll_back
 from gateway.tallies import KEPT_S
 from gateway.value import value
 

@@ -25,7 +25,8 @@ from gateway.store.books import Operation, Settle
 from gateway.store.faults import as_failure, is_lock, patiently
 from gateway.store.kept import Kept
 from gateway.store.page import Page
-from gateway.store.tables import load, roll_back, save
+from gateway.store.pages import load, save
+from gateway.store.tables import roll_back
 
 log = logging.getLogger("gateway.store")
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections import deque
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
@@ -95,7 +98,9 @@ class _Behind(deque[Any]):
 
 
 class _Unread:
-    """A connection that is closed, but for what its client has not read yet: given up when it reads nothing for ``patience_s``."""
+    """A connection that is closed, but for what its client has not read yet: given up when it reads nothing for ``patience_s``. What
+    counts is what is left here and in the kernel, whose buffer a slow client can read from for long before it asks for more.
+    """
 
     __slots__ = ("_due_ns", "_left_bytes", "_patience_ns", "_transport")
 
@@ -109,13 +114,21 @@ class _Unread:
         """See ``deadlines.Timed``; the first look only begins."""
         if now_ns < self._due_ns:
             return self._due_ns
-        left_bytes = self._transport.get_write_buffer_size()
+        left_bytes = self._transport.get_write_buffer_size() + self._in_kernel()
         if left_bytes == self._left_bytes:
             self._transport.abort()
             return 0
         self._left_bytes = left_bytes
         self._due_ns = now_ns + self._patience_ns
         return self._due_ns
+
+    def _in_kernel(self) -> int:
+        """What was written and not acknowledged yet (SIOCOUTQ of tcp(7), which has the number of TIOCOUTQ); 0 where nobody says."""
+        try:
+            asked = ioctl(self._transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(asked, sys.byteorder)
 
 
 class FrontConnection(RequestHandler):

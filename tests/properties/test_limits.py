@@ -24,10 +24,11 @@ from gateway.store import Settlement
 from gateway.store.books import Extend, Lapse, Operation, Release, Reserve, Settle
 from gateway.store.journal import Journal
 from gateway.store.limits import PARTS, Levels, OwnLimits, shown, wait
+from gateway.store.pages import load, save
 from gateway.store.redis import RedisStore
 from gateway.store.redis_link import Link
 from gateway.store.redis_steps import Times
-from gateway.store.tables import connect, load, prepare, save
+from gateway.store.tables import connect, prepare
 from tests.harness.redis_servers import shared
 
 MINUTE_MS = 60_000

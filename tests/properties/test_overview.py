@@ -14,9 +14,10 @@ from gateway.overview import DAY, PERIODS, span_of
 from gateway.store import SPEND_COUNTS, Settlement
 from gateway.store.books import Settle
 from gateway.store.digest import Parts
+from gateway.store.pages import load, save
 from gateway.store.rollups import spend_of
 from gateway.store.sums import condense
-from gateway.store.tables import connect, load, prepare, save
+from gateway.store.tables import connect, prepare
 
 NOW, LEAST = datetime(2026, 11, 21, 14, 30, tzinfo=UTC), datetime(2026, 11, 8, tzinfo=UTC)
 CONDENSED = "2026-11-07"

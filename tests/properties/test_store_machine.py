@@ -18,8 +18,9 @@ from gateway.errors import Failure, Kind, Refusal
 from gateway.store import SPEND_COUNTS, Settlement, Spend, queries, sums
 from gateway.store.books import Extend, Lapse, Operation, Release, Reserve, Settle
 from gateway.store.kept import Kept
+from gateway.store.pages import load, save
 from gateway.store.rollups import spend_of
-from gateway.store.tables import connect, load, prepare, roll_back, save
+from gateway.store.tables import connect, prepare, roll_back
 
 LIMITS = {Account("a", "day"): 10, Account("b", "day"): 25, Account("c", "day"): None}
 BY = ("team", "model")

@@ -32,7 +32,7 @@ export function table(caption, columns, rows, attributes) {
   const head = columns.map((column) => h("th", { scope: "col", class: cls(column) }, column.head));
   const body = rows.map((row) => h("tr", { class: attributes?.rowClass?.(row) },
     columns.map((column, at) => h(at ? "td" : "th", { class: cls(column), scope: at ? null : "row" }, column.cell(row)))));
-  return h("div", { class: "scroll" }, h("table", { class: attributes?.class },
+  return h("div", { class: "scroll", tabindex: "0" }, h("table", { class: attributes?.class },
     h("caption", { class: "unseen" }, caption), h("thead", null, h("tr", null, head)), h("tbody", null, body)));
 }
 

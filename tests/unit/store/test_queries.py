@@ -7,7 +7,8 @@ import pytest
 from gateway.accounts import Account, Balance, Claim
 from gateway.store import Settlement, queries
 from gateway.store.books import Reserve, Settle
-from gateway.store.tables import connect, load, prepare, save
+from gateway.store.pages import load, save
+from gateway.store.tables import connect, prepare
 
 A, B = Account("a", "day"), Account("b", "day")
 

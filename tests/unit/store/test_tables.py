@@ -13,7 +13,8 @@ from gateway.errors import Failure
 from gateway.store import Settlement, queries, tables
 from gateway.store.books import Release, Reserve, Settle
 from gateway.store.kept import Kept
-from gateway.store.tables import UPGRADES, connect, load, prepare, save, schema_version
+from gateway.store.pages import load, save
+from gateway.store.tables import UPGRADES, connect, prepare, schema_version
 
 
 @pytest.fixture

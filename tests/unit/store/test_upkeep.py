@@ -14,8 +14,9 @@ from gateway.store import FIRST_COUNTS, Settlement, queries, sums, upkeep
 from gateway.store.books import Count, Release, Reserve, Settle
 from gateway.store.digest import COST
 from gateway.store.lost import rfc3339
+from gateway.store.pages import load, save
 from gateway.store.rollups import Rollups, spend_of
-from gateway.store.tables import UPGRADES, connect, load, prepare, save
+from gateway.store.tables import UPGRADES, connect, prepare
 from gateway.store.upkeep import ACCOUNT_KEPT_S, Tenure, begin_tenure, end_tenure, step
 from gateway.tallies import KEPT_S, Tally
 

@@ -125,13 +125,18 @@ def test_nonsense_is_no_address(fields: list[tuple[str, str]]) -> None:
     "piece", [" ", "a=b", "a=b;", '"', "\\", 'a="', "for=1,", "[", "a=b ;", "\t,", ",", "192.0.2.1,"]
 )
 def test_a_field_as_long_as_may_be_is_read_at_once(piece: str) -> None:
-    """Whatever it holds, and it is no address: a bound above what it takes (0.01 ms), below what reading it would (20 to 60 ms)."""
-    began = time.process_time()
-    assert caller(("Forwarded", piece * (32_768 // len(piece)) + "\x00")) == ""
-    assert caller(*xff(piece * (32_768 // len(piece)))) == ""
-    assert caller(*xff(*[piece * 10] * (3_276 // len(piece)))) == ""
-    assert caller(*xff(",".join(f"192.0.2.{number % 250}:{number}" for number in range(1800)))) == ""
-    assert time.process_time() - began < 0.02
+    """Whatever it holds, and it is no address: a bound above what it takes (0.01 ms), below what reading it would (20 to 60 ms). The best
+    of some tries: a machine may be busy.
+    """
+    taken = []
+    for _ in range(5):
+        began = time.process_time()
+        assert caller(("Forwarded", piece * (32_768 // len(piece)) + "\x00")) == ""
+        assert caller(*xff(piece * (32_768 // len(piece)))) == ""
+        assert caller(*xff(*[piece * 10] * (3_276 // len(piece)))) == ""
+        assert caller(*xff(",".join(f"192.0.2.{number % 250}:{number}" for number in range(1800)))) == ""
+        taken.append(time.process_time() - began)
+    assert min(taken) < 0.02
 
 
 @pytest.mark.parametrize(
