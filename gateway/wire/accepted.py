@@ -126,7 +126,7 @@ class _Unread:
         """What was written and not acknowledged yet (SIOCOUTQ of tcp(7), which has the number of TIOCOUTQ); 0 where nobody says."""
         try:
             asked = ioctl(self._transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
-        except OSError:
+        except (OSError, ValueError):  # closed meanwhile
             return 0
         return int.from_bytes(asked, sys.byteorder)
 
