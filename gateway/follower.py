@@ -7,7 +7,6 @@ a second, on connections that are open as well; a call that runs keeps what it s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.follower")
 
-EVERY_S = 0.3
+EVERY_S, AGAIN_S = 0.3, 0.1
 
 
 class Follower:
@@ -40,11 +39,10 @@ class Follower:
         self._task = asyncio.create_task(self._follow(), name="follow")
 
     async def stop(self) -> None:
-        """Follow no more."""
-        if self._task is not None:
+        """Follow no more. Asked for until it is so: a wait that is over in the same moment swallows it (wait_for of Python 3.11)."""
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait((self._task,), timeout=AGAIN_S)
 
     async def current(self) -> Decided:
         """What is decided now, by whomever. Failure while the store cannot be asked."""
