@@ -184,7 +184,9 @@ def in_the_file_alone(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
         try:
             return connection.execute("SELECT count(*) FROM records").fetchone()[0]
-        except sqlite3.OperationalError:  # even the tables are in the log
+        except (
+            sqlite3.DatabaseError
+        ):  # no table yet, or a log that is being moved as we look  # even the tables are in the log
             return 0
 
 
