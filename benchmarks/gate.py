@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from gateways import OURS
+from measures import Figures, cpu_of
 from peers import BARE
 from stage import stage
 from systems import HERE, System, load
@@ -23,48 +24,34 @@ CALL, EVENT = "of a 1 KB call", "of a stream event"
 CPU, INSTRUCTIONS = "CPU", "instructions"
 
 
-def call(system: System) -> float:
-    return load(system, "saturate", connections=16, seconds=0.7)["requests"]
+def call(system: System) -> Figures:
+    return cpu_of(system, "requests", "saturate", connections=16, seconds=0.7)
 
 
-def event(system: System) -> float:
+def event(system: System) -> Figures:
     """Paced, so that each event is a read of its own however slow the system is."""
-    return load(system, "streams", concurrent=80, events=60, pace_ms=10)["events"]
+    return cpu_of(system, "events", "streams", concurrent=80, events=60, pace_ms=10)
 
 
-def cpu(system: System) -> float:
-    return system.cpu_s()
-
-
-def instructions(system: System) -> float:
-    return system.instructions()
-
-
-MEASURES: dict[str, tuple[Callable[[System], float], Callable[[System], float]]] = {
-    f"{name} {what}, against bare aiohttp": (taken, done)
-    for name, taken in ((CPU, cpu), (INSTRUCTIONS, instructions))
-    for what, done in ((CALL, call), (EVENT, event))
+MEASURES = {
+    f"{name} {what}, against bare aiohttp": (figure, load_of)
+    for name, figure in ((CPU, "cpu_us"), (INSTRUCTIONS, "thousands"))
+    for what, load_of in ((CALL, call), (EVENT, event))
 }
-"""What is taken, and the load that says how much it did."""
+"""What is read of the figures, and the load that gives them."""
 
 
 def ratios(systems: list[System], names: Collection[str]) -> dict[str, float]:
     """Of these measures. Short rounds in turn; who is first in a round is second in the next."""
     found = {}
     for name in names:
-        rounds = []
+        (figure, load_of), rounds = MEASURES[name], []
         for number in range(ROUNDS):
-            cost = {system.name: each(system, *MEASURES[name]) for system in (systems if number % 2 else systems[::-1])}
+            turn = systems if number % 2 else systems[::-1]
+            cost = {system.name: float(load_of(system)[figure]) for system in turn}
             rounds.append((cost[OURS], cost[BARE]))
         found[name] = ratio(rounds)
     return found
-
-
-def each(system: System, taken: Callable[[System], float], done: Callable[[System], float]) -> float:
-    """What one call or event takes."""
-    before = taken(system)
-    count = done(system)
-    return (taken(system) - before) / count
 
 
 def main() -> int:
