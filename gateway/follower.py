@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from gateway.decided import NOTHING, Decided
+from gateway.ended import ended
 from gateway.errors import Failure
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.follower")
 
-EVERY_S, AGAIN_S = 0.3, 0.1
+EVERY_S = 0.3
 
 
 class Follower:
@@ -39,10 +40,9 @@ class Follower:
         self._task = asyncio.create_task(self._follow(), name="follow")
 
     async def stop(self) -> None:
-        """Follow no more. Asked for until it is so: a wait that is over in the same moment swallows it (wait_for of Python 3.11)."""
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait((self._task,), timeout=AGAIN_S)
+        """Follow no more."""
+        if self._task is not None:
+            await ended(self._task)
 
     async def current(self) -> Decided:
         """What is decided now, by whomever. Failure while the store cannot be asked."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+from gateway.ended import ended
 from gateway.kinds import split_address
 from gateway.observe import Sink, otel_env
 from gateway.observe.exporter import Exporter
@@ -60,9 +60,7 @@ class Meters:
         if self._push is not None:
             await self._push.close(grace_s)
         if self._look_up is not None:
-            self._look_up.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._look_up
+            await ended(self._look_up)
         if self._statsd is not None:
             self._statsd.close()
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from dataclasses import asdict
 from typing import Any
 
+from gateway.ended import ended
 from gateway.inspector import Inspector
 from gateway.merged import merged_checks, merged_status, merged_upstreams
 from gateway.observe.chorus import Chorus
@@ -107,9 +108,7 @@ class Together:
 
     async def close(self) -> None:
         """Leave what was counted, answer no more."""
-        for task in [*self._tasks, *self._heard.values()]:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._heard.values(), return_exceptions=True)
+        await ended(*self._tasks, *self._heard.values())
         if self._siblings is not None:
             try:
                 await self._leave()

@@ -20,6 +20,7 @@ from enum import Enum
 
 import aiohttp
 
+from gateway.ended import ended
 from gateway.observe import payloads
 from gateway.observe.events import Event
 from gateway.observe.payloads import Told
@@ -124,8 +125,7 @@ class Delivery:
         """Wait until all was tried, so long; what is left then is dropped."""
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=within_s)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended(self._task)
         while self._waiting:
             self._end(self._waiting.pop(0).told, "dropped")
 
