@@ -47,10 +47,10 @@ class Relay:
 
     __slots__ = (
         "_bodiless", "_body_bytes", "_content_length", "_deadlines", "_drain", "_drain_bytes", "_drain_until_ns", "_failing", "_fields",
-        "_first_byte_due_ns", "_first_byte_limit_ns", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept", "_last_body_bytes",
-        "_last_ns", "_line", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces", "_reason", "_reply", "_rewriter",
-        "_trailers", "_until_close", "_watcher", "failure", "finished", "first_byte_ns", "front_gone", "head_in", "on_body",
-        "response_bytes", "sent_ns", "status", "untouched", "upgraded",
+        "_first_byte_due_ns", "_first_byte_limit_ns", "_flows", "_headers", "_http11", "_idle_ns", "_keep_until_ns", "_kept",
+        "_last_body_bytes", "_last_ns", "_line", "_method", "_over", "_overhead_bytes", "_parser", "_paused", "_pieces", "_reply",
+        "_rewriter", "_trailers", "_until_close", "_watcher", "failure", "finished", "first_byte_ns", "front_gone", "head_in", "on_body",
+        "reason", "response_bytes", "sent_ns", "status", "untouched", "upgraded",
     )  # fmt: skip
 
     def __init__(
@@ -65,7 +65,7 @@ class Relay:
         self._headers: list[tuple[bytes, bytes]] = []
         self._fields: Fields = {}
         self._trailers: list[tuple[bytes, bytes]] = []
-        self._reason = b""
+        self.reason = b""
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append
         """What the parser calls with each piece of a body; it is told so when it is made."""
@@ -78,7 +78,7 @@ class Relay:
         self._content_length: bytes | None = None
         self._bodiless = self._until_close = self._http11 = self._over = False
         self._failing: Failure | None = None
-        self._paused = False
+        self._paused = self._flows = False  # flows: what comes goes on at once, nobody changes it or keeps it back
         self._body_bytes = self._last_body_bytes = self._overhead_bytes = 0
         self.head_in = False
         self.untouched = True
@@ -95,11 +95,6 @@ class Relay:
     def headers(self) -> Headers:
         """The head's fields."""
         return tuple(self._headers)
-
-    @property
-    def reason(self) -> bytes:
-        """The head's reason phrase."""
-        return self._reason
 
     # -- the upstream's side ------------------------------------------------------------------------------------------
 
@@ -140,12 +135,21 @@ class Relay:
                 self._http11 = False
             else:
                 self._failing = self._failing or failures.unreadable()
+            self._flows = False
+        pieces = self._pieces
+        if self._flows and pieces:
+            piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self._body_bytes += len(piece)
+            self._reply.body(piece)
+            self._watcher.chunk(piece)
+            return
         if self.finished.done():
             return
         if self.upgraded is not None:
             self.finished.set_result(None)
             return
-        if not self._pieces:
+        if not pieces:
             self._bound(len(data))
         if self.head_in:
             self._pass_on()
@@ -153,6 +157,8 @@ class Relay:
             self._break(self._failing)
         elif self._over:
             self._complete()
+        else:
+            self._flows = self._reply.started and self._rewriter is None and not self._drain
 
     def eof(self) -> None:
         """The upstream closed its side: the end of a body without length, or a break."""
@@ -174,6 +180,7 @@ class Relay:
         if last is None or self._content_length is not None or not self._reply.started:
             self.lost(failure)
         elif not self.finished.done():
+            self._flows = False
             self._rewriter = farewell = Farewell(self._rewriter, last, partial(self._fail, failure))
             if words := farewell.feed(b""):
                 self._reply.body(words)
@@ -197,7 +204,7 @@ class Relay:
             raise ValueError("nobody asked for a second answer")
 
     def on_status(self, reason: bytes) -> None:
-        self._reason += reason
+        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         (self._trailers if self.head_in else self._headers).append((name, value))
@@ -207,11 +214,11 @@ class Relay:
         if parser is None or self._failing is not None:  # one head that cannot be was enough
             return
         status = parser.get_status_code()
-        if status < 100 or (self._reason != b"OK" and _CONTROL.search(self._reason)):  # the parser lets both pass
+        if status < 100 or (self.reason != b"OK" and _CONTROL.search(self.reason)):  # the parser lets both pass
             self._failing = failures.unreadable()
             return
         if status < 200 and status != 101:
-            self._reply.interim(status, self._reason, tuple(self._headers))
+            self._reply.interim(status, self.reason, tuple(self._headers))
             return
         self._fields = fields = noted(self._headers)
         if not self._frame(status, fields):
@@ -235,10 +242,10 @@ class Relay:
 
     def on_message_complete(self) -> None:
         if self.head_in:
-            self._over = True
+            self._over, self._flows = True, False
         else:  # an interim answer: what follows is the next head
             self._headers.clear()
-            self._reason = b""
+            self.reason = b""
 
     def _frame(self, status: int, fields: Fields) -> bool:
         """How the body ends. False for a coding other than chunked: RFC 9112 6.1 has them, but undoing one would change
@@ -302,7 +309,7 @@ class Relay:
     def _send_head(self, first_piece: bytes, *, whole: bool) -> None:
         self._reply.start(
             self.status,
-            self._reason,
+            self.reason,
             self._headers,
             self._fields,
             extra=self._watcher.extra(whole=whole),
@@ -320,10 +327,8 @@ class Relay:
             self._let_go(whole=True)
         self._write_rest()
         self._reply.end(self._trailers)
-        self._leave(reusable=self._reusable())
-
-    def _reusable(self) -> bool:
-        return self._http11 and not self._until_close and not names_token(self._fields, b"connection", b"close")
+        closes = self._until_close or names_token(self._fields, b"connection", b"close")
+        self._leave(reusable=self._http11 and not closes)
 
     def _break(self, failure: Failure) -> None:
         """The answer will not be whole. What the client already has stands; it is shown that the rest is missing."""
@@ -365,7 +370,7 @@ class Relay:
         if not drain_s:
             self._break(failures.client_left())
             return
-        self._drain = True
+        self._drain, self._flows = True, False
         self.front_resumed()
         self._drain_until_ns = time.monotonic_ns() + int(drain_s * 1e9)
         self._watch_until(self._drain_until_ns)
