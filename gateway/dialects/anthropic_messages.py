@@ -24,6 +24,7 @@ from gateway.dialects.values import (
     note_model,
     output_bound,
     parse,
+    parse_request,
 )
 from gateway.dialects.voices import AnthropicVoice
 from pricing.usage import Usage
@@ -56,7 +57,7 @@ class AnthropicMessages(AnthropicVoice):
         """``speed: fast`` is a tier of its own price, so it is told as one. Where Anthropic manages the context, what it writes
         to shorten it is billed beside ``max_tokens``.
         """
-        root, fault = parse(body)
+        root, fault = parse_request(body)
         tier = "fast" if root.get("speed") == "fast" else ""
         most = None if root.get("context_management") else output_bound(root.get("max_tokens"))
         return asked(self.operation, body, root, fault, _beyond(root), max_output_tokens=most, service_tier=tier)

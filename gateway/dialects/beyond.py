@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.dialects.skim import length
 from gateway.dialects.values import Json, as_object, name
 
 IMAGES = frozenset(("computer_screenshot", "image", "image_url", "input_image"))
@@ -109,4 +110,4 @@ class Beyond:
 def _payload(part: Json) -> int:
     """The characters of its data or link, one level down at most."""
     inner = [part, *(value for value in part.values() if type(value) is dict)]
-    return sum(len(each[key]) for each in inner for key in PAYLOADS if type(each.get(key)) is str)
+    return sum(length(each[key]) for each in inner for key in PAYLOADS if type(each.get(key)) is str)

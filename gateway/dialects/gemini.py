@@ -15,7 +15,20 @@ import orjson
 
 from gateway.dialects import pictures, prompts
 from gateway.dialects.beyond import TOOLS_MOST_TOKENS, Beyond
-from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, count, name, output_bound, parse
+from gateway.dialects.skim import length
+from gateway.dialects.values import (
+    Json,
+    add_text,
+    as_list,
+    as_object,
+    asked,
+    choices,
+    count,
+    name,
+    output_bound,
+    parse,
+    parse_request,
+)
 from gateway.dialects.voices import GeminiVoice
 from pricing.usage import Usage
 
@@ -42,7 +55,7 @@ class GeminiGenerate(GeminiVoice):
 
     def ask(self, body: bytes) -> Ask:
         """Field names come in camel case or, as protobuf's own JSON allows, in snake case."""
-        root, fault = parse(body)
+        root, fault = parse_request(body)
         config = as_object(_either(root, "generationConfig", "generation_config"))
         most = output_bound(_either(config, "maxOutputTokens", "max_output_tokens"))
         answers = choices(_either(config, "candidateCount", "candidate_count"))
@@ -102,7 +115,7 @@ def _beyond(root: Json) -> Beyond:
     for part in _parts(root.get("contents")):
         media = as_object(_either(part, "inlineData", "inline_data")) if _is_media(part) else {}
         kind, payload = name(_either(media, "mimeType", "mime_type")), media.get("data")
-        size = len(payload) if type(payload) is str else 0
+        size = length(payload) if type(payload) is str else 0
         if kind.startswith("image/"):
             beyond.image(size)
         elif kind.startswith("audio/"):

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 from gateway.dialects import pictures, prompts
 from gateway.dialects.beyond import Beyond
 from gateway.dialects.openai_usage import choices_of, split
-from gateway.dialects.values import Json, add_text, as_list, as_object, asked, choices, name, output_bound, parse
+from gateway.dialects.values import (
+    Json,
+    add_text,
+    as_list,
+    as_object,
+    asked,
+    choices,
+    name,
+    output_bound,
+    parse,
+    parse_request,
+)
 from gateway.dialects.voices import OpenAIVoice
 
 if TYPE_CHECKING:
@@ -39,7 +50,7 @@ class OpenAIChat(OpenAIVoice):
 
     def ask(self, body: bytes) -> Ask:
         """The larger of ``max_completion_tokens`` and ``max_tokens`` is the bound; ``n`` is the number of choices."""
-        root, fault = parse(body)
+        root, fault = parse_request(body)
         most = output_bound(root.get("max_completion_tokens"), root.get("max_tokens"))
         answers = choices(root.get("n"))
         return asked(self.operation, body, root, fault, _beyond(root), choices=answers, max_output_tokens=most)

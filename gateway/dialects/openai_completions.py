@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.dialects import prompts
 from gateway.dialects.openai_usage import choices_of, split
-from gateway.dialects.values import MAX_CHOICES, Json, add_text, asked, choices, output_bound, parse
+from gateway.dialects.values import MAX_CHOICES, Json, add_text, asked, choices, output_bound, parse, parse_request
 from gateway.dialects.voices import OpenAIVoice
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class OpenAICompletions(OpenAIVoice):
 
     def ask(self, body: bytes) -> Ask:
         """``choices`` is prompts x the larger of ``n`` and ``best_of``."""
-        root, fault = parse(body)
+        root, fault = parse_request(body)
         answers = choices(root.get("n"), root.get("best_of")) * _prompts(root.get("prompt"))
         most = output_bound(root.get("max_tokens"), root.get("max_completion_tokens"))
         return asked(self.operation, body, root, fault, choices=min(answers, MAX_CHOICES), max_output_tokens=most)

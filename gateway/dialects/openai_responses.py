@@ -13,7 +13,18 @@ import orjson
 from gateway.dialects import pictures, prompts
 from gateway.dialects.beyond import Beyond
 from gateway.dialects.openai_usage import split
-from gateway.dialects.values import Json, add_text, as_list, as_object, asked, name, note_model, output_bound, parse
+from gateway.dialects.values import (
+    Json,
+    add_text,
+    as_list,
+    as_object,
+    asked,
+    name,
+    note_model,
+    output_bound,
+    parse,
+    parse_request,
+)
 from gateway.dialects.voices import OpenAIVoice
 
 if TYPE_CHECKING:
@@ -47,7 +58,7 @@ class OpenAIResponses(OpenAIVoice):
 
     def ask(self, body: bytes) -> Ask:
         """One choice, bounded by ``max_output_tokens`` (reasoning included)."""
-        root, fault = parse(body)
+        root, fault = parse_request(body)
         most = output_bound(root.get("max_output_tokens"))
         return asked(self.operation, body, root, fault, _beyond(root), max_output_tokens=most)
 

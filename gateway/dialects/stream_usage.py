@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gateway.dialects.values import parse_request
 from gateway.value import value
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ def with_usage(ask: Ask, body: bytes) -> bytes | None:
     """The body that asks for usage; None where that is not ours to do: no such stream, or the caller speaks of it itself."""
     if ask.operation not in OPERATIONS or not ask.stream or ask.fault:
         return None
-    root = orjson.loads(body)
-    if "stream_options" in root:
+    if "stream_options" in parse_request(body)[0]:
         return None
     at = body.index(b"{") + 1
     return body[:at] + WISH + body[at:]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.call import Metered
+from gateway.dialects.values import hidden_fault
 from gateway.metering.encodings import encoding_for
 from pricing.usage import Usage
 
@@ -106,12 +107,12 @@ def _is_deferred(ask: Ask, reading: Reading) -> bool:
 
 
 def _is_readable(ask: Ask, body: bytes | None) -> bool:
-    return body is not None and not ask.fault
+    return body is not None and not ask.fault and not hidden_fault(body)
 
 
 def _count_input(dialect: Dialect, ask: Ask, body: bytes | None, fit: Fit, counter: Counter) -> int:
     """Tokens of the prompt with its framing; from bytes when there is no body to look into."""
-    if body is None or ask.fault:
+    if body is None or not _is_readable(ask, body):
         return -(-ask.input_bytes // BYTES_PER_TOKEN)
     return _scale(counter.count_all(dialect.prompt(body), fit.encoding), fit) + dialect.framing(body)
 

@@ -108,6 +108,16 @@ def test_an_unreadable_request_is_estimated_from_its_size() -> None:
     assert kept_nothing.usage == metered.usage
 
 
+def test_a_long_request_whose_text_is_no_json_is_estimated_from_its_size() -> None:
+    """What was passed over when it came has to be read to be counted."""
+    sent = orjson.dumps(REQUEST | {"user": "a" * 40_000}).replace(b"aaa", b"a\na", 1)
+    ask = OpenAIChat().ask(sent)
+    assert not ask.fault
+    reading = Reading(model="gpt-4o", text=["hello world"], text_chars=11, finished=True)
+    found = meter(OpenAIChat(), ask, reading, sent, response_bytes=400, answered=True, counter=COUNTER)
+    assert (found.usage, found.source) == (Usage(input=-(-len(sent) // 4), output=2), "estimated")
+
+
 def test_an_answer_that_is_written_later_is_estimated_at_its_bound() -> None:
     """A background response is fetched where nothing is metered: it must not be free there and here."""
     dialect = OpenAIResponses()
