@@ -19,6 +19,7 @@ from gateway.metering.charge import charge
 from gateway.metering.frames import FrameReader
 from gateway.metering.meter import compare, meter
 from gateway.metering.tap import Tap
+from gateway.metering.whole import Whole
 from gateway.wire.headers import first, value_of
 from gateway.wire.websocket import POLICY_VIOLATION, close_frame
 from pricing.money import Cost, format_usd
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.watch")
 
 JSON = b"application/json"
+PLAIN = frozenset(("", "identity"))
+"""Codings of answers that are what they are."""
 MEDIA = (b"audio/", b"image/", b"video/", b"application/octet-stream")
 """Answers that tell nothing to read."""
 ARRAYS = frozenset(("generate_content",))
@@ -70,7 +73,7 @@ class Watch:
         self.call = call
         self.snapshot = snapshot
         self.dialect = dialect
-        self._tap: Tap | None = None
+        self._tap: Tap | Whole | None = None
         self._reading: Reading | None = None
         self._answered = False
         self._plain_stream = self._is_plain = False
@@ -82,27 +85,27 @@ class Watch:
     # -- wire.Watcher -------------------------------------------------------------------------------------------
 
     def head(self, status: int, fields: Fields) -> bool:
-        """A metered answer gets a tap; one that is no stream is kept back, so that its cost can stand in its head."""
+        """A metered answer is read; one that is no stream is kept back, so that its cost can stand in its head."""
         if not (self.dialect.metered or self.dialect.follows) or not 200 <= status < 300:
             return False
         self._answered = self.dialect.metered
         kind = (value_of(fields, b"content-type") or b"").lower()
         coding = value_of(fields, b"content-encoding")
         encoding = coding.decode("latin-1").strip().lower() if coding is not None else ""
-        self._is_plain = encoding in ("", "identity")
+        self._is_plain = encoding in PLAIN
         ask = self.call.ask
         streamed = ask is not None and ask.stream and b"content-length" not in fields
-        if kind == JSON and not streamed:  # the usual answer, of which nothing else is to be asked
-            self._tap, self._plain_stream = Tap(self.dialect, False, encoding), False
-            self.chunk = self._tap.feed
+        if kind == JSON and self._is_plain and not (streamed or self.dialect.lines):  # the usual answer
+            whole = self._tap = Whole(self.dialect)
+            self.chunk, self._plain_stream = whole.feed, False
             return self._answered and self.snapshot.response_headers
         stream = kind.startswith(b"text/event-stream")
         array = streamed and b"json" in kind and self.dialect.operation in ARRAYS
-        self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
-        self.chunk = self._tap.feed
+        tap = self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
+        self.chunk = tap.feed
         self._plain_stream = stream and self._is_plain
         if self.look is not None and (stream or array):
-            self._tap.show(*self.look)
+            tap.show(*self.look)
         if streamed:
             return False
         return self._answered and self.snapshot.response_headers and b"json" in kind
@@ -112,11 +115,11 @@ class Watch:
         if self.dialect.operation == "realtime":
             self._answered = True
             extensions = (first(headers, b"sec-websocket-extensions") or b"").decode("latin-1").lower()
-            self._tap = Tap(self.dialect, True, "", frames=FrameReader(extensions))
-            self.chunk = self._tap.feed
+            tap = self._tap = Tap(self.dialect, True, "", frames=FrameReader(extensions))
+            self.chunk = tap.feed
             self._is_plain = True
             if self.look is not None:
-                self._tap.show(*self.look)
+                tap.show(*self.look)
 
     def rewriter(self) -> Rewriter | None:
         """Where we asked for usage in the caller's name, the caller gets the stream without it."""
@@ -141,15 +144,15 @@ class Watch:
     # -- while it runs ------------------------------------------------------------------------------------------------
 
     def so_far(self) -> tuple[Reading, int]:
-        """What the answer has told until now, and its bytes."""
-        if self._tap is None:
+        """What a stream has told until now, and its bytes."""
+        if not isinstance(self._tap, Tap):
             return Reading(), 0
         self._tap.catch_up()
         return self._tap.reading, self._tap.bytes
 
     def look_in(self, count: int) -> None:
         """Have ``look`` look again after so many bytes."""
-        if self._tap is not None and self.look is not None:
+        if isinstance(self._tap, Tap) and self.look is not None:
             self._tap.show(self.look[0], count)
 
     def price(self, usage: Usage, reading: Reading) -> int:
@@ -164,7 +167,7 @@ class Watch:
 
     def last_words(self, refusal: Refusal) -> LastWords | None:
         """How a stream ends that we end: an error in its own form; None where it cannot carry one."""
-        splitter = self._tap.catch_up() if self._tap is not None and self._is_plain else None
+        splitter = self._tap.catch_up() if isinstance(self._tap, Tap) and self._is_plain else None
         if type(splitter) is EventSplitter:
             return AfterEvent(splitter.tail, self.dialect.interrupt(refusal))
         if type(splitter) is ElementSplitter:
