@@ -41,7 +41,7 @@ class OpenAIChat(OpenAIVoice):
         """The larger of ``max_completion_tokens`` and ``max_tokens`` is the bound; ``n`` is the number of choices."""
         root, fault = parse(body)
         most = output_bound(root.get("max_completion_tokens"), root.get("max_tokens"))
-        answers = choices(root.get("n"))
+        answers = choices(root["n"]) if "n" in root else 1
         return asked(self.operation, body, root, fault, _beyond(root), choices=answers, max_output_tokens=most)
 
     def read(self, document: bytes, reading: Reading) -> None:
