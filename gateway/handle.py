@@ -135,7 +135,8 @@ class Handle:
             call.refusal = Refusal(Kind.INTERNAL, "The gateway failed while handling this request.")
         finally:
             try:
-                self._close(arrival, call, watch.dialect)
+                if call.refusal is not None and not arrival.reply.started:
+                    self._refuse(arrival, call, call.refusal, watch.dialect)
             finally:
                 del self.active[call.call_id]
                 finished = Finished(call, watch)
@@ -215,13 +216,13 @@ class Handle:
         """All claims and uses or none. A store that is down stops only calls that somebody limits."""
         if not (claims or uses):
             return None
-        limited = bool(uses) or _is_limited(claims)
         began_ns = time.monotonic_ns()
         try:
             answer = await self._store.reserve(call.call_id, claims, _mark(call, claims), uses)
             if isinstance(answer, Refusal) and _is_in_use(answer) and held_wait_s:
                 answer = await self._wait_for_room(call, claims, uses, arrival, answer, held_wait_s)
         except Failure as failure:
+            limited = bool(uses) or _is_limited(claims)
             if limited and not (self._goes_on and failure.kind is Kind.STORE_UNAVAILABLE):
                 raise
             if limited:
@@ -290,11 +291,10 @@ class Handle:
 
     # -- the way out --------------------------------------------------------------------------------------------------
 
-    def _close(self, arrival: Arrival, call: Call, dialect: Dialect) -> None:
+    @staticmethod
+    def _refuse(arrival: Arrival, call: Call, refusal: Refusal, dialect: Dialect) -> None:
         """Answer what nobody has answered yet."""
-        reply, refusal = arrival.reply, call.refusal
-        if refusal is None or reply.started:
-            return
+        reply = arrival.reply
         if arrival.gone:
             reply.started = reply.ended = reply.close = True
         else:
@@ -334,7 +334,7 @@ def _request(
         raise ValueError("a request is made of what is asked, and by whom")
     upstream, target = snapshot.routes.choose(place, ask.model)
     sent_body = None
-    if body is not None and snapshot.stream_usage.ask(upstream, caller.team, ask.model):
+    if ask.stream and body is not None and snapshot.stream_usage.ask(upstream, caller.team, ask.model):
         sent_body = with_usage(ask, body)
     pool = snapshot.pools[upstream]
     return Request(

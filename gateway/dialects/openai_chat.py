@@ -28,6 +28,10 @@ TOOLS_TOKENS = 12
 
 
 OWN_TOOLS = frozenset(("function", "custom"))
+BESIDE_CONTENT = frozenset(
+    ("reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
+)
+"""What else of a message or delta the model has written."""
 
 
 class OpenAIChat(OpenAIVoice):
@@ -65,7 +69,8 @@ class OpenAIChat(OpenAIVoice):
         elif content is not None:
             _add_parts(reading, content)
         if len(delta) > 1 or content is None:
-            _add_rest(reading, delta)
+            if not BESIDE_CONTENT.isdisjoint(delta):
+                _add_rest(reading, delta)
             return ""
         return content if type(content) is str and not reading.finished else ""
 
