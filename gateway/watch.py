@@ -135,7 +135,7 @@ class Watch:
             try:
                 if self.told:
                     self.account(billable=True)
-                    headers = (*headers, *_cost_headers(self.call))
+                    headers += _cost_headers(self.call)
             except Exception:
                 call_id = self.call.call_id
                 log.exception("could not price an answer before its head; call %s", call_id, extra={"call_id": call_id})
@@ -241,13 +241,13 @@ def _unseen(piece: bytes) -> None:
     """Nothing of it can be read."""
 
 
-def identity_headers(call: Call) -> Headers:
+def identity_headers(call: Call) -> tuple[tuple[bytes, bytes], ...]:
     """The two fields that every answer carries."""
     correlation_id = call.caller.correlation_id if call.caller is not None else call.call_id
     return ((b"x-tollgate-call-id", call.call_id.encode()), (b"x-correlation-id", correlation_id.encode()))
 
 
-def _cost_headers(call: Call) -> Headers:
+def _cost_headers(call: Call) -> tuple[tuple[bytes, bytes], ...]:
     usage, cost = call.usage, call.cost
     if usage is None or cost is None or not usage.source:
         return ()

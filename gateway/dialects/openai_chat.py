@@ -28,9 +28,7 @@ TOOLS_TOKENS = 12
 
 
 OWN_TOOLS = frozenset(("function", "custom"))
-BESIDE_CONTENT = frozenset(
-    ("reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
-)
+BESIDE_CONTENT = frozenset(("reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio"))
 """What else of a message or delta the model has written."""
 
 
