@@ -147,18 +147,19 @@ class Handle:
 
     async def _admit(self, arrival: Arrival, call: Call, watch: Watch) -> Refusal | None:
         """Read what is asked, by whom, and set aside what it may cost."""
-        place = watch.snapshot.routes.place(arrival.target)
+        snapshot = watch.snapshot
+        place = snapshot.routes.place(arrival.target)
         in_query: Sequence[str] = ()
-        if watch.snapshot.keys is not None and place.protocol == "gemini":
+        if snapshot.keys is not None and place.protocol == "gemini":
             in_query, rest = without_key(place.rest)
             place = replace(place, rest=rest)
         path, _, query = place.rest.partition("?")
         dialect = dialect_for(place.protocol, arrival.method, path)
         watch.dialect = dialect = upgraded(path, query, dialect) if arrival.upgrade else dialect
-        key = watch.snapshot.keys.find(arrival.fields, in_query) if watch.snapshot.keys is not None else None
+        key = snapshot.keys.find(arrival.fields, in_query) if snapshot.keys is not None else None
         if isinstance(key, Refusal):
             return key
-        caller = _caller(arrival, call, key, watch.snapshot.proxies)
+        caller = _caller(arrival, call, key, snapshot.proxies)
         if isinstance(caller, Refusal):
             call.caller = key.caller(call.call_id) if key is not None else None
             return caller
@@ -166,7 +167,7 @@ class Handle:
         body = await arrival.body() if dialect.metered or arrival.is_here else None
         received_ns = time.monotonic_ns()
         call.ask = dialect.ask(body or b"")
-        call.request = _request(arrival, place, call, body, watch.snapshot, received_ns)
+        call.request = _request(arrival, place, call, body, snapshot, received_ns)
         may_work = arrival.method in MAY_SPEND or arrival.upgrade
         may_spend = may_work and call.ask.operation not in FREE
         refusal = None
@@ -178,8 +179,8 @@ class Handle:
         if isinstance(claims, Refusal):
             return claims
         call.claims = claims
-        call.uses = _uses(call, watch.snapshot) if may_work and watch.snapshot.limits is not None else ()
-        return await self._reserve(call, claims, call.uses, arrival, watch.snapshot.held_wait_s)
+        call.uses = _uses(call, snapshot) if may_work and snapshot.limits is not None else ()
+        return await self._reserve(call, claims, call.uses, arrival, snapshot.held_wait_s)
 
     def _claims(self, call: Call, watch: Watch, caller: Caller) -> tuple[Claim, ...] | Refusal:
         request, ask, snapshot = call.request, call.ask, watch.snapshot

@@ -86,22 +86,22 @@ class Watch:
 
     def head(self, status: int, fields: Fields) -> bool:
         """A metered answer is read; one that is no stream is kept back, so that its cost can stand in its head."""
-        if not (self.dialect.metered or self.dialect.follows) or not 200 <= status < 300:
+        dialect, ask = self.dialect, self.call.ask
+        if not (dialect.metered or dialect.follows) or not 200 <= status < 300:
             return False
-        self._answered = self.dialect.metered
+        self._answered = dialect.metered
         kind = (value_of(fields, b"content-type") or b"").lower()
         coding = value_of(fields, b"content-encoding")
         encoding = coding.decode("latin-1").strip().lower() if coding is not None else ""
         self._is_plain = encoding in PLAIN
-        ask = self.call.ask
         streamed = ask is not None and ask.stream and b"content-length" not in fields
-        if kind == JSON and self._is_plain and not (streamed or self.dialect.lines):  # the usual answer
-            whole = self._tap = Whole(self.dialect)
+        if kind == JSON and self._is_plain and not (streamed or dialect.lines):  # the usual answer
+            whole = self._tap = Whole(dialect)
             self.chunk, self._plain_stream = whole.feed, False
             return self._answered and self.snapshot.response_headers
         stream = kind.startswith(b"text/event-stream")
-        array = streamed and b"json" in kind and self.dialect.operation in ARRAYS
-        tap = self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
+        array = streamed and b"json" in kind and dialect.operation in ARRAYS
+        tap = self._tap = Tap(dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
         self.chunk = tap.feed
         self._plain_stream = stream and self._is_plain
         if self.look is not None and (stream or array):
@@ -201,22 +201,23 @@ class Watch:
     def account(self, *, billable: bool) -> None:
         """Fill ``usage`` and ``cost`` of the call. Once; quiet; may run in a thread."""
         call = self.call
-        if call.usage is not None or call.ask is None or call.request is None:
+        ask, request = call.ask, call.request
+        if call.usage is not None or ask is None or request is None:
             return
         usage = meter(
             self.dialect,
-            call.ask,
+            ask,
             self.reading,
-            call.request.body,
+            request.body,
             response_bytes=self._tap.bytes if self._tap is not None else 0,
             answered=billable,
             counter=self.snapshot.counter,
         )
-        if not usage.source:
-            call.usage, call.cost = usage, Cost(0)
-            return
-        asked = call.request.priced_as or call.ask.model
-        cost = charge(self.snapshot.book, call.request.provider, usage, asked, int(call.started_at))
+        if usage.source:
+            asked = request.priced_as or ask.model
+            cost = charge(self.snapshot.book, request.provider, usage, asked, int(call.started_at))
+        else:
+            cost = Cost(0)
         call.usage, call.cost = usage, cost
 
     def compare(self) -> None:
