@@ -95,17 +95,8 @@ class _Row:
     """A claim without its amount and its window: what is the same for every call of a caller."""
 
     __slots__ = (
-        "budget",
-        "calendar",
-        "cut",
-        "limit",
-        "lost_estimate",
-        "mode",
-        "notify_at",
-        "scope",
-        "shadow",
-        "window",
-    )
+        "_line", "budget", "calendar", "cut", "limit", "lost_estimate", "mode", "notify_at", "scope", "shadow", "window",
+    )  # fmt: skip
 
     def __init__(self, scope: str, calendar: Calendar, mode: str, limit: int | None, budget: str) -> None:
         self.scope = scope
@@ -117,6 +108,7 @@ class _Row:
         self.notify_at: tuple[int, ...] = ()
         self.cut = self.lost_estimate = False
         self.window = calendar.window
+        self._line: _Line | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -148,6 +140,9 @@ class _Row:
 
     def at(self, now: float, forgiven: Mapping[str, int]) -> _Line:
         """Its part of every claim in the window in which ``now`` lies."""
+        known = self._line
+        if known is not None and known.start <= now < known.end:
+            return known
         name, start, end = self.calendar.at(now)
         account = Account(self.scope, name)
         more = forgiven.get(str(account), 0) if forgiven else 0
@@ -163,7 +158,8 @@ class _Row:
             self.mode in GROWING and self.limit is not None,
             more,
         )
-        return _Line(start, end, account, MODES.index(self.mode), terms)
+        self._line = _Line(start, end, account, MODES.index(self.mode), terms)
+        return self._line
 
 
 _Terms = tuple[int | None, str, str, int, int | None, tuple[int, ...], bool, bool, bool, int]
@@ -289,7 +285,8 @@ class Ledger:
             for row in known:
                 if row.limit is not None and row.key not in seen:
                     seen.add(row.key)
-                    yield from _Met((row,)).claims(now, 0, 0, self._forgiven)
+                    line = row.at(now, self._forgiven)
+                    yield Claim(line.account, 1, *line.terms)
 
     def standings(self, now: float) -> Iterator[Standing]:
         """Every budget that has accounts of its own: not those of a single request or call. First those of one account, then those

@@ -49,7 +49,7 @@ class Routes:
         self._rules = tuple(rules)
         self._upstreams = dict(upstreams)
         self._places: dict[str, Place] = {}
-        self._chosen: dict[tuple[str, str], tuple[str, str]] = {}
+        self._chosen: dict[tuple[str, str], str] = {}
 
     def place(self, target: str) -> Place:
         """Read the path. Failure(UNKNOWN_ROUTE) when it is no provider's."""
@@ -81,15 +81,14 @@ class Routes:
         """(upstream, the target to ask it for)."""
         if place.upstream:
             return place.upstream, self._upstreams[place.upstream][1] + place.rest
-        chosen = self._chosen.get((place.rest, model))
-        if chosen is None:
-            path, query, _ = place.rest.partition("?")
+        path = place.rest.partition("?")[0]
+        upstream = self._chosen.get((path, model))
+        if upstream is None:
             upstream = self._choose(path, model)
-            # a base URL that ends in /v1 names the same /v1 that the front's path begins with
-            chosen = upstream, self._upstreams[upstream][1].removesuffix("/v1") + place.rest
-            if len(self._chosen) < MAX_REMEMBERED and len(path) < MAX_REMEMBERED and not query:
-                self._chosen[path, model] = chosen
-        return chosen
+            if len(self._chosen) < MAX_REMEMBERED and len(path) < MAX_REMEMBERED:
+                self._chosen[path, model] = upstream
+        # a base URL that ends in /v1 names the same /v1 that the front's path begins with
+        return upstream, self._upstreams[upstream][1].removesuffix("/v1") + place.rest
 
     def _choose(self, path: str, model: str) -> str:
         for rule in self._rules:
