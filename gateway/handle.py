@@ -135,7 +135,8 @@ class Handle:
             call.refusal = Refusal(Kind.INTERNAL, "The gateway failed while handling this request.")
         finally:
             try:
-                self._close(arrival, call, watch.dialect)
+                if call.refusal is not None and not arrival.reply.started:
+                    self._refuse(arrival, call, call.refusal, watch.dialect)
             finally:
                 del self.active[call.call_id]
                 finished = Finished(call, watch)
@@ -146,18 +147,19 @@ class Handle:
 
     async def _admit(self, arrival: Arrival, call: Call, watch: Watch) -> Refusal | None:
         """Read what is asked, by whom, and set aside what it may cost."""
-        place = watch.snapshot.routes.place(arrival.target)
+        snapshot = watch.snapshot
+        place = snapshot.routes.place(arrival.target)
         in_query: Sequence[str] = ()
-        if watch.snapshot.keys is not None and place.protocol == "gemini":
+        if snapshot.keys is not None and place.protocol == "gemini":
             in_query, rest = without_key(place.rest)
             place = replace(place, rest=rest)
         path, _, query = place.rest.partition("?")
         dialect = dialect_for(place.protocol, arrival.method, path)
         watch.dialect = dialect = upgraded(path, query, dialect) if arrival.upgrade else dialect
-        key = watch.snapshot.keys.find(arrival.fields, in_query) if watch.snapshot.keys is not None else None
+        key = snapshot.keys.find(arrival.fields, in_query) if snapshot.keys is not None else None
         if isinstance(key, Refusal):
             return key
-        caller = _caller(arrival, call, key, watch.snapshot.proxies)
+        caller = _caller(arrival, call, key, snapshot.proxies)
         if isinstance(caller, Refusal):
             call.caller = key.caller(call.call_id) if key is not None else None
             return caller
@@ -165,7 +167,7 @@ class Handle:
         body = await arrival.body() if dialect.metered or arrival.is_here else None
         received_ns = time.monotonic_ns()
         call.ask = dialect.ask(body or b"")
-        call.request = _request(arrival, place, call, body, watch.snapshot, received_ns)
+        call.request = _request(arrival, place, call, body, snapshot, received_ns)
         may_work = arrival.method in MAY_SPEND or arrival.upgrade
         may_spend = may_work and call.ask.operation not in FREE
         refusal = None
@@ -177,8 +179,8 @@ class Handle:
         if isinstance(claims, Refusal):
             return claims
         call.claims = claims
-        call.uses = _uses(call, watch.snapshot) if may_work and watch.snapshot.limits is not None else ()
-        return await self._reserve(call, claims, call.uses, arrival, watch.snapshot.held_wait_s)
+        call.uses = _uses(call, snapshot) if may_work and snapshot.limits is not None else ()
+        return await self._reserve(call, claims, call.uses, arrival, snapshot.held_wait_s)
 
     def _claims(self, call: Call, watch: Watch, caller: Caller) -> tuple[Claim, ...] | Refusal:
         request, ask, snapshot = call.request, call.ask, watch.snapshot
@@ -215,13 +217,13 @@ class Handle:
         """All claims and uses or none. A store that is down stops only calls that somebody limits."""
         if not (claims or uses):
             return None
-        limited = bool(uses) or _is_limited(claims)
         began_ns = time.monotonic_ns()
         try:
             answer = await self._store.reserve(call.call_id, claims, _mark(call, claims), uses)
             if isinstance(answer, Refusal) and _is_in_use(answer) and held_wait_s:
                 answer = await self._wait_for_room(call, claims, uses, arrival, answer, held_wait_s)
         except Failure as failure:
+            limited = bool(uses) or _is_limited(claims)
             if limited and not (self._goes_on and failure.kind is Kind.STORE_UNAVAILABLE):
                 raise
             if limited:
@@ -290,11 +292,10 @@ class Handle:
 
     # -- the way out --------------------------------------------------------------------------------------------------
 
-    def _close(self, arrival: Arrival, call: Call, dialect: Dialect) -> None:
+    @staticmethod
+    def _refuse(arrival: Arrival, call: Call, refusal: Refusal, dialect: Dialect) -> None:
         """Answer what nobody has answered yet."""
-        reply, refusal = arrival.reply, call.refusal
-        if refusal is None or reply.started:
-            return
+        reply = arrival.reply
         if arrival.gone:
             reply.started = reply.ended = reply.close = True
         else:
@@ -334,7 +335,7 @@ def _request(
         raise ValueError("a request is made of what is asked, and by whom")
     upstream, target = snapshot.routes.choose(place, ask.model)
     sent_body = None
-    if body is not None and snapshot.stream_usage.ask(upstream, caller.team, ask.model):
+    if ask.stream and body is not None and snapshot.stream_usage.ask(upstream, caller.team, ask.model):
         sent_body = with_usage(ask, body)
     pool = snapshot.pools[upstream]
     return Request(

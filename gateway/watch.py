@@ -19,6 +19,7 @@ from gateway.metering.charge import charge
 from gateway.metering.frames import FrameReader
 from gateway.metering.meter import compare, meter
 from gateway.metering.tap import Tap
+from gateway.metering.whole import Whole
 from gateway.wire.headers import first, value_of
 from gateway.wire.websocket import POLICY_VIOLATION, close_frame
 from pricing.money import Cost, format_usd
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.watch")
 
 JSON = b"application/json"
+PLAIN = frozenset(("", "identity"))
+"""Codings of answers that are what they are."""
 MEDIA = (b"audio/", b"image/", b"video/", b"application/octet-stream")
 """Answers that tell nothing to read."""
 ARRAYS = frozenset(("generate_content",))
@@ -70,7 +73,7 @@ class Watch:
         self.call = call
         self.snapshot = snapshot
         self.dialect = dialect
-        self._tap: Tap | None = None
+        self._tap: Tap | Whole | None = None
         self._reading: Reading | None = None
         self._answered = False
         self._plain_stream = self._is_plain = False
@@ -82,27 +85,27 @@ class Watch:
     # -- wire.Watcher -------------------------------------------------------------------------------------------
 
     def head(self, status: int, fields: Fields) -> bool:
-        """A metered answer gets a tap; one that is no stream is kept back, so that its cost can stand in its head."""
-        if not (self.dialect.metered or self.dialect.follows) or not 200 <= status < 300:
+        """A metered answer is read; one that is no stream is kept back, so that its cost can stand in its head."""
+        dialect, ask = self.dialect, self.call.ask
+        if not (dialect.metered or dialect.follows) or not 200 <= status < 300:
             return False
-        self._answered = self.dialect.metered
+        self._answered = dialect.metered
         kind = (value_of(fields, b"content-type") or b"").lower()
         coding = value_of(fields, b"content-encoding")
         encoding = coding.decode("latin-1").strip().lower() if coding is not None else ""
-        self._is_plain = encoding in ("", "identity")
-        ask = self.call.ask
+        self._is_plain = encoding in PLAIN
         streamed = ask is not None and ask.stream and b"content-length" not in fields
-        if kind == JSON and not streamed:  # the usual answer, of which nothing else is to be asked
-            self._tap, self._plain_stream = Tap(self.dialect, False, encoding), False
-            self.chunk = self._tap.feed
+        if kind == JSON and self._is_plain and not (streamed or dialect.lines):  # the usual answer
+            whole = self._tap = Whole(dialect)
+            self.chunk, self._plain_stream = whole.feed, False
             return self._answered and self.snapshot.response_headers
         stream = kind.startswith(b"text/event-stream")
-        array = streamed and b"json" in kind and self.dialect.operation in ARRAYS
-        self._tap = Tap(self.dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
-        self.chunk = self._tap.feed
+        array = streamed and b"json" in kind and dialect.operation in ARRAYS
+        tap = self._tap = Tap(dialect, stream, encoding, media=kind.startswith(MEDIA), array=array)
+        self.chunk = tap.feed
         self._plain_stream = stream and self._is_plain
         if self.look is not None and (stream or array):
-            self._tap.show(*self.look)
+            tap.show(*self.look)
         if streamed:
             return False
         return self._answered and self.snapshot.response_headers and b"json" in kind
@@ -112,11 +115,11 @@ class Watch:
         if self.dialect.operation == "realtime":
             self._answered = True
             extensions = (first(headers, b"sec-websocket-extensions") or b"").decode("latin-1").lower()
-            self._tap = Tap(self.dialect, True, "", frames=FrameReader(extensions))
-            self.chunk = self._tap.feed
+            tap = self._tap = Tap(self.dialect, True, "", frames=FrameReader(extensions))
+            self.chunk = tap.feed
             self._is_plain = True
             if self.look is not None:
-                self._tap.show(*self.look)
+                tap.show(*self.look)
 
     def rewriter(self) -> Rewriter | None:
         """Where we asked for usage in the caller's name, the caller gets the stream without it."""
@@ -132,7 +135,7 @@ class Watch:
             try:
                 if self.told:
                     self.account(billable=True)
-                    headers = (*headers, *_cost_headers(self.call))
+                    headers += _cost_headers(self.call)
             except Exception:
                 call_id = self.call.call_id
                 log.exception("could not price an answer before its head; call %s", call_id, extra={"call_id": call_id})
@@ -141,15 +144,15 @@ class Watch:
     # -- while it runs ------------------------------------------------------------------------------------------------
 
     def so_far(self) -> tuple[Reading, int]:
-        """What the answer has told until now, and its bytes."""
-        if self._tap is None:
+        """What a stream has told until now, and its bytes."""
+        if not isinstance(self._tap, Tap):
             return Reading(), 0
         self._tap.catch_up()
         return self._tap.reading, self._tap.bytes
 
     def look_in(self, count: int) -> None:
         """Have ``look`` look again after so many bytes."""
-        if self._tap is not None and self.look is not None:
+        if isinstance(self._tap, Tap) and self.look is not None:
             self._tap.show(self.look[0], count)
 
     def price(self, usage: Usage, reading: Reading) -> int:
@@ -164,7 +167,7 @@ class Watch:
 
     def last_words(self, refusal: Refusal) -> LastWords | None:
         """How a stream ends that we end: an error in its own form; None where it cannot carry one."""
-        splitter = self._tap.catch_up() if self._tap is not None and self._is_plain else None
+        splitter = self._tap.catch_up() if isinstance(self._tap, Tap) and self._is_plain else None
         if type(splitter) is EventSplitter:
             return AfterEvent(splitter.tail, self.dialect.interrupt(refusal))
         if type(splitter) is ElementSplitter:
@@ -198,22 +201,23 @@ class Watch:
     def account(self, *, billable: bool) -> None:
         """Fill ``usage`` and ``cost`` of the call. Once; quiet; may run in a thread."""
         call = self.call
-        if call.usage is not None or call.ask is None or call.request is None:
+        ask, request = call.ask, call.request
+        if call.usage is not None or ask is None or request is None:
             return
         usage = meter(
             self.dialect,
-            call.ask,
+            ask,
             self.reading,
-            call.request.body,
+            request.body,
             response_bytes=self._tap.bytes if self._tap is not None else 0,
             answered=billable,
             counter=self.snapshot.counter,
         )
-        if not usage.source:
-            call.usage, call.cost = usage, Cost(0)
-            return
-        asked = call.request.priced_as or call.ask.model
-        cost = charge(self.snapshot.book, call.request.provider, usage, asked, int(call.started_at))
+        if usage.source:
+            asked = request.priced_as or ask.model
+            cost = charge(self.snapshot.book, request.provider, usage, asked, int(call.started_at))
+        else:
+            cost = Cost(0)
         call.usage, call.cost = usage, cost
 
     def compare(self) -> None:
@@ -238,13 +242,13 @@ def _unseen(piece: bytes) -> None:
     """Nothing of it can be read."""
 
 
-def identity_headers(call: Call) -> Headers:
+def identity_headers(call: Call) -> tuple[tuple[bytes, bytes], ...]:
     """The two fields that every answer carries."""
     correlation_id = call.caller.correlation_id if call.caller is not None else call.call_id
     return ((b"x-tollgate-call-id", call.call_id.encode()), (b"x-correlation-id", correlation_id.encode()))
 
 
-def _cost_headers(call: Call) -> Headers:
+def _cost_headers(call: Call) -> tuple[tuple[bytes, bytes], ...]:
     usage, cost = call.usage, call.cost
     if usage is None or cost is None or not usage.source:
         return ()

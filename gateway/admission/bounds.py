@@ -24,6 +24,7 @@ UNKNOWN_CONTEXT_TOKENS = 2_000_000
 """Where the book names no context: the largest that a provider publishes (Gemini 1.5 Pro)."""
 MOST_NANOUSD = 1 << 53
 """A bound ends here, 9 million dollars: past every limit that a budget can have, and still exact in a double."""
+_JUST_UNDER_A_NANO = FEMTO_PER_NANO - 1
 WITHOUT_OUTPUT = frozenset(("embeddings",))
 
 
@@ -118,5 +119,5 @@ def _outputs(ask: Ask, tariff: Tariff) -> tuple[int, int]:
 
 
 def _up(femtousd: int) -> int:
-    nanousd = -(-femtousd // FEMTO_PER_NANO)
+    nanousd = (femtousd + _JUST_UNDER_A_NANO) // FEMTO_PER_NANO
     return nanousd if nanousd < MOST_NANOUSD else MOST_NANOUSD

@@ -14,11 +14,12 @@ Owns the rules by which budgets apply; knows no store, no price and no clock. La
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from itertools import chain
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.accounts import Account, Claim
@@ -91,11 +92,10 @@ class Standing:
 
 
 class _Row:
-    """A claim without its amount: what is the same for every call of a caller while the window lasts."""
+    """A claim without its amount and its window: what is the same for every call of a caller."""
 
     __slots__ = (
-        "account", "budget", "calendar", "cut", "end", "forgiven", "grows", "limit", "lost_estimate", "mode", "notify_at", "resets_at",
-        "room", "scope", "shadow", "shadow_room", "start", "window",
+        "_line", "budget", "calendar", "cut", "limit", "lost_estimate", "mode", "notify_at", "scope", "shadow", "window",
     )  # fmt: skip
 
     def __init__(self, scope: str, calendar: Calendar, mode: str, limit: int | None, budget: str) -> None:
@@ -106,13 +106,9 @@ class _Row:
         self.shadow = limit if mode == "shadow" else None
         self.budget = budget
         self.notify_at: tuple[int, ...] = ()
-        self.cut = self.lost_estimate = self.grows = False
+        self.cut = self.lost_estimate = False
         self.window = calendar.window
-        self.account = Account(scope, "")
-        self.start = self.end = self.resets_at = self.forgiven = 0
-        self.room: int | None = None
-        """The limit, with what was forgiven; and so the next one."""
-        self.shadow_room: int | None = None
+        self._line: _Line | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -131,16 +127,6 @@ class _Row:
         )
         return row
 
-    def begin(self, now: float, forgiven: Mapping[str, int]) -> None:
-        """Turn to the window in which ``now`` lies."""
-        name, self.start, self.end = self.calendar.at(now)
-        self.account = Account(self.scope, name)
-        self.resets_at = self.end if self.window != "total" else 0
-        self.forgiven = forgiven.get(str(self.account), 0) if forgiven else 0
-        self.room = self.limit + self.forgiven if self.limit is not None else None
-        self.shadow_room = self.shadow + self.forgiven if self.shadow is not None else None
-        self.grows = self.mode in GROWING and self.limit is not None
-
     def merge(self, other: _Row) -> None:
         """Take in another budget on the same account. What only counts (shadow) leaves the amount to what limits."""
         if other.limit is not None and (self.limit is None or other.limit < self.limit):
@@ -152,23 +138,68 @@ class _Row:
             self.shadow, self.budget, self.notify_at = other.shadow, other.budget, other.notify_at
         self.mode = max(self.mode, other.mode, key=MODES.index)
 
+    def at(self, now: float, forgiven: Mapping[str, int]) -> _Line:
+        """Its part of every claim in the window in which ``now`` lies."""
+        known = self._line
+        if known is not None and known.start <= now < known.end:
+            return known
+        name, start, end = self.calendar.at(now)
+        account = Account(self.scope, name)
+        more = forgiven.get(str(account), 0) if forgiven else 0
+        terms = (
+            self.limit + more if self.limit is not None else None,
+            self.budget,
+            self.window,
+            end if self.window != "total" else 0,
+            self.shadow + more if self.shadow is not None else None,
+            self.notify_at,
+            self.cut,
+            self.lost_estimate,
+            self.mode in GROWING and self.limit is not None,
+            more,
+        )
+        self._line = _Line(start, end, account, MODES.index(self.mode), terms)
+        return self._line
 
-def _claims(
-    rows: Iterable[_Row], now: float, likely_nanousd: int, most_nanousd: int, forgiven: Mapping[str, int]
-) -> tuple[Claim, ...]:
-    """Those of one call, in one loop: a step for each row would double what they take."""
-    amounts = {"strict": most_nanousd or 1, "hard": likely_nanousd or 1, "soft": 1, "shadow": likely_nanousd or 1}
-    found = []
-    for row in rows:
-        if not row.start <= now < row.end:
-            row.begin(now, forgiven)
-        found.append(
-            Claim(
-                row.account, amounts[row.mode], row.room, row.budget, row.window, row.resets_at, row.shadow_room,
-                row.notify_at, row.cut, row.lost_estimate, row.grows, row.forgiven,
-            )
-        )  # fmt: skip
-    return tuple(found)
+
+_Terms = tuple[int | None, str, str, int, int | None, tuple[int, ...], bool, bool, bool, int]
+"""The fields of a Claim that follow its amount."""
+
+
+class _Line(NamedTuple):
+    """A row in one window."""
+
+    start: int
+    end: int
+    account: Account
+    mode: int
+    terms: _Terms
+
+
+class _Met:
+    """What the calls of a caller meet: its rows, and what is the same of their claims until one of the windows is over."""
+
+    __slots__ = ("_end", "_lines", "_start", "rows")
+
+    def __init__(self, rows: Iterable[_Row]) -> None:
+        self.rows = tuple(rows)
+        self._start = self._end = 0
+        self._lines: list[tuple[Account, int, _Terms]] = []
+
+    def claims(
+        self, now: float, likely_nanousd: int, most_nanousd: int, forgiven: Mapping[str, int]
+    ) -> tuple[Claim, ...]:
+        """Those of one call."""
+        if not self._start <= now < self._end:
+            self._turn(now, forgiven)
+        likely = likely_nanousd or 1
+        amounts = (likely, 1, likely, most_nanousd or 1)  # in the order of MODES
+        return tuple([Claim(account, amounts[mode], *terms) for account, mode, terms in self._lines])
+
+    def _turn(self, now: float, forgiven: Mapping[str, int]) -> None:
+        lines = [row.at(now, forgiven) for row in self.rows]
+        self._start, self._end = max(line.start for line in lines), min(line.end for line in lines)
+        self._lines = [(line.account, line.mode, line.terms) for line in lines]
 
 
 _Rows = dict[tuple[str, str, str, int], _Row]
@@ -207,7 +238,7 @@ class Ledger:
         """Whether any budget goes by more than who asks."""
         for window in WINDOWS:
             self._calendar(window, "UTC", 0)
-        self._rows: dict[object, tuple[_Row, ...]] = {}
+        self._met: dict[object, _Met] = {}
 
     def claims(
         self, caller: Caller, now: float, likely_nanousd: int, most_nanousd: int, facts: Facts | None = None
@@ -218,14 +249,14 @@ class Ledger:
         key = self._of_caller(caller)
         if self._of_way is not None:
             key = (key, self._of_way(facts or NOWHERE))
-        rows: Sequence[_Row] | None = self._rows.get(key)
-        if rows is None:
-            if len(self._rows) >= REMEMBERED_CALLERS:
-                self._rows.clear()  # callers are named by headers: forgetting all costs 20 us each, keeping all the memory
-            rows = self._rows[key] = self._compile(facts_of(caller, facts))
+        met = self._met.get(key)
+        if met is None:
+            if len(self._met) >= REMEMBERED_CALLERS:
+                self._met.clear()  # callers are named by headers: forgetting all costs 20 us each, keeping all the memory
+            met = self._met[key] = self._compile(facts_of(caller, facts))
         if self._requests or caller.limits:
-            rows = self._with_more(rows, caller, facts_of(caller, facts))
-        return _claims(rows, now, likely_nanousd, most_nanousd, self._forgiven)
+            met = self._with_more(met.rows, caller, facts_of(caller, facts))
+        return met.claims(now, likely_nanousd, most_nanousd, self._forgiven)
 
     def over_ceiling(
         self, caller: Caller, likely_nanousd: int, most_nanousd: int, facts: Facts | None = None
@@ -249,11 +280,13 @@ class Ledger:
         order; a few microseconds each, so that whoever wants them all takes them in slices.
         """
         seen = set()
-        for known in [*self._rows.values(), *map(self._of_one_name, [self._general, *self._named.values()])]:
+        of_callers = [met.rows for met in self._met.values()]
+        for known in chain(of_callers, map(self._of_one_name, [self._general, *self._named.values()])):
             for row in known:
                 if row.limit is not None and row.key not in seen:
                     seen.add(row.key)
-                    yield from _claims((row,), now, 0, 0, self._forgiven)
+                    line = row.at(now, self._forgiven)
+                    yield Claim(line.account, 1, *line.terms)
 
     def standings(self, now: float) -> Iterator[Standing]:
         """Every budget that has accounts of its own: not those of a single request or call. First those of one account, then those
@@ -310,8 +343,8 @@ class Ledger:
         row.notify_at, row.cut, row.lost_estimate = budget.notify_at, budget.cut, budget.lost_estimate
         return row
 
-    def _compile(self, facts: Facts) -> tuple[_Row, ...]:
-        """The rows of a caller, without those of its request and its own wishes."""
+    def _compile(self, facts: Facts) -> _Met:
+        """What a caller meets, without those of its request and its own wishes."""
         near = [each for name in names_of(facts) for each in self._named.get(name, ())]
         every = self._in_order([*self._general, *near])
         found = [(text, scope, budget) for _, scope, budget in every if (text := scope.of(facts)) is not None]
@@ -321,9 +354,9 @@ class Ledger:
             if not (scope.is_general and budget.mode != "shadow" and (text, budget.window) in named):
                 _add(rows, self._row(text, budget))
         _add(rows, _Row(EVERY["team"].of(facts) or "", self._calendar("day", "UTC", 0), "shadow", None, ""))
-        return tuple(sorted(rows.values(), key=_specificity))
+        return _Met(sorted(rows.values(), key=_specificity))
 
-    def _with_more(self, rows: Sequence[_Row], caller: Caller, facts: Facts) -> Sequence[_Row]:
+    def _with_more(self, rows: Iterable[_Row], caller: Caller, facts: Facts) -> _Met:
         """What holds for this request alone, and what the caller wishes."""
         every: _Rows = {row.key: row.copy() for row in rows}
         for _, scope, budget in self._requests:
@@ -334,7 +367,7 @@ class Ledger:
             if window != "call":
                 scope_of_caller = EVERY[kind].of(facts) or ""
                 _add(every, _Row(scope_of_caller, self._calendar(window, "UTC", 0), "hard", limit, WISH))
-        return sorted(every.values(), key=_specificity)
+        return _Met(sorted(every.values(), key=_specificity))
 
     def _calendar(self, window: str, timezone: str, week_start: int) -> Calendar:
         """One calendar per window and zone. Zones are read here while the ledger is built, not while calls are served."""

@@ -43,11 +43,6 @@ class Beyond:
     open: bool = False
     searches: int = 0
 
-    @property
-    def is_nothing(self) -> bool:
-        """Nothing was found."""
-        return not (self.most or self.likely or self.bytes or self.open or self.searches)
-
     def messages(self, messages: Any) -> None:
         """Look into what has parts; a message of plain text costs one look."""
         for message in messages if type(messages) is list else ():

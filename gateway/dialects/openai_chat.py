@@ -39,6 +39,8 @@ TOOLS_TOKENS = 12
 
 
 OWN_TOOLS = frozenset(("function", "custom"))
+BESIDE_CONTENT = frozenset(("reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio"))
+"""What else of a message or delta the model has written."""
 
 
 class OpenAIChat(OpenAIVoice):
@@ -52,7 +54,7 @@ class OpenAIChat(OpenAIVoice):
         """The larger of ``max_completion_tokens`` and ``max_tokens`` is the bound; ``n`` is the number of choices."""
         root, fault = parse_request(body)
         most = output_bound(root.get("max_completion_tokens"), root.get("max_tokens"))
-        answers = choices(root.get("n"))
+        answers = choices(root["n"]) if "n" in root else 1
         return asked(self.operation, body, root, fault, _beyond(root), choices=answers, max_output_tokens=most)
 
     def read(self, document: bytes, reading: Reading) -> None:
@@ -76,7 +78,8 @@ class OpenAIChat(OpenAIVoice):
         elif content is not None:
             _add_parts(reading, content)
         if len(delta) > 1 or content is None:
-            _add_rest(reading, delta)
+            if not BESIDE_CONTENT.isdisjoint(delta):
+                _add_rest(reading, delta)
             return ""
         return content if type(content) is str and not reading.finished else ""
 

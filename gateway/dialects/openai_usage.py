@@ -68,8 +68,10 @@ def split(raw: Json, read_key: str, written_key: str) -> Usage | None:
     cached = write = audio_in = image_in = 0
     told = raw.get(f"{read_key}_details")
     told = told if type(told) is dict else NOTHING
-    # cached ones first: they may be audio or images as well, and would be billed twice
-    if wanted := _cached(raw, told):
+    wanted = told.get("cached_tokens")  # OpenAI's field, else DeepSeek's, else Moonshot's (both beside the totals)
+    if wanted is None and (wanted := raw.get("prompt_cache_hit_tokens")) is None:
+        wanted = raw.get("cached_tokens")
+    if wanted:  # cached ones first: they may be audio or images as well, and would be billed twice
         cached, fresh = part(wanted, fresh)
     if told:
         if wanted := told.get("cache_write_tokens"):
@@ -79,14 +81,6 @@ def split(raw: Json, read_key: str, written_key: str) -> Usage | None:
         if wanted := told.get("image_tokens"):
             image_in, fresh = part(wanted, fresh)
     return Usage(fresh, cached, 0, 0, write, 0, audio_in, image_in, left, reasoning, audio_out, image_out)
-
-
-def _cached(raw: Json, told: Json) -> Any:
-    """OpenAI's field, else DeepSeek's, else Moonshot's (both beside the totals)."""
-    found = told.get("cached_tokens")
-    if found is None:
-        found = raw.get("prompt_cache_hit_tokens")
-    return raw.get("cached_tokens") if found is None else found
 
 
 def part(wanted: Any, left: int) -> tuple[int, int]:

@@ -79,7 +79,7 @@ def asked(
         service_tier or name(root.get("service_tier")),
         fault,
     )
-    if beyond is not None and not beyond.is_nothing:
+    if beyond is not None and (beyond.most or beyond.likely or beyond.bytes or beyond.open or beyond.searches):
         more |= {
             "media_bytes": beyond.bytes,
             "extra_tokens": beyond.most,

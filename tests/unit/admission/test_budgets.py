@@ -121,7 +121,7 @@ def test_remembered_callers_are_bounded():
     ledger = Ledger([Budget("b", "user:*", 9, "day")])
     for number in range(REMEMBERED_CALLERS + 10):
         assert ledger.claims(Caller(user=f"u{number}"), NOW, 1, 1)[0].account.scope == f"user:u{number}"
-    assert len(ledger._rows) <= REMEMBERED_CALLERS
+    assert len(ledger._met) <= REMEMBERED_CALLERS
 
 
 @pytest.mark.parametrize(
