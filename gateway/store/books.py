@@ -154,7 +154,12 @@ class Settle:
         page.charge(accounts, cost)
         page.take_back(before)
         page.drop(call_id, settlement.tokens)
-        page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
+        page.book(
+            Booked(
+                call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record, None,
+                settlement.correlation_id, settlement.awaits,
+            )
+        )  # fmt: skip
         page.add(settlement.spend)
         return Receipt(call_id, cost, False, _passed(page, settlement.limits, cost))
 

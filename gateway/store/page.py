@@ -67,7 +67,7 @@ class Granted:
 @value
 class Booked:
     """A settled call as the books keep it. ``record`` is empty where it was loaded only to see what was charged; ``spend`` is
-    what it added to the sums, where that may have to be taken back.
+    what it added to the sums, where that may have to be taken back. For the rest see ``Settlement``.
     """
 
     call_id: str
@@ -77,6 +77,8 @@ class Booked:
     started_at: str = ""
     record: bytes = b""
     spend: Spend | None = None
+    correlation_id: str = ""
+    awaits: str = ""
 
 
 @dataclass(slots=True)

@@ -56,10 +56,10 @@ _PROLONG_ACCOUNTS = (_PUT_ACCOUNTS[0], f"{_PUT_ACCOUNTS[1]}, ends_at = excluded.
 """Apart, because a statement that names ``ends_at`` writes its index anew for every row: a tenth of a reserve that is booked alone."""
 _PUT_HOLDS = ("INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts, uses) VALUES ", "")
 _PUT_RECORDS = (
-    "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record, spend) VALUES ",
+    "INSERT INTO records (call_id, cost, outcome, accounts, started_at, keys, text, spend) VALUES ",
     (
         " ON CONFLICT (call_id) DO UPDATE SET cost = excluded.cost, outcome = excluded.outcome,"
-        " accounts = excluded.accounts, started_at = excluded.started_at, record = excluded.record,"
+        " accounts = excluded.accounts, started_at = excluded.started_at, keys = excluded.keys, text = excluded.text,"
         " spend = excluded.spend"
     ),
 )
@@ -182,8 +182,19 @@ def _hold_row(hold: Granted) -> tuple[Any, ...]:
 def _record_row(booked: Booked) -> tuple[Any, ...]:
     accounts = _accounts(booked.accounts)
     spend = _json((booked.spend.hour, booked.spend.dims, booked.spend.counts)) if booked.spend is not None else None
+    keys, text = _record_texts(booked)
+    return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, keys, text, spend)
+
+
+def _record_texts(booked: Booked) -> tuple[str, str | None]:
+    """What the record is looked for by, and all of it; where nobody has said the former, all of it is both."""
     record = booked.record.decode()
-    return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, record, spend)
+    if not booked.correlation_id:
+        return record, None
+    keys = {"correlation_id": booked.correlation_id}
+    if booked.awaits:
+        keys["awaits"] = booked.awaits
+    return _json(keys), record
 
 
 @lru_cache(maxsize=MAX_REMEMBERED)
