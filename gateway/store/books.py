@@ -27,11 +27,14 @@ from gateway.store.answers import (
     too_large,
 )
 from gateway.store.lost import LOST, lost_record
-from gateway.store.page import MAX_BALANCE_NANOUSD, Asked, Booked, Granted, Key, Line, Page, Part
+from gateway.store.page import MAX_BALANCE_NANOUSD, Booked, Granted, Key, Line, Page, Part
 from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
 from gateway.tallies import Tally
 from gateway.value import value
+
+PLAINLY_HELD_NANOUSD = MAX_BALANCE_NANOUSD - MAX_AMOUNT_NANOUSD
+"""Of an account of which no more is held there is room for any claim, as far as counting goes."""
 
 
 @value
@@ -44,11 +47,6 @@ class Reserve:
     uses: tuple[Use, ...] = ()
 
     @property
-    def watched(self) -> Iterable[Claim]:
-        """The claims whose thresholds it may cross."""
-        return self.claims
-
-    @property
     def accounts(self) -> Iterable[Key]:
         return [claim.account for claim in self.claims]
 
@@ -58,20 +56,23 @@ class Reserve:
             raise is_settled()
         before = page.holds.get(call_id)
         if before is not None:
-            parts_before = [(Account(*part.account), part.amount_nanousd, part.budget) for part, _ in before.parts]
+            parts_before = [(Account(*part.account), part.amount_nanousd, part.budget) for part in before.parts]
             return granted_before(call_id, parts_before, claims)
-        lines = page.lines
-        asked = [(claim, lines[claim.account]) for claim in claims]
-        in_the_way = _in_the_way(asked)
+        of = page.lines
+        lines = [of[claim.account] for claim in claims]
+        hold = _plainly(call_id, claims, lines)
+        in_the_way = _in_the_way(claims, lines) if hold is None else None
         if in_the_way is not None:
             return _refused(page, *in_the_way)
         limited = page.limits.in_the_way(self.uses) if self.uses else None
         if limited is not None:
             return limited
-        amount = page.set_aside(asked)
-        mark = amount if self.mark_nanousd is None else self.mark_nanousd
-        page.keep(Granted(call_id, mark, page.owner, page.now, asked, _taken(page, self.uses)))
-        return granted(call_id, amount, claims, [(claim, line.spent, line.held) for claim, line in asked])
+        page.set_aside(claims, lines)
+        if hold is None:
+            hold = _granted(call_id, max([claim.amount_nanousd for claim in claims], default=0), claims, lines)
+        mark = hold.amount_nanousd if self.mark_nanousd is None else self.mark_nanousd
+        page.keep(Granted(call_id, mark, page.owner, page.now, claims, lines, _taken(page, self.uses)))
+        return hold
 
 
 @value
@@ -87,40 +88,35 @@ class Extend:
     def accounts(self) -> Iterable[Key]:
         return [claim.account for claim in self.claims]
 
-    @property
-    def watched(self) -> Iterable[Claim]:
-        """See ``Reserve``."""
-        return self.claims
-
     def apply(self, page: Page) -> Hold | Refusal:
         hold = page.holds.get(self.call_id)
         if hold is None:
             raise holds_nothing()
         held: dict[Line, Part] = {}
-        for part, line in hold.parts:
+        for part, line in zip(hold.parts, hold.lines, strict=True):
             _grow(held, part, line)
-        more = []
-        for claim in self.claims:
+        lines = [page.lines[claim.account] for claim in self.claims]
+        more, more_lines = [], []
+        for claim, line in zip(self.claims, lines, strict=True):
             check_amount(claim.amount_nanousd)
-            line = page.lines[claim.account]
             so_far = held.get(line)
             missing = claim.amount_nanousd - (so_far.amount_nanousd if so_far else 0)
             if missing > 0:
-                more.append((replace(claim, amount_nanousd=missing), line))
+                more.append(replace(claim, amount_nanousd=missing))
+                more_lines.append(line)
         mark = hold.amount_nanousd if self.mark_nanousd is None else max(hold.amount_nanousd, self.mark_nanousd)
-        in_the_way = _in_the_way(more)
+        in_the_way = _in_the_way(more, more_lines)
         if in_the_way is not None:
             page.keep(replace(hold, amount_nanousd=mark))
             return _refused(page, *in_the_way)
-        page.set_aside(more)
-        for claim, line in more:
+        page.set_aside(more, more_lines)
+        for claim, line in zip(more, more_lines, strict=True):
             _grow(held, claim, line)
         amount = max([part.amount_nanousd for part in held.values()], default=0)
         if self.mark_nanousd is None:
             mark = max(mark, amount)
-        page.keep(replace(hold, amount_nanousd=mark, parts=[(part, line) for line, part in held.items()]))
-        lines = [(claim, page.lines[claim.account]) for claim in self.claims]
-        return granted(self.call_id, amount, self.claims, [(claim, line.spent, line.held) for claim, line in lines])
+        page.keep(replace(hold, amount_nanousd=mark, parts=[*held.values()], lines=[*held]))
+        return _granted(self.call_id, amount, self.claims, lines)
 
 
 @value
@@ -137,11 +133,6 @@ class Settle:
     @property
     def accounts(self) -> Iterable[Key]:
         return self.settlement.accounts
-
-    @property
-    def watched(self) -> Iterable[Claim]:
-        """See ``Reserve``."""
-        return self.settlement.limits
 
     def apply(self, page: Page) -> Receipt:
         settlement = self.settlement
@@ -170,7 +161,6 @@ class Release:
 
     call_id: str
     accounts: tuple[Key, ...] = ()
-    watched: tuple[Claim, ...] = ()
     uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
@@ -193,16 +183,15 @@ class Lapse:
     call_id: str
     by: tuple[str, ...] = ()
     accounts: tuple[Key, ...] = ()
-    watched: tuple[Claim, ...] = ()
     uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> Granted | None:
         hold = page.holds.get(self.call_id)
         if hold is None:
             return None
-        accounts = tuple(dict.fromkeys(part.account for part, _ in hold.parts))
+        accounts = tuple(dict.fromkeys(part.account for part in hold.parts))
         cost = hold.amount_nanousd
-        budgets = tuple(part.budget for part, _ in hold.parts if part.budget)
+        budgets = tuple(part.budget for part in hold.parts if part.budget)
         record = lost_record(hold.call_id, hold.granted_at, cost, accounts, budgets)
         page.charge(accounts, cost)
         page.drop(self.call_id)
@@ -219,7 +208,6 @@ class Heard:
     notices: tuple[Notice, ...]
     call_id: str = ""
     accounts: tuple[Key, ...] = ()
-    watched: tuple[Claim, ...] = ()
     uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
@@ -233,7 +221,6 @@ class Count:
     tallies: tuple[Tally, ...]
     call_id: str = ""
     accounts: tuple[Key, ...] = ()
-    watched: tuple[Claim, ...] = ()
     uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
@@ -258,17 +245,48 @@ def _grow(held: dict[Line, Part], more: Part | Claim, line: Line) -> None:
     held[line] = Part(more.account, amount + more.amount_nanousd, budget)
 
 
+def _granted(call_id: str, amount_nanousd: int, claims: Sequence[Claim], lines: Sequence[Line]) -> Hold:
+    """What is told of a hold that was set aside."""
+    balances = [(claim, line.spent, line.held) for claim, line in zip(claims, lines, strict=True)]
+    return granted(call_id, amount_nanousd, claims, balances)
+
+
+def _plainly(call_id: str, claims: tuple[Claim, ...], lines: Sequence[Line]) -> Hold | None:
+    """The hold of a call whose claims, each on an account of its own, are all far from their limits: one look at each tells. None where
+    ``_in_the_way`` has to find out whether there is room, and ``_granted`` what to tell.
+    """
+    largest, least = 0, None
+    for claim, line in zip(claims, lines, strict=True):
+        amount, limit, held = claim.amount_nanousd, claim.limit_nanousd, line.held
+        if not 0 <= amount <= MAX_AMOUNT_NANOUSD or held > PLAINLY_HELD_NANOUSD:
+            return None
+        if amount > largest:  # noqa: PLR1730 - calling max() costs 1,000 instructions a claim
+            largest = amount
+        if limit is not None:
+            spent = line.spent
+            room = limit - spent - held
+            if room < amount or spent < claim.forgiven_nanousd:
+                return None
+            if least is None or room < least:
+                least = room
+        elif claim.shadow_nanousd is not None:
+            return None
+    if len(set(lines)) < len(lines):
+        return None
+    return Hold(call_id, largest, claims, least - largest if least is not None else None)
+
+
 _InTheWay = tuple[Kind, Claim, int, int, int]
 """(why, claim, needed, spent, held)."""
 
 
-def _in_the_way(claims: Asked) -> _InTheWay | None:
+def _in_the_way(claims: Sequence[Claim], lines: Sequence[Line]) -> _InTheWay | None:
     """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds. ValueError for
     an amount that no claim can have, Failure where an account could not be counted any more.
     """
     waiting: _InTheWay | None = None
     asked: dict[Line, int] = {}
-    for claim, line in claims:
+    for claim, line in zip(claims, lines, strict=True):
         needed, limit = claim.amount_nanousd, claim.limit_nanousd
         if not 0 <= needed <= MAX_AMOUNT_NANOUSD:
             check_amount(needed)
@@ -298,12 +316,15 @@ def _refused(page: Page, kind: Kind, claim: Claim, needed: int, spent: int, held
 
 def _passed(page: Page, claims: Sequence[Claim], cost_nanousd: int) -> tuple[tuple[Claim, int], ...]:
     """The limits that the last charge went past, with what of it lies beyond; and note the thresholds that it has crossed."""
-    past = []
+    past, of = [], page.lines
     for claim in claims:
-        spent, limit = page.spent(claim.account), claim.limit_nanousd
+        line, limit = of.get(claim.account), claim.limit_nanousd
+        spent = line.spent if line is not None else 0
         if limit is not None and spent > limit:
             past.append((claim, spent))
-        for percent in claim.notify_at:
-            if (spent - claim.forgiven_nanousd) * 100 >= claim.stated_nanousd * percent:
-                page.cross(claim, percent)
+        if claim.notify_at:
+            hundredfold, stated = (spent - claim.forgiven_nanousd) * 100, claim.stated_nanousd
+            for percent in claim.notify_at:
+                if hundredfold >= stated * percent:
+                    page.cross(claim, percent)
     return past_limits(past, cost_nanousd) if past else ()

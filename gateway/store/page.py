@@ -6,7 +6,7 @@ and written in the store's tables. No SQL, no thread, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.accounts import Claim, Notice, Use
@@ -44,23 +44,27 @@ class Part:
     budget: str
 
 
-Asked = Sequence[tuple[Claim, Line]]
-"""Claims, each with its account."""
-Parts = Sequence[tuple[Claim | Part, Line]]
-"""Claims that were granted, each with its account."""
+Threshold = tuple[str, int, int, int]
+"""(budget, percent, limit, forgiven)."""
+
+
+def _nothing(account: Key) -> set[Threshold]:
+    """Of an account that is only on the page."""
+    return set()
 
 
 @value
 class Granted:
     """A hold as the books keep it. ``amount`` is what it costs if it lapses; ``owner`` is the process that answers for it,
-    ``granted_at`` Unix seconds. ``uses`` are those that end with it, or are corrected then.
+    ``granted_at`` Unix seconds; ``lines`` are the accounts of its parts. ``uses`` are those that end with it, or are corrected then.
     """
 
     call_id: str
     amount_nanousd: int
     owner: str
     granted_at: float
-    parts: Parts
+    parts: Sequence[Claim | Part]
+    lines: Sequence[Line]
     uses: tuple[Use, ...] = ()
 
 
@@ -97,8 +101,10 @@ class Page:
     """Those of them whose window ends later than the books have it."""
     changed_holds: set[str] = field(default_factory=set)
     changed_records: set[str] = field(default_factory=set)
-    told: set[tuple[Key, str, int, int, int]] = field(default_factory=set)
-    """Thresholds (account, budget, percent, limit, forgiven) that have been crossed before."""
+    told: dict[Key, set[Threshold]] = field(default_factory=dict)
+    """Thresholds that have been crossed before, of the accounts of which that was ever asked: most are far from any."""
+    read_told: Callable[[Key], set[Threshold]] = _nothing
+    """What the books know of others."""
     crossed: list[Notice] = field(default_factory=list)
     heard: list[Notice] = field(default_factory=list)
     spend: dict[tuple[str, str], list[tuple[int, ...]]] = field(default_factory=dict)
@@ -107,27 +113,22 @@ class Page:
     """What it adds to how well targets are met."""
     limits: Levels = field(default_factory=lambda: Levels(0))
 
-    def set_aside(self, asked: Asked) -> int:
-        """Hold all that is claimed, where there is room for it. Returns the largest amount."""
-        largest = 0
-        for claim, line in asked:
-            amount = claim.amount_nanousd
-            if amount > largest:  # noqa: PLR1730 - calling max() costs 1,000 instructions a claim
-                largest = amount
-            line.held += amount
+    def set_aside(self, claims: Sequence[Claim], lines: Sequence[Line]) -> None:
+        """Hold all that is claimed, each of its account, where there is room for it."""
+        for claim, line in zip(claims, lines, strict=True):
+            line.held += claim.amount_nanousd
             if claim.resets_at > line.ends_at:
                 line.ends_at = claim.resets_at
                 self.prolonged.add(line)
-            self.changed_lines.add(line)
-        return largest
+        self.changed_lines.update(lines)
 
     def charge(self, accounts: Sequence[Key], nanousd: int) -> None:
         """Add to what is spent of each of these accounts, or to none with a Failure. Less than nothing takes a charge back."""
         of, fits = self.lines, True
         lines = {of[account] for account in accounts}
         for line in lines:
-            line.spent += nanousd
-            if line.spent > MAX_BALANCE_NANOUSD:
+            spent = line.spent = line.spent + nanousd
+            if spent > MAX_BALANCE_NANOUSD:
                 fits = False
         if not fits:
             for line in lines:
@@ -150,9 +151,9 @@ class Page:
         hold = self.holds.pop(call_id, None)
         if hold is None:
             return
-        for part, line in hold.parts:
+        for part, line in zip(hold.parts, hold.lines, strict=True):
             line.held -= part.amount_nanousd
-            self.changed_lines.add(line)
+        self.changed_lines.update(hold.lines)
         self.changed_holds.add(call_id)
         if hold.uses:
             self.limits.give_back(hold.uses, tokens)
@@ -183,8 +184,11 @@ class Page:
     def cross(self, claim: Claim, percent: int) -> None:
         """Note that a threshold is crossed, the first time."""
         account, stated, forgiven = claim.account, claim.stated_nanousd, claim.forgiven_nanousd
-        threshold = (account, claim.budget, percent, stated, forgiven)
-        if threshold not in self.told:
-            self.told.add(threshold)
+        told = self.told.get(account)
+        if told is None:
+            told = self.told[account] = self.read_told(account)
+        threshold = (claim.budget, percent, stated, forgiven)
+        if threshold not in told:
+            told.add(threshold)
             spent = max(0, self.spent(account) - forgiven)
             self.crossed.append(Notice(claim.account, claim.budget, percent, stated, spent, forgiven))

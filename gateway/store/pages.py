@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,7 @@ from gateway.store import SPEND_COUNTS, Spend
 from gateway.store.books import Operation
 from gateway.store.kept import Kept
 from gateway.store.limits import Levels
-from gateway.store.page import Booked, Granted, Key, Line, Page, Part
+from gateway.store.page import Booked, Granted, Key, Line, Page, Part, Threshold
 
 ROWS = (64, 32, 16, *range(8, 0, -1))
 """Of one INSERT. Few sizes, so that each statement is found prepared in sqlite3's cache of 128."""
@@ -30,9 +30,9 @@ MAX_REMEMBERED = 4096
 
 _CALLS = """
     SELECT (SELECT json_group_array(json_array(call_id, amount, owner, granted_at, json(parts), json(uses)))
-            FROM holds WHERE call_id IN (SELECT value FROM json_each(?1))),
+            FROM json_each(?1) AS asked CROSS JOIN holds ON call_id = asked.value),
            (SELECT json_group_array(json_array(call_id, cost, outcome, json(accounts), json(spend)))
-            FROM records WHERE call_id IN (SELECT value FROM json_each(?1)))
+            FROM json_each(?1) AS asked CROSS JOIN records ON call_id = asked.value)
 """
 _BALANCES = """
     SELECT json_group_array(json_array(a.scope, a."window", a.spent, a.held, a.ends_at))
@@ -68,8 +68,7 @@ _PUT_SPEND = (
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{count} = {count} + excluded.{count}' for count in SPEND_COUNTS)}",
 )
 _NOTICES = """
-    SELECT json_group_array(json_array(n.scope, n."window", n.budget, n.percent, n."limit", n.forgiven)) FROM json_each(?) AS asked
-    CROSS JOIN notices AS n ON n.scope = json_extract(asked.value, '$[0]') AND n."window" = json_extract(asked.value, '$[1]')
+    SELECT json_group_array(json_array(budget, percent, "limit", forgiven)) FROM notices WHERE scope = ? AND "window" = ?
 """
 _PUT_NOTICES = (
     'INSERT OR IGNORE INTO notices (scope, "window", budget, percent, "limit", forgiven, spent, owner) VALUES ',
@@ -89,7 +88,8 @@ def load(
     """All that these operations can touch: their calls, their accounts, and the accounts that their calls stand on. What is ``kept``
     is not read again, and the page changes it.
     """
-    page = Page(now, owner) if kept is None else Page(now, owner, kept.lines, kept.holds)
+    page = Page(now, owner) if kept is None else Page(now, owner, kept.lines, kept.holds, told=kept.told)
+    page.read_told = partial(_told, connection)
     call_ids = [operation.call_id for operation in operations]
     holds = [page.holds[call_id] for call_id in call_ids if call_id in page.holds]
     granted, booked = _calls(connection, [call_id for call_id in call_ids if call_id not in page.holds])
@@ -101,10 +101,6 @@ def load(
     limited.update((use.scope, use.unit) for hold in holds for use in hold.uses)
     _load_accounts(connection, page, needed.difference(page.lines), limited)
     page.holds.update({row[0]: _hold_of(page, *row) for row in granted})
-    watched = [tuple(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
-    if watched:
-        told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
-        page.told = {((scope, window), *threshold) for scope, window, *threshold in _parse(told)}
     return page
 
 
@@ -124,7 +120,7 @@ def _record_of(call_id: str, cost: int, outcome: str, accounts: Sequence[tuple[s
 def _hold_of(page: Page, call_id: str, amount: int, owner: str, granted_at: float, parts: Any, uses: Any) -> Granted:
     made = [Part((scope, window), part, budget) for scope, window, part, budget in parts]
     used = tuple([Use(*each) for each in uses]) if uses else ()
-    return Granted(call_id, amount, owner, granted_at, [(part, page.lines[part.account]) for part in made], used)
+    return Granted(call_id, amount, owner, granted_at, made, [page.lines[part.account] for part in made], used)
 
 
 def _load_accounts(
@@ -139,6 +135,12 @@ def _load_accounts(
     page.lines.update({account: Line(*account) for account in accounts})
     page.lines.update({(scope, window): Line(scope, window, *rest) for scope, window, *rest in _parse(balances)})
     page.limits = Levels(int(page.now * 1000), {(scope, unit): tuple(level) for scope, unit, *level in _parse(levels)})
+
+
+def _told(connection: sqlite3.Connection, account: Key) -> set[Threshold]:
+    """The thresholds of an account that have been crossed."""
+    (told,) = connection.execute(_NOTICES, tuple(account)).fetchone()
+    return set(map(tuple, _parse(told)))
 
 
 def _names(accounts: Iterable[Key]) -> str:
@@ -172,7 +174,7 @@ def _account_row(line: Line) -> tuple[Any, ...]:
 
 
 def _hold_row(hold: Granted) -> tuple[Any, ...]:
-    parts = _json([(line.scope, line.window, part.amount_nanousd, part.budget) for part, line in hold.parts])
+    parts = _json([(*part.account, part.amount_nanousd, part.budget) for part in hold.parts])
     uses = (
         _json([(use.scope, use.unit, use.amount, use.allowed, use.limit) for use in hold.uses]) if hold.uses else None
     )
