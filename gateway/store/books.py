@@ -27,7 +27,7 @@ from gateway.store.answers import (
     too_large,
 )
 from gateway.store.lost import LOST, lost_record
-from gateway.store.page import MAX_BALANCE_NANOUSD, Booked, Granted, Key, Line, Page, Part
+from gateway.store.page import MAX_BALANCE_NANOUSD, Asked, Booked, Granted, Key, Line, Page, Part
 from gateway.store.rollups import spend_of
 from gateway.store.words import refusal
 from gateway.tallies import Tally
@@ -35,6 +35,8 @@ from gateway.value import value
 
 PLAINLY_HELD_NANOUSD = MAX_BALANCE_NANOUSD - MAX_AMOUNT_NANOUSD
 """Of an account of which no more is held there is room for any claim, as far as counting goes."""
+WITHOUT_LIMIT = 1 << 200
+"""More room than any limit leaves."""
 
 
 @value
@@ -56,22 +58,22 @@ class Reserve:
             raise is_settled()
         before = page.holds.get(call_id)
         if before is not None:
-            parts_before = [(Account(*part.account), part.amount_nanousd, part.budget) for part in before.parts]
+            parts_before = [(Account(*part.account), part.amount_nanousd, part.budget) for part, _ in before.parts]
             return granted_before(call_id, parts_before, claims)
-        of = page.lines
-        lines = [of[claim.account] for claim in claims]
-        hold = _plainly(call_id, claims, lines)
-        in_the_way = _in_the_way(claims, lines) if hold is None else None
+        lines = page.lines
+        asked = [(claim, lines[claim.account]) for claim in claims]
+        hold = _plainly(call_id, claims, asked)
+        in_the_way = _in_the_way(asked) if hold is None else None
         if in_the_way is not None:
             return _refused(page, *in_the_way)
         limited = page.limits.in_the_way(self.uses) if self.uses else None
         if limited is not None:
             return limited
-        page.set_aside(claims, lines)
+        page.set_aside(asked)
         if hold is None:
-            hold = _granted(call_id, max([claim.amount_nanousd for claim in claims], default=0), claims, lines)
+            hold = _granted(call_id, max([claim.amount_nanousd for claim in claims], default=0), claims, asked)
         mark = hold.amount_nanousd if self.mark_nanousd is None else self.mark_nanousd
-        page.keep(Granted(call_id, mark, page.owner, page.now, claims, lines, _taken(page, self.uses)))
+        page.keep(Granted(call_id, mark, page.owner, page.now, asked, _taken(page, self.uses)))
         return hold
 
 
@@ -93,30 +95,29 @@ class Extend:
         if hold is None:
             raise holds_nothing()
         held: dict[Line, Part] = {}
-        for part, line in zip(hold.parts, hold.lines, strict=True):
+        for part, line in hold.parts:
             _grow(held, part, line)
-        lines = [page.lines[claim.account] for claim in self.claims]
-        more, more_lines = [], []
-        for claim, line in zip(self.claims, lines, strict=True):
+        asked = [(claim, page.lines[claim.account]) for claim in self.claims]
+        more = []
+        for claim, line in asked:
             check_amount(claim.amount_nanousd)
             so_far = held.get(line)
             missing = claim.amount_nanousd - (so_far.amount_nanousd if so_far else 0)
             if missing > 0:
-                more.append(replace(claim, amount_nanousd=missing))
-                more_lines.append(line)
+                more.append((replace(claim, amount_nanousd=missing), line))
         mark = hold.amount_nanousd if self.mark_nanousd is None else max(hold.amount_nanousd, self.mark_nanousd)
-        in_the_way = _in_the_way(more, more_lines)
+        in_the_way = _in_the_way(more)
         if in_the_way is not None:
             page.keep(replace(hold, amount_nanousd=mark))
             return _refused(page, *in_the_way)
-        page.set_aside(more, more_lines)
-        for claim, line in zip(more, more_lines, strict=True):
+        page.set_aside(more)
+        for claim, line in more:
             _grow(held, claim, line)
         amount = max([part.amount_nanousd for part in held.values()], default=0)
         if self.mark_nanousd is None:
             mark = max(mark, amount)
-        page.keep(replace(hold, amount_nanousd=mark, parts=[*held.values()], lines=[*held]))
-        return _granted(self.call_id, amount, self.claims, lines)
+        page.keep(replace(hold, amount_nanousd=mark, parts=[(part, line) for line, part in held.items()]))
+        return _granted(self.call_id, amount, self.claims, asked)
 
 
 @value
@@ -189,9 +190,9 @@ class Lapse:
         hold = page.holds.get(self.call_id)
         if hold is None:
             return None
-        accounts = tuple(dict.fromkeys(part.account for part in hold.parts))
+        accounts = tuple(dict.fromkeys(part.account for part, _ in hold.parts))
         cost = hold.amount_nanousd
-        budgets = tuple(part.budget for part in hold.parts if part.budget)
+        budgets = tuple(part.budget for part, _ in hold.parts if part.budget)
         record = lost_record(hold.call_id, hold.granted_at, cost, accounts, budgets)
         page.charge(accounts, cost)
         page.drop(self.call_id)
@@ -245,48 +246,51 @@ def _grow(held: dict[Line, Part], more: Part | Claim, line: Line) -> None:
     held[line] = Part(more.account, amount + more.amount_nanousd, budget)
 
 
-def _granted(call_id: str, amount_nanousd: int, claims: Sequence[Claim], lines: Sequence[Line]) -> Hold:
+def _granted(call_id: str, amount_nanousd: int, claims: Sequence[Claim], asked: Asked) -> Hold:
     """What is told of a hold that was set aside."""
-    balances = [(claim, line.spent, line.held) for claim, line in zip(claims, lines, strict=True)]
-    return granted(call_id, amount_nanousd, claims, balances)
+    return granted(call_id, amount_nanousd, claims, [(claim, line.spent, line.held) for claim, line in asked])
 
 
-def _plainly(call_id: str, claims: tuple[Claim, ...], lines: Sequence[Line]) -> Hold | None:
+def _plainly(call_id: str, claims: tuple[Claim, ...], asked: Asked) -> Hold | None:
     """The hold of a call whose claims, each on an account of its own, are all far from their limits: one look at each tells. None where
     ``_in_the_way`` has to find out whether there is room, and ``_granted`` what to tell.
     """
-    largest, least = 0, None
-    for claim, line in zip(claims, lines, strict=True):
-        amount, limit, held = claim.amount_nanousd, claim.limit_nanousd, line.held
-        if not 0 <= amount <= MAX_AMOUNT_NANOUSD or held > PLAINLY_HELD_NANOUSD:
+    amount = largest = 0
+    least = WITHOUT_LIMIT
+    for claim, line in asked:
+        if claim.amount_nanousd != amount:  # most claims of a call are on the same amount
+            amount = claim.amount_nanousd
+            if not 0 <= amount <= MAX_AMOUNT_NANOUSD:
+                return None
+            largest = max(largest, amount)
+        limit, held = claim.limit_nanousd, line.held
+        if held > PLAINLY_HELD_NANOUSD:
             return None
-        if amount > largest:  # noqa: PLR1730 - calling max() costs 1,000 instructions a claim
-            largest = amount
         if limit is not None:
             spent = line.spent
             room = limit - spent - held
             if room < amount or spent < claim.forgiven_nanousd:
                 return None
-            if least is None or room < least:
+            if room < least:  # noqa: PLR1730 - calling min() costs 1,000 instructions a claim
                 least = room
         elif claim.shadow_nanousd is not None:
             return None
-    if len(set(lines)) < len(lines):
+    if len({line for _, line in asked}) < len(asked):
         return None
-    return Hold(call_id, largest, claims, least - largest if least is not None else None)
+    return Hold(call_id, largest, claims, least - largest if least < WITHOUT_LIMIT else None)
 
 
 _InTheWay = tuple[Kind, Claim, int, int, int]
 """(why, claim, needed, spent, held)."""
 
 
-def _in_the_way(claims: Sequence[Claim], lines: Sequence[Line]) -> _InTheWay | None:
+def _in_the_way(claims: Asked) -> _InTheWay | None:
     """The claim that has no room: one that will not fit before its reset, else one that only waits for other holds. ValueError for
     an amount that no claim can have, Failure where an account could not be counted any more.
     """
     waiting: _InTheWay | None = None
     asked: dict[Line, int] = {}
-    for claim, line in zip(claims, lines, strict=True):
+    for claim, line in claims:
         needed, limit = claim.amount_nanousd, claim.limit_nanousd
         if not 0 <= needed <= MAX_AMOUNT_NANOUSD:
             check_amount(needed)

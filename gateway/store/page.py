@@ -44,6 +44,10 @@ class Part:
     budget: str
 
 
+Asked = Sequence[tuple[Claim, Line]]
+"""Claims, each with its account."""
+Parts = Sequence[tuple[Claim | Part, Line]]
+"""Claims that were granted, each with its account."""
 Threshold = tuple[str, int, int, int]
 """(budget, percent, limit, forgiven)."""
 
@@ -56,15 +60,14 @@ def _nothing(account: Key) -> set[Threshold]:
 @value
 class Granted:
     """A hold as the books keep it. ``amount`` is what it costs if it lapses; ``owner`` is the process that answers for it,
-    ``granted_at`` Unix seconds; ``lines`` are the accounts of its parts. ``uses`` are those that end with it, or are corrected then.
+    ``granted_at`` Unix seconds. ``uses`` are those that end with it, or are corrected then.
     """
 
     call_id: str
     amount_nanousd: int
     owner: str
     granted_at: float
-    parts: Sequence[Claim | Part]
-    lines: Sequence[Line]
+    parts: Parts
     uses: tuple[Use, ...] = ()
 
 
@@ -113,14 +116,14 @@ class Page:
     """What it adds to how well targets are met."""
     limits: Levels = field(default_factory=lambda: Levels(0))
 
-    def set_aside(self, claims: Sequence[Claim], lines: Sequence[Line]) -> None:
-        """Hold all that is claimed, each of its account, where there is room for it."""
-        for claim, line in zip(claims, lines, strict=True):
+    def set_aside(self, asked: Asked) -> None:
+        """Hold all that is claimed, where there is room for it."""
+        for claim, line in asked:
             line.held += claim.amount_nanousd
             if claim.resets_at > line.ends_at:
                 line.ends_at = claim.resets_at
                 self.prolonged.add(line)
-        self.changed_lines.update(lines)
+            self.changed_lines.add(line)
 
     def charge(self, accounts: Sequence[Key], nanousd: int) -> None:
         """Add to what is spent of each of these accounts, or to none with a Failure. Less than nothing takes a charge back."""
@@ -151,9 +154,10 @@ class Page:
         hold = self.holds.pop(call_id, None)
         if hold is None:
             return
-        for part, line in zip(hold.parts, hold.lines, strict=True):
+        changed = self.changed_lines
+        for part, line in hold.parts:
             line.held -= part.amount_nanousd
-        self.changed_lines.update(hold.lines)
+            changed.add(line)
         self.changed_holds.add(call_id)
         if hold.uses:
             self.limits.give_back(hold.uses, tokens)

@@ -120,7 +120,7 @@ def _record_of(call_id: str, cost: int, outcome: str, accounts: Sequence[tuple[s
 def _hold_of(page: Page, call_id: str, amount: int, owner: str, granted_at: float, parts: Any, uses: Any) -> Granted:
     made = [Part((scope, window), part, budget) for scope, window, part, budget in parts]
     used = tuple([Use(*each) for each in uses]) if uses else ()
-    return Granted(call_id, amount, owner, granted_at, made, [page.lines[part.account] for part in made], used)
+    return Granted(call_id, amount, owner, granted_at, [(part, page.lines[part.account]) for part in made], used)
 
 
 def _load_accounts(
@@ -174,7 +174,7 @@ def _account_row(line: Line) -> tuple[Any, ...]:
 
 
 def _hold_row(hold: Granted) -> tuple[Any, ...]:
-    parts = _json([(*part.account, part.amount_nanousd, part.budget) for part in hold.parts])
+    parts = _json([(line.scope, line.window, part.amount_nanousd, part.budget) for part, line in hold.parts])
     uses = (
         _json([(use.scope, use.unit, use.amount, use.allowed, use.limit) for use in hold.uses]) if hold.uses else None
     )

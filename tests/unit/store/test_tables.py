@@ -166,7 +166,7 @@ def test_what_is_saved_is_what_is_loaded(parts, call_id):
     claims = tuple(Claim(Account(scope, window), amount) for scope, window, amount in parts)
     carry_out(connection, Reserve(call_id, claims))
     page = load(connection, [Release(call_id)], 1.0, "me")
-    assert [(*part.account, part.amount_nanousd) for part in page.holds[call_id].parts] == parts
+    assert [(*part.account, part.amount_nanousd) for part, _ in page.holds[call_id].parts] == parts
     assert sum(line.held for line in page.lines.values()) == sum(amount for _, _, amount in parts)
     assert queries.differences(connection) == []
     connection.close()
