@@ -90,15 +90,21 @@ def load(
     """
     page = Page(now, owner) if kept is None else Page(now, owner, kept.lines, kept.holds, told=kept.told)
     page.read_told = partial(_told, connection)
-    call_ids = [operation.call_id for operation in operations]
-    holds = [page.holds[call_id] for call_id in call_ids if call_id in page.holds]
-    granted, booked = _calls(connection, [call_id for call_id in call_ids if call_id not in page.holds])
+    unknown: list[str] = []
+    uses: list[Use] = []
+    for operation in operations:
+        hold = page.holds.get(operation.call_id)
+        if hold is None:
+            unknown.append(operation.call_id)
+        else:
+            uses += hold.uses
+        uses += operation.uses
+    granted, booked = _calls(connection, unknown)
     page.records = {row[0]: _record_of(*row) for row in booked}
     needed = {(scope, window) for row in granted for scope, window, *_ in row[4]}
     needed.update(*[operation.accounts for operation in operations], *[each.accounts for each in page.records.values()])
-    limited = {(use.scope, use.unit) for operation in operations for use in operation.uses}
+    limited = {(use.scope, use.unit) for use in uses}
     limited.update((scope, unit) for row in granted if row[5] for scope, unit, *_ in row[5])
-    limited.update((use.scope, use.unit) for hold in holds for use in hold.uses)
     _load_accounts(connection, page, needed.difference(page.lines), limited)
     page.holds.update({row[0]: _hold_of(page, *row) for row in granted})
     return page
