@@ -37,6 +37,8 @@ PLAINLY_HELD_NANOUSD = MAX_BALANCE_NANOUSD - MAX_AMOUNT_NANOUSD
 """Of an account of which no more is held there is room for any claim, as far as counting goes."""
 WITHOUT_LIMIT = 1 << 200
 """More room than any limit leaves."""
+EVERY_PERCENT = 1 << 64
+"""More than any threshold."""
 
 
 @value
@@ -327,8 +329,20 @@ def _passed(page: Page, claims: Sequence[Claim], cost_nanousd: int) -> tuple[tup
         if limit is not None and spent > limit:
             past.append((claim, spent))
         if claim.notify_at:
-            hundredfold, stated = (spent - claim.forgiven_nanousd) * 100, claim.stated_nanousd
+            reached = _reached(claim, spent)
             for percent in claim.notify_at:
-                if hundredfold >= stated * percent:
+                if percent <= reached:
                     page.cross(claim, percent)
     return past_limits(past, cost_nanousd) if past else ()
+
+
+def _reached(claim: Claim, spent_nanousd: int) -> int:
+    """Whole percents of the limit, as it was stated, that are spent: one division in place of a product for each threshold. Every
+    threshold of a limit of nothing is reached, unless a charge was taken back after a reset.
+    """
+    forgiven, limit = claim.forgiven_nanousd, claim.limit_nanousd
+    spent = spent_nanousd - forgiven
+    stated = (limit if limit is not None else claim.shadow_nanousd or 0) - forgiven
+    if stated > 0:
+        return spent * 100 // stated
+    return EVERY_PERCENT if spent >= 0 else -1

@@ -10,7 +10,7 @@ from gateway.accounts import Account, Claim, Hold
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement
 from gateway.store.answers import MAX_AMOUNT_NANOUSD
-from gateway.store.books import Lapse, Release, Reserve, Settle, _granted, _in_the_way, _plainly
+from gateway.store.books import Lapse, Release, Reserve, Settle, _granted, _in_the_way, _plainly, _reached
 from gateway.store.page import MAX_BALANCE_NANOUSD, Line, Page
 
 A, B = Account("a", "day"), Account("b", "day")
@@ -73,6 +73,14 @@ def test_what_is_plain_is_what_a_close_look_finds(claims, of_a, of_b):
             for claim, line in asked
         ]  # fmt: skip
         assert any(near) or len({line for _, line in asked}) < len(asked)
+
+
+@given(st.none() | few, st.none() | few, few, st.integers(-3, 40), st.integers(1, 400))
+def test_a_threshold_is_crossed_once_so_much_of_the_stated_limit_is_spent(limit, shadow, forgiven, spent, percent):
+    """At the very nano-dollar; without a rounding, whatever was forgiven."""
+    claim = Claim(A, 1, limit, shadow_nanousd=shadow, forgiven_nanousd=forgiven, notify_at=(percent,))
+    is_crossed = (spent - forgiven) * 100 >= claim.stated_nanousd * percent
+    assert (_reached(claim, spent) >= percent) == is_crossed
 
 
 def test_two_claims_on_one_account_need_room_together():
