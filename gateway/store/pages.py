@@ -54,7 +54,12 @@ _PUT_ACCOUNTS = (
 )
 _PROLONG_ACCOUNTS = (_PUT_ACCOUNTS[0], f"{_PUT_ACCOUNTS[1]}, ends_at = excluded.ends_at")
 """Apart, because a statement that names ``ends_at`` writes its index anew for every row: a tenth of a reserve that is booked alone."""
-_PUT_HOLDS = ("INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts, uses) VALUES ", "")
+_PUT_HOLDS = (
+    "INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts, uses) VALUES ",
+    "",
+    "(?,?,?,?,?,nullif(?,''))",
+)
+"""What mostly is NULL is given as an empty text: for None, sqlite3 looks for an adapter each time (2,500 instructions)."""
 _PUT_RECORDS = (
     "INSERT INTO records (call_id, cost, outcome, accounts, started_at, keys, text, spend) VALUES ",
     (
@@ -62,6 +67,7 @@ _PUT_RECORDS = (
         " accounts = excluded.accounts, started_at = excluded.started_at, keys = excluded.keys, text = excluded.text,"
         " spend = excluded.spend"
     ),
+    "(?,?,?,?,?,?,?,nullif(?,''))",
 )
 _PUT_SPEND = (
     f"INSERT INTO spend (hour, dims, {', '.join(SPEND_COUNTS)}) VALUES ",  # noqa: S608 - names from this program
@@ -181,15 +187,13 @@ def _account_row(line: Line) -> tuple[Any, ...]:
 
 def _hold_row(hold: Granted) -> tuple[Any, ...]:
     parts = _json([(line.scope, line.window, part.amount_nanousd, part.budget) for part, line in hold.parts])
-    uses = (
-        _json([(use.scope, use.unit, use.amount, use.allowed, use.limit) for use in hold.uses]) if hold.uses else None
-    )
+    uses = _json([(use.scope, use.unit, use.amount, use.allowed, use.limit) for use in hold.uses]) if hold.uses else ""
     return (hold.call_id, hold.amount_nanousd, hold.owner, hold.granted_at, parts, uses)
 
 
 def _record_row(booked: Booked) -> tuple[Any, ...]:
     accounts = _accounts(booked.accounts)
-    spend = _json((booked.spend.hour, booked.spend.dims, booked.spend.counts)) if booked.spend is not None else None
+    spend = _json((booked.spend.hour, booked.spend.dims, booked.spend.counts)) if booked.spend is not None else ""
     keys, text = _record_texts(booked)
     return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, keys, text, spend)
 
@@ -243,8 +247,10 @@ def _mark_heard(connection: sqlite3.Connection, notices: Sequence[Notice]) -> No
         )
 
 
-def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """INSERT rows, as many at once as possible."""
+def _put(connection: sqlite3.Connection, statement: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """INSERT rows, as many at once as possible. ``statement`` is what stands before and behind them, and the marks of one row where
+    they are not one for each column.
+    """
     start = 0
     while start < len(rows):
         left = len(rows) - start
@@ -255,9 +261,10 @@ def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: Seque
 
 
 @lru_cache(maxsize=128)
-def _insert(statement: tuple[str, str], rows: int, columns: int) -> str:
-    marks = ",".join(["(" + ",".join("?" * columns) + ")"] * rows)
-    return statement[0] + marks + statement[1]
+def _insert(statement: tuple[str, ...], rows: int, columns: int) -> str:
+    before, behind, *marks = statement
+    row = marks[0] if marks else "(" + ",".join("?" * columns) + ")"
+    return before + ",".join([row] * rows) + behind
 
 
 def _json(value: object) -> str:
