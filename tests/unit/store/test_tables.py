@@ -225,3 +225,24 @@ def test_a_hold_given_back_and_taken_again_in_one_batch_is_the_new_one(connectio
     carry_out(connection, Release("c"), Reserve("c", (Claim(account, 9),)))
     assert connection.execute("SELECT amount FROM holds").fetchall() == [(9,)]
     assert queries.differences(connection) == []
+
+
+def test_a_threshold_is_told_once_whoever_of_several_crosses_it(tmp_path):
+    """What a writer keeps in mind of thresholds does not outlive what another one writes."""
+    account, told = Account("a", "day"), []
+    desks = [(connect(str(tmp_path / "books.db"), "normal", write=True), Kept()) for _ in range(2)]
+    prepare(desks[0][0])
+    for number, (at, cost) in enumerate([(1, 50), (0, 30), (1, 1), (1, 1), (0, 18), (1, 9)]):
+        connection, kept = desks[at]
+        claim = Claim(account, 1, 100, "budget", notify_at=(50, 80, 100))
+        connection.execute("BEGIN IMMEDIATE")
+        kept.look(connection)
+        settle = Settle(Settlement(f"c{number}", cost, "completed", (account,), b"{}", "", (claim,)))
+        page = load(connection, [settle], 1.0, f"desk {at}", kept)
+        settle.apply(page)
+        save(connection, page)
+        connection.execute("COMMIT")
+        told += [(at, notice.percent) for notice in page.crossed]
+    assert told == [(1, 50), (0, 80), (0, 100)]
+    for connection, _ in desks:
+        connection.close()
