@@ -275,6 +275,8 @@ class Settler:
             spend_of(record, self._spend_by),
             uses,
             _tokens(call) if uses else None,
+            record.correlation_id,
+            record.awaits,
         )
 
     def _is_compared(self, finished: Finished) -> bool:

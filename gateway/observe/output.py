@@ -51,14 +51,22 @@ class Output:
             self._stream.write(b"".join(lines))
             self._stream.flush()
             return
+        text = b"".join(lines)
+        if len(self._kept) + len(text) <= MAX_KEPT_BYTES:
+            self._kept += text
+        else:
+            self._keep_some(lines)
+        self._push(self._fd)
+        if self._kept and self._retry is None:
+            self._later()
+
+    def _keep_some(self, lines: list[bytes]) -> None:
+        """Those that there is room for."""
         for line in lines:
             if len(self._kept) + len(line) <= MAX_KEPT_BYTES:
                 self._kept += line
             else:
                 self.dropped += 1
-        self._push(self._fd)
-        if self._kept and self._retry is None:
-            self._later()
 
     def _push(self, fd: int) -> None:
         """As much as goes without waiting. What cannot be written at all is no use to keep."""

@@ -99,7 +99,7 @@ def spans_of(record: Record, booked_ns: int, style: Style, said: Said | None = N
         SERVER if record.parent_span_id else CLIENT,
         started_ns,
         ended_ns,
-        _kind_of(record, operation, style),
+        _kind_of(record, operation),
         _of_call(record, style, said),
         error=record.error_type,
         link=remote if style.own_root and record.parent_span_id else ("", ""),
@@ -132,7 +132,7 @@ def _part(
 
 
 @lru_cache(maxsize=4096)  # what is the same for many calls is put together, and written, once
-def _of_kind(style: Style, *values: Value) -> Shared:
+def _of_kind(*values: Value) -> Shared:
     return tuple((name, value) for name, value in zip(OF_KIND, values, strict=True) if value != "")
 
 
@@ -143,9 +143,9 @@ OF_KIND = (
 )  # fmt: skip
 
 
-def _kind_of(record: Record, operation: str, style: Style) -> Shared:
+def _kind_of(record: Record, operation: str) -> Shared:
     return _of_kind(
-        style, operation, PROVIDERS.get(record.provider, record.provider), record.model_requested, record.model_served,
+        operation, PROVIDERS.get(record.provider, record.provider), record.model_requested, record.model_served,
         record.stream, record.error_type, record.status, record.team, record.agent, record.call_type, record.key_name,
         record.outcome, record.usage_source, record.config_version,
     )  # fmt: skip

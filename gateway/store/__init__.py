@@ -77,6 +77,9 @@ class Settlement:
     """What it was granted of limits."""
     tokens: int | None = None
     """What it used of those on tokens; None = nobody knows."""
+    correlation_id: str = ""
+    """Of the record, for a store that would have to parse it; "" = that has to. And so the next one."""
+    awaits: str = ""
 
 
 @value

@@ -33,6 +33,13 @@ from gateway.store.words import refusal
 from gateway.tallies import Tally
 from gateway.value import value
 
+PLAINLY_HELD_NANOUSD = MAX_BALANCE_NANOUSD - MAX_AMOUNT_NANOUSD
+"""Of an account of which no more is held there is room for any claim, as far as counting goes."""
+WITHOUT_LIMIT = 1 << 200
+"""More room than any limit leaves."""
+EVERY_PERCENT = 1 << 64
+"""More than any threshold."""
+
 
 @value
 class Reserve:
@@ -42,11 +49,6 @@ class Reserve:
     claims: tuple[Claim, ...]
     mark_nanousd: int | None = None
     uses: tuple[Use, ...] = ()
-
-    @property
-    def watched(self) -> Iterable[Claim]:
-        """The claims whose thresholds it may cross."""
-        return self.claims
 
     @property
     def accounts(self) -> Iterable[Key]:
@@ -62,16 +64,19 @@ class Reserve:
             return granted_before(call_id, parts_before, claims)
         lines = page.lines
         asked = [(claim, lines[claim.account]) for claim in claims]
-        in_the_way = _in_the_way(asked)
+        hold = _plainly(call_id, claims, asked)
+        in_the_way = _in_the_way(asked) if hold is None else None
         if in_the_way is not None:
             return _refused(page, *in_the_way)
         limited = page.limits.in_the_way(self.uses) if self.uses else None
         if limited is not None:
             return limited
-        amount = page.set_aside(asked)
-        mark = amount if self.mark_nanousd is None else self.mark_nanousd
+        page.set_aside(asked)
+        if hold is None:
+            hold = _granted(call_id, max([claim.amount_nanousd for claim in claims], default=0), claims, asked)
+        mark = hold.amount_nanousd if self.mark_nanousd is None else self.mark_nanousd
         page.keep(Granted(call_id, mark, page.owner, page.now, asked, _taken(page, self.uses)))
-        return granted(call_id, amount, claims, [(claim, line.spent, line.held) for claim, line in asked])
+        return hold
 
 
 @value
@@ -87,11 +92,6 @@ class Extend:
     def accounts(self) -> Iterable[Key]:
         return [claim.account for claim in self.claims]
 
-    @property
-    def watched(self) -> Iterable[Claim]:
-        """See ``Reserve``."""
-        return self.claims
-
     def apply(self, page: Page) -> Hold | Refusal:
         hold = page.holds.get(self.call_id)
         if hold is None:
@@ -99,10 +99,10 @@ class Extend:
         held: dict[Line, Part] = {}
         for part, line in hold.parts:
             _grow(held, part, line)
+        asked = [(claim, page.lines[claim.account]) for claim in self.claims]
         more = []
-        for claim in self.claims:
+        for claim, line in asked:
             check_amount(claim.amount_nanousd)
-            line = page.lines[claim.account]
             so_far = held.get(line)
             missing = claim.amount_nanousd - (so_far.amount_nanousd if so_far else 0)
             if missing > 0:
@@ -119,8 +119,7 @@ class Extend:
         if self.mark_nanousd is None:
             mark = max(mark, amount)
         page.keep(replace(hold, amount_nanousd=mark, parts=[(part, line) for line, part in held.items()]))
-        lines = [(claim, page.lines[claim.account]) for claim in self.claims]
-        return granted(self.call_id, amount, self.claims, [(claim, line.spent, line.held) for claim, line in lines])
+        return _granted(self.call_id, amount, self.claims, asked)
 
 
 @value
@@ -138,11 +137,6 @@ class Settle:
     def accounts(self) -> Iterable[Key]:
         return self.settlement.accounts
 
-    @property
-    def watched(self) -> Iterable[Claim]:
-        """See ``Reserve``."""
-        return self.settlement.limits
-
     def apply(self, page: Page) -> Receipt:
         settlement = self.settlement
         call_id, cost = settlement.call_id, settlement.cost_nanousd
@@ -154,7 +148,12 @@ class Settle:
         page.charge(accounts, cost)
         page.take_back(before)
         page.drop(call_id, settlement.tokens)
-        page.book(Booked(call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record))
+        page.book(
+            Booked(
+                call_id, cost, settlement.outcome, accounts, settlement.started_at, settlement.record, None,
+                settlement.correlation_id, settlement.awaits,
+            )
+        )  # fmt: skip
         page.add(settlement.spend)
         return Receipt(call_id, cost, False, _passed(page, settlement.limits, cost))
 
@@ -165,7 +164,6 @@ class Release:
 
     call_id: str
     accounts: tuple[Key, ...] = ()
-    watched: tuple[Claim, ...] = ()
     uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
@@ -188,7 +186,6 @@ class Lapse:
     call_id: str
     by: tuple[str, ...] = ()
     accounts: tuple[Key, ...] = ()
-    watched: tuple[Claim, ...] = ()
     uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> Granted | None:
@@ -214,7 +211,6 @@ class Heard:
     notices: tuple[Notice, ...]
     call_id: str = ""
     accounts: tuple[Key, ...] = ()
-    watched: tuple[Claim, ...] = ()
     uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
@@ -228,7 +224,6 @@ class Count:
     tallies: tuple[Tally, ...]
     call_id: str = ""
     accounts: tuple[Key, ...] = ()
-    watched: tuple[Claim, ...] = ()
     uses: tuple[Use, ...] = ()
 
     def apply(self, page: Page) -> None:
@@ -251,6 +246,40 @@ def _grow(held: dict[Line, Part], more: Part | Claim, line: Line) -> None:
     before = held.get(line)
     budget, amount = (more.budget, 0) if before is None else (before.budget, before.amount_nanousd)
     held[line] = Part(more.account, amount + more.amount_nanousd, budget)
+
+
+def _granted(call_id: str, amount_nanousd: int, claims: Sequence[Claim], asked: Asked) -> Hold:
+    """What is told of a hold that was set aside."""
+    return granted(call_id, amount_nanousd, claims, [(claim, line.spent, line.held) for claim, line in asked])
+
+
+def _plainly(call_id: str, claims: tuple[Claim, ...], asked: Asked) -> Hold | None:
+    """The hold of a call whose claims, each on an account of its own, are all far from their limits: one look at each tells. None where
+    ``_in_the_way`` has to find out whether there is room, and ``_granted`` what to tell.
+    """
+    amount = largest = 0
+    least = WITHOUT_LIMIT
+    for claim, line in asked:
+        if claim.amount_nanousd != amount:  # most claims of a call are on the same amount
+            amount = claim.amount_nanousd
+            if not 0 <= amount <= MAX_AMOUNT_NANOUSD:
+                return None
+            largest = max(largest, amount)
+        limit, held = claim.limit_nanousd, line.held
+        if held > PLAINLY_HELD_NANOUSD:
+            return None
+        if limit is not None:
+            spent = line.spent
+            room = limit - spent - held
+            if room < amount or spent < claim.forgiven_nanousd:
+                return None
+            if room < least:  # noqa: PLR1730 - calling min() costs 1,000 instructions a claim
+                least = room
+        elif claim.shadow_nanousd is not None:
+            return None
+    if len({line for _, line in asked}) < len(asked):
+        return None
+    return Hold(call_id, largest, claims, least - largest if least < WITHOUT_LIMIT else None)
 
 
 _InTheWay = tuple[Kind, Claim, int, int, int]
@@ -293,12 +322,27 @@ def _refused(page: Page, kind: Kind, claim: Claim, needed: int, spent: int, held
 
 def _passed(page: Page, claims: Sequence[Claim], cost_nanousd: int) -> tuple[tuple[Claim, int], ...]:
     """The limits that the last charge went past, with what of it lies beyond; and note the thresholds that it has crossed."""
-    past = []
+    past, of = [], page.lines
     for claim in claims:
-        spent, limit = page.spent(claim.account), claim.limit_nanousd
+        line, limit = of.get(claim.account), claim.limit_nanousd
+        spent = line.spent if line is not None else 0
         if limit is not None and spent > limit:
             past.append((claim, spent))
-        for percent in claim.notify_at:
-            if (spent - claim.forgiven_nanousd) * 100 >= claim.stated_nanousd * percent:
-                page.cross(claim, percent)
+        if claim.notify_at:
+            reached = _reached(claim, spent)
+            for percent in claim.notify_at:
+                if percent <= reached:
+                    page.cross(claim, percent)
     return past_limits(past, cost_nanousd) if past else ()
+
+
+def _reached(claim: Claim, spent_nanousd: int) -> int:
+    """Whole percents of the limit, as it was stated, that are spent: one division in place of a product for each threshold. Every
+    threshold of a limit of nothing is reached, unless a charge was taken back after a reset.
+    """
+    forgiven, limit = claim.forgiven_nanousd, claim.limit_nanousd
+    spent = spent_nanousd - forgiven
+    stated = (limit if limit is not None else claim.shadow_nanousd or 0) - forgiven
+    if stated > 0:
+        return spent * 100 // stated
+    return EVERY_PERCENT if spent >= 0 else -1

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import sqlite3
 
-from gateway.store.page import Granted, Key, Line
+from gateway.store.page import Granted, Key, Line, Threshold
 
 MAX_KEPT = 10_000
 """Accounts, some 3 MB. Beyond that all are forgotten: those in use are read again at once."""
 
 
 class Kept:
-    """Lines by account, holds by call id: a hold that is kept has the lines of its accounts kept too. A batch works on these very
-    objects.
+    """Lines by account, holds by call id, thresholds that were crossed by account: a hold that is kept has the lines of its accounts
+    kept too. A batch works on these very objects.
     """
 
-    __slots__ = ("_version", "holds", "lines")
+    __slots__ = ("_version", "holds", "lines", "told")
 
     def __init__(self) -> None:
         self.lines: dict[Key, Line] = {}
         self.holds: dict[str, Granted] = {}
+        self.told: dict[Key, set[Threshold]] = {}
         self._version: int | None = None
 
     def look(self, connection: sqlite3.Connection) -> None:
@@ -38,3 +39,4 @@ class Kept:
         """Nothing of it is sure any more."""
         self.lines.clear()
         self.holds.clear()
+        self.told.clear()

@@ -6,7 +6,7 @@ and written in the store's tables. No SQL, no thread, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.accounts import Claim, Notice, Use
@@ -48,6 +48,13 @@ Asked = Sequence[tuple[Claim, Line]]
 """Claims, each with its account."""
 Parts = Sequence[tuple[Claim | Part, Line]]
 """Claims that were granted, each with its account."""
+Threshold = tuple[str, int, int, int]
+"""(budget, percent, limit, forgiven)."""
+
+
+def _nothing(account: Key) -> set[Threshold]:
+    """Of an account that is only on the page."""
+    return set()
 
 
 @value
@@ -67,7 +74,7 @@ class Granted:
 @value
 class Booked:
     """A settled call as the books keep it. ``record`` is empty where it was loaded only to see what was charged; ``spend`` is
-    what it added to the sums, where that may have to be taken back.
+    what it added to the sums, where that may have to be taken back. For the rest see ``Settlement``.
     """
 
     call_id: str
@@ -77,6 +84,8 @@ class Booked:
     started_at: str = ""
     record: bytes = b""
     spend: Spend | None = None
+    correlation_id: str = ""
+    awaits: str = ""
 
 
 @dataclass(slots=True)
@@ -95,8 +104,10 @@ class Page:
     """Those of them whose window ends later than the books have it."""
     changed_holds: set[str] = field(default_factory=set)
     changed_records: set[str] = field(default_factory=set)
-    told: set[tuple[Key, str, int, int, int]] = field(default_factory=set)
-    """Thresholds (account, budget, percent, limit, forgiven) that have been crossed before."""
+    told: dict[Key, set[Threshold]] = field(default_factory=dict)
+    """Thresholds that have been crossed before, of the accounts of which that was ever asked: most are far from any."""
+    read_told: Callable[[Key], set[Threshold]] = _nothing
+    """What the books know of others."""
     crossed: list[Notice] = field(default_factory=list)
     heard: list[Notice] = field(default_factory=list)
     spend: dict[tuple[str, str], list[tuple[int, ...]]] = field(default_factory=dict)
@@ -105,27 +116,22 @@ class Page:
     """What it adds to how well targets are met."""
     limits: Levels = field(default_factory=lambda: Levels(0))
 
-    def set_aside(self, asked: Asked) -> int:
-        """Hold all that is claimed, where there is room for it. Returns the largest amount."""
-        largest = 0
+    def set_aside(self, asked: Asked) -> None:
+        """Hold all that is claimed, where there is room for it."""
         for claim, line in asked:
-            amount = claim.amount_nanousd
-            if amount > largest:  # noqa: PLR1730 - calling max() costs 1,000 instructions a claim
-                largest = amount
-            line.held += amount
+            line.held += claim.amount_nanousd
             if claim.resets_at > line.ends_at:
                 line.ends_at = claim.resets_at
                 self.prolonged.add(line)
             self.changed_lines.add(line)
-        return largest
 
     def charge(self, accounts: Sequence[Key], nanousd: int) -> None:
         """Add to what is spent of each of these accounts, or to none with a Failure. Less than nothing takes a charge back."""
         of, fits = self.lines, True
         lines = {of[account] for account in accounts}
         for line in lines:
-            line.spent += nanousd
-            if line.spent > MAX_BALANCE_NANOUSD:
+            spent = line.spent = line.spent + nanousd
+            if spent > MAX_BALANCE_NANOUSD:
                 fits = False
         if not fits:
             for line in lines:
@@ -148,9 +154,10 @@ class Page:
         hold = self.holds.pop(call_id, None)
         if hold is None:
             return
+        changed = self.changed_lines
         for part, line in hold.parts:
             line.held -= part.amount_nanousd
-            self.changed_lines.add(line)
+            changed.add(line)
         self.changed_holds.add(call_id)
         if hold.uses:
             self.limits.give_back(hold.uses, tokens)
@@ -181,8 +188,11 @@ class Page:
     def cross(self, claim: Claim, percent: int) -> None:
         """Note that a threshold is crossed, the first time."""
         account, stated, forgiven = claim.account, claim.stated_nanousd, claim.forgiven_nanousd
-        threshold = (account, claim.budget, percent, stated, forgiven)
-        if threshold not in self.told:
-            self.told.add(threshold)
+        told = self.told.get(account)
+        if told is None:
+            told = self.told[account] = self.read_told(account)
+        threshold = (claim.budget, percent, stated, forgiven)
+        if threshold not in told:
+            told.add(threshold)
             spent = max(0, self.spent(account) - forgiven)
             self.crossed.append(Notice(claim.account, claim.budget, percent, stated, spent, forgiven))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,7 @@ from gateway.store import SPEND_COUNTS, Spend
 from gateway.store.books import Operation
 from gateway.store.kept import Kept
 from gateway.store.limits import Levels
-from gateway.store.page import Booked, Granted, Key, Line, Page, Part
+from gateway.store.page import Booked, Granted, Key, Line, Page, Part, Threshold
 
 ROWS = (64, 32, 16, *range(8, 0, -1))
 """Of one INSERT. Few sizes, so that each statement is found prepared in sqlite3's cache of 128."""
@@ -30,9 +30,9 @@ MAX_REMEMBERED = 4096
 
 _CALLS = """
     SELECT (SELECT json_group_array(json_array(call_id, amount, owner, granted_at, json(parts), json(uses)))
-            FROM holds WHERE call_id IN (SELECT value FROM json_each(?1))),
+            FROM json_each(?1) AS asked CROSS JOIN holds ON call_id = asked.value),
            (SELECT json_group_array(json_array(call_id, cost, outcome, json(accounts), json(spend)))
-            FROM records WHERE call_id IN (SELECT value FROM json_each(?1)))
+            FROM json_each(?1) AS asked CROSS JOIN records ON call_id = asked.value)
 """
 _BALANCES = """
     SELECT json_group_array(json_array(a.scope, a."window", a.spent, a.held, a.ends_at))
@@ -54,22 +54,27 @@ _PUT_ACCOUNTS = (
 )
 _PROLONG_ACCOUNTS = (_PUT_ACCOUNTS[0], f"{_PUT_ACCOUNTS[1]}, ends_at = excluded.ends_at")
 """Apart, because a statement that names ``ends_at`` writes its index anew for every row: a tenth of a reserve that is booked alone."""
-_PUT_HOLDS = ("INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts, uses) VALUES ", "")
+_PUT_HOLDS = (
+    "INSERT OR REPLACE INTO holds (call_id, amount, owner, granted_at, parts, uses) VALUES ",
+    "",
+    "(?,?,?,?,?,nullif(?,''))",
+)
+"""What mostly is NULL is given as an empty text: for None, sqlite3 looks for an adapter each time (2,500 instructions)."""
 _PUT_RECORDS = (
-    "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record, spend) VALUES ",
+    "INSERT INTO records (call_id, cost, outcome, accounts, started_at, keys, text, spend) VALUES ",
     (
         " ON CONFLICT (call_id) DO UPDATE SET cost = excluded.cost, outcome = excluded.outcome,"
-        " accounts = excluded.accounts, started_at = excluded.started_at, record = excluded.record,"
+        " accounts = excluded.accounts, started_at = excluded.started_at, keys = excluded.keys, text = excluded.text,"
         " spend = excluded.spend"
     ),
+    "(?,?,?,?,?,?,?,nullif(?,''))",
 )
 _PUT_SPEND = (
     f"INSERT INTO spend (hour, dims, {', '.join(SPEND_COUNTS)}) VALUES ",  # noqa: S608 - names from this program
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{count} = {count} + excluded.{count}' for count in SPEND_COUNTS)}",
 )
 _NOTICES = """
-    SELECT json_group_array(json_array(n.scope, n."window", n.budget, n.percent, n."limit", n.forgiven)) FROM json_each(?) AS asked
-    CROSS JOIN notices AS n ON n.scope = json_extract(asked.value, '$[0]') AND n."window" = json_extract(asked.value, '$[1]')
+    SELECT json_group_array(json_array(budget, percent, "limit", forgiven)) FROM notices WHERE scope = ? AND "window" = ?
 """
 _PUT_NOTICES = (
     'INSERT OR IGNORE INTO notices (scope, "window", budget, percent, "limit", forgiven, spent, owner) VALUES ',
@@ -89,22 +94,25 @@ def load(
     """All that these operations can touch: their calls, their accounts, and the accounts that their calls stand on. What is ``kept``
     is not read again, and the page changes it.
     """
-    page = Page(now, owner) if kept is None else Page(now, owner, kept.lines, kept.holds)
-    call_ids = [operation.call_id for operation in operations]
-    holds = [page.holds[call_id] for call_id in call_ids if call_id in page.holds]
-    granted, booked = _calls(connection, [call_id for call_id in call_ids if call_id not in page.holds])
+    page = Page(now, owner) if kept is None else Page(now, owner, kept.lines, kept.holds, told=kept.told)
+    page.read_told = partial(_told, connection)
+    unknown: list[str] = []
+    uses: list[Use] = []
+    for operation in operations:
+        hold = page.holds.get(operation.call_id)
+        if hold is None:
+            unknown.append(operation.call_id)
+        else:
+            uses += hold.uses
+        uses += operation.uses
+    granted, booked = _calls(connection, unknown)
     page.records = {row[0]: _record_of(*row) for row in booked}
     needed = {(scope, window) for row in granted for scope, window, *_ in row[4]}
     needed.update(*[operation.accounts for operation in operations], *[each.accounts for each in page.records.values()])
-    limited = {(use.scope, use.unit) for operation in operations for use in operation.uses}
+    limited = {(use.scope, use.unit) for use in uses}
     limited.update((scope, unit) for row in granted if row[5] for scope, unit, *_ in row[5])
-    limited.update((use.scope, use.unit) for hold in holds for use in hold.uses)
     _load_accounts(connection, page, needed.difference(page.lines), limited)
     page.holds.update({row[0]: _hold_of(page, *row) for row in granted})
-    watched = [tuple(claim.account) for operation in operations for claim in operation.watched if claim.notify_at]
-    if watched:
-        told = connection.execute(_NOTICES, (_json(watched),)).fetchone()[0]
-        page.told = {((scope, window), *threshold) for scope, window, *threshold in _parse(told)}
     return page
 
 
@@ -141,6 +149,12 @@ def _load_accounts(
     page.limits = Levels(int(page.now * 1000), {(scope, unit): tuple(level) for scope, unit, *level in _parse(levels)})
 
 
+def _told(connection: sqlite3.Connection, account: Key) -> set[Threshold]:
+    """The thresholds of an account that have been crossed."""
+    (told,) = connection.execute(_NOTICES, tuple(account)).fetchone()
+    return set(map(tuple, _parse(told)))
+
+
 def _names(accounts: Iterable[Key]) -> str:
     """As JSON, for those that a table can hold: SQLite's text functions end at a NUL, and two accounts could become one."""
     if any("\0" in name for account in accounts for name in account):
@@ -173,17 +187,26 @@ def _account_row(line: Line) -> tuple[Any, ...]:
 
 def _hold_row(hold: Granted) -> tuple[Any, ...]:
     parts = _json([(line.scope, line.window, part.amount_nanousd, part.budget) for part, line in hold.parts])
-    uses = (
-        _json([(use.scope, use.unit, use.amount, use.allowed, use.limit) for use in hold.uses]) if hold.uses else None
-    )
+    uses = _json([(use.scope, use.unit, use.amount, use.allowed, use.limit) for use in hold.uses]) if hold.uses else ""
     return (hold.call_id, hold.amount_nanousd, hold.owner, hold.granted_at, parts, uses)
 
 
 def _record_row(booked: Booked) -> tuple[Any, ...]:
     accounts = _accounts(booked.accounts)
-    spend = _json((booked.spend.hour, booked.spend.dims, booked.spend.counts)) if booked.spend is not None else None
+    spend = _json((booked.spend.hour, booked.spend.dims, booked.spend.counts)) if booked.spend is not None else ""
+    keys, text = _record_texts(booked)
+    return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, keys, text, spend)
+
+
+def _record_texts(booked: Booked) -> tuple[str, str | None]:
+    """What the record is looked for by, and all of it; where nobody has said the former, all of it is both."""
     record = booked.record.decode()
-    return (booked.call_id, booked.cost_nanousd, booked.outcome, accounts, booked.started_at, record, spend)
+    if not booked.correlation_id:
+        return record, None
+    keys = {"correlation_id": booked.correlation_id}
+    if booked.awaits:
+        keys["awaits"] = booked.awaits
+    return _json(keys), record
 
 
 @lru_cache(maxsize=MAX_REMEMBERED)
@@ -224,8 +247,10 @@ def _mark_heard(connection: sqlite3.Connection, notices: Sequence[Notice]) -> No
         )
 
 
-def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """INSERT rows, as many at once as possible."""
+def _put(connection: sqlite3.Connection, statement: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """INSERT rows, as many at once as possible. ``statement`` is what stands before and behind them, and the marks of one row where
+    they are not one for each column.
+    """
     start = 0
     while start < len(rows):
         left = len(rows) - start
@@ -236,9 +261,10 @@ def _put(connection: sqlite3.Connection, statement: tuple[str, str], rows: Seque
 
 
 @lru_cache(maxsize=128)
-def _insert(statement: tuple[str, str], rows: int, columns: int) -> str:
-    marks = ",".join(["(" + ",".join("?" * columns) + ")"] * rows)
-    return statement[0] + marks + statement[1]
+def _insert(statement: tuple[str, ...], rows: int, columns: int) -> str:
+    before, behind, *marks = statement
+    row = marks[0] if marks else "(" + ",".join("?" * columns) + ")"
+    return before + ",".join([row] * rows) + behind
 
 
 def _json(value: object) -> str:

@@ -116,7 +116,7 @@ async def test_a_record_that_was_changed_is_found(
     call_id = (answer.head.value(b"x-tollgate-call-id") or b"").decode()
     await records(gateway.admin_url, 1)
     assert (await found(tmp_path))["different"] == []
-    change(tmp_path, "UPDATE records SET record = json_set(record, ?, json(?))", path, json.dumps(value))
+    change(tmp_path, "UPDATE records SET text = json_set(text, ?, json(?))", path, json.dumps(value))
     (different,) = (await found(tmp_path))["different"]
     assert different["call_id"] == call_id
     assert any(said in each for each in different["differences"]), different

@@ -111,8 +111,9 @@ def settlement(
         "started_at": started_at,
     }
     return Settlement(
-        call_id, cost, outcome, accounts or (DAY,), orjson.dumps(record), started_at, spend=spend_of(record, USUAL)
-    )
+        call_id, cost, outcome, accounts or (DAY,), orjson.dumps(record), started_at,
+        spend=spend_of(record, USUAL), correlation_id=record["correlation_id"],
+    )  # fmt: skip
 
 
 async def balance(store: Store, account: Account = DAY) -> tuple[int, int]:

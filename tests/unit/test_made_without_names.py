@@ -227,4 +227,5 @@ def test_a_settlement() -> None:
     assert settler._settlement(record, [ACCOUNT, GLOBAL], CLAIMS[:1], call) == Settlement(
         call_id=CALL_ID, cost_nanousd=24, outcome="cut", accounts=(ACCOUNT, GLOBAL), record=as_json(record),
         started_at="2026-11-18T11:06:40.250Z", limits=CLAIMS[:1], spend=spend_of(record, USUAL), uses=USES, tokens=41,
+        correlation_id="tie", awaits="later",
     )  # fmt: skip

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.accounts import Account, Claim, Hold
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement
 from gateway.store.answers import MAX_AMOUNT_NANOUSD
-from gateway.store.books import Lapse, Release, Reserve, Settle
+from gateway.store.books import Lapse, Release, Reserve, Settle, _granted, _in_the_way, _plainly, _reached
 from gateway.store.page import MAX_BALANCE_NANOUSD, Line, Page
 
 A, B = Account("a", "day"), Account("b", "day")
@@ -36,6 +38,49 @@ def test_what_is_left_is_counted_from_the_tightest_limit():
     assert isinstance(hold, Hold)
     assert hold.amount_nanousd == 30
     assert hold.least_left_nanousd == 50 - 30
+
+
+BRIM = MAX_BALANCE_NANOUSD - MAX_AMOUNT_NANOUSD
+few = st.integers(0, 12)
+some_claims = st.builds(
+    Claim,
+    st.sampled_from([A, B]),
+    few | few | st.sampled_from([-1, MAX_AMOUNT_NANOUSD, MAX_AMOUNT_NANOUSD + 1]),
+    st.none() | st.integers(0, 40) | st.integers(0, 40) | st.just(1 << 63),
+    budget=st.sampled_from("xy"),
+    shadow_nanousd=st.none() | st.none() | few,
+    forgiven_nanousd=st.just(0) | st.just(0) | few,
+)
+balances = st.tuples(st.integers(-3, 12), few | few | st.sampled_from([BRIM, BRIM + 1, MAX_BALANCE_NANOUSD]))
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(some_claims, max_size=3), balances, balances)
+def test_what_is_plain_is_what_a_close_look_finds(claims, of_a, of_b):
+    """Where one look at each claim grants a hold, there is room, and the same is told of it; where nothing is near, one look does."""
+    books = page(a=of_a, b=of_b)
+    asked = [(claim, books.lines[claim.account]) for claim in claims]
+    hold = _plainly("c", tuple(claims), asked)
+    if hold is not None:
+        assert _in_the_way(asked) is None
+        books.set_aside(asked)
+        assert hold == _granted("c", max((claim.amount_nanousd for claim in claims), default=0), tuple(claims), asked)
+    else:
+        near = [
+            not 0 <= claim.amount_nanousd <= MAX_AMOUNT_NANOUSD or claim.shadow_nanousd is not None
+            or claim.forgiven_nanousd > line.spent or line.held > BRIM
+            or (claim.limit_nanousd is not None and line.spent + line.held + claim.amount_nanousd > claim.limit_nanousd)
+            for claim, line in asked
+        ]  # fmt: skip
+        assert any(near) or len({line for _, line in asked}) < len(asked)
+
+
+@given(st.none() | few, st.none() | few, few, st.integers(-3, 40), st.integers(1, 400))
+def test_a_threshold_is_crossed_once_so_much_of_the_stated_limit_is_spent(limit, shadow, forgiven, spent, percent):
+    """At the very nano-dollar; without a rounding, whatever was forgiven."""
+    claim = Claim(A, 1, limit, shadow_nanousd=shadow, forgiven_nanousd=forgiven, notify_at=(percent,))
+    is_crossed = (spent - forgiven) * 100 >= claim.stated_nanousd * percent
+    assert (_reached(claim, spent) >= percent) == is_crossed
 
 
 def test_two_claims_on_one_account_need_room_together():

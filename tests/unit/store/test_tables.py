@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.accounts import Account, Claim
 from gateway.errors import Failure
-from gateway.store import Settlement, queries, tables
+from gateway.selection import Selection
+from gateway.store import Settlement, listing, queries, tables
 from gateway.store.books import Release, Reserve, Settle
 from gateway.store.kept import Kept
 from gateway.store.pages import load, save
@@ -55,6 +57,55 @@ def test_a_file_of_an_earlier_version_is_upgraded_step_by_step(connection, monke
     prepare(connection)
     assert schema_version(connection) == len(UPGRADES) + 1
     assert connection.execute("SELECT call_id, more FROM holds").fetchall() == [("c", None)]
+
+
+@pytest.fixture
+def older(tmp_path, monkeypatch):
+    """A file of the version that had all of a record in the one column, with a call in it and one that was lost."""
+    older = connect(str(tmp_path / "older.db"), "full", write=True)
+    with monkeypatch.context() as before:
+        before.setattr(tables, "UPGRADES", UPGRADES[:10])
+        prepare(older)
+    for call_id, outcome in (("old", "completed"), ("lost", "lost")):
+        record = json.dumps({"call_id": call_id, "correlation_id": "tie", "provider": "p", "awaits": f"{call_id}-key"})
+        older.execute(
+            "INSERT INTO records (call_id, cost, outcome, accounts, started_at, record) VALUES (?, 0, ?, '[]', '', ?)",
+            (call_id, outcome, record),
+        )
+    yield older
+    older.close()
+
+
+def settled(call_id, correlation_id, awaits=""):
+    """As a gateway books a call."""
+    told = {"call_id": call_id, "correlation_id": correlation_id, "provider": "p", "awaits": awaits, "team": "t"}
+    record = json.dumps(told).encode()
+    return Settle(Settlement(call_id, 0, "completed", (), record, "", correlation_id=correlation_id, awaits=awaits))
+
+
+def ids(records):
+    return [record["call_id"] for record in records]
+
+
+def test_records_of_before_and_of_now_are_found_alike(older):
+    """By call, by what ties calls together, by what is awaited; and what was lost is replaced."""
+    prepare(older)
+    assert ids(queries.recent(older, 9, "", "tie")) == ["old", "lost"]
+    carry_out(older, settled("new", 'tie "2"', "new-key"), settled("lost", "tie"))
+    assert ids(queries.recent(older, 9, "", "tie")) == ["old", "lost"]
+    assert ids(queries.recent(older, 9, "", 'tie "2"')) == ["new"]
+    assert ids(listing.page(older, Selection(correlation_id='tie "2"', team="t"), 9, "").records) == ["new"]
+    for call_id in ("old", "new"):
+        assert queries.awaiting(older, "p", f"{call_id}-key") == queries.find(older, call_id)
+    assert queries.awaiting(older, "p", "lost-key") is None, "the call was settled after all"
+    assert queries.find(older, "lost")["team"] == "t"
+
+
+def test_a_record_is_not_parsed_to_be_found(connection):
+    """SQLite derives its columns from the little that they need."""
+    carry_out(connection, settled("c", "tie"), settled("d", "tie", "key"))
+    keys = connection.execute("SELECT keys FROM records ORDER BY call_id").fetchall()
+    assert keys == [('{"correlation_id":"tie"}',), ('{"correlation_id":"tie","awaits":"key"}',)]
 
 
 def test_a_file_of_a_later_version_is_left_alone(connection):
@@ -174,3 +225,24 @@ def test_a_hold_given_back_and_taken_again_in_one_batch_is_the_new_one(connectio
     carry_out(connection, Release("c"), Reserve("c", (Claim(account, 9),)))
     assert connection.execute("SELECT amount FROM holds").fetchall() == [(9,)]
     assert queries.differences(connection) == []
+
+
+def test_a_threshold_is_told_once_whoever_of_several_crosses_it(tmp_path):
+    """What a writer keeps in mind of thresholds does not outlive what another one writes."""
+    account, told = Account("a", "day"), []
+    desks = [(connect(str(tmp_path / "books.db"), "normal", write=True), Kept()) for _ in range(2)]
+    prepare(desks[0][0])
+    for number, (at, cost) in enumerate([(1, 50), (0, 30), (1, 1), (1, 1), (0, 18), (1, 9)]):
+        connection, kept = desks[at]
+        claim = Claim(account, 1, 100, "budget", notify_at=(50, 80, 100))
+        connection.execute("BEGIN IMMEDIATE")
+        kept.look(connection)
+        settle = Settle(Settlement(f"c{number}", cost, "completed", (account,), b"{}", "", (claim,)))
+        page = load(connection, [settle], 1.0, f"desk {at}", kept)
+        settle.apply(page)
+        save(connection, page)
+        connection.execute("COMMIT")
+        told += [(at, notice.percent) for notice in page.crossed]
+    assert told == [(1, 50), (0, 80), (0, 100)]
+    for connection, _ in desks:
+        connection.close()

@@ -258,8 +258,9 @@ def test_a_file_of_an_earlier_version_begins_its_sums_with_the_upgrade(connectio
     of_then, since = (set(re.findall(r"CREATE TABLE (\w+)", ";".join(each))) for each in (UPGRADES[:4], UPGRADES[4:]))
     for table in since - of_then:
         connection.execute(f"DROP TABLE {table}")
-    for table, column in (("records", "spend"), ("holds", "uses")):
+    for table, column in (("records", "record"), ("records", "text"), ("records", "spend"), ("holds", "uses")):
         connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    connection.execute("ALTER TABLE records RENAME COLUMN keys TO record")
     connection.execute("DROP INDEX accounts_by_window")
     connection.execute("PRAGMA user_version=4")
     prepare(connection)
