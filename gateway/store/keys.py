@@ -34,13 +34,15 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
+import orjson
+
 from gateway.accounts import Account
 from gateway.value import value
 
 SCHEMA = 1
 ACCOUNT_KEPT_S = 35 * 86_400
 LONGEST_WINDOW_S = 32 * 86_400
-HOUR_S = 3_600
+HOUR_S, HOUR_MS, DAY_S = 3_600, 3_600_000, 86_400
 YEARS_END_MS = 253_402_300_800_000
 """The end of the year 9999: no hour after it has a name."""
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -108,7 +110,7 @@ class Keys:
         """Where the record of a call is: with those of its hour, which its id tells; else alone."""
         found = _UUID7.fullmatch(call_id)
         at_ms = int(found[1] + found[2], 16) if found is not None else YEARS_END_MS
-        return self._of(f"r:{hour_of(at_ms / 1000)}" if at_ms < YEARS_END_MS else f"r:={call_id}")
+        return f"{{{self.prefix}}}:r:{_hour(at_ms // HOUR_MS) if at_ms < YEARS_END_MS else '=' + call_id}"
 
     def starts(self, hour: str) -> str:
         return self._of(f"t:{hour}")
@@ -147,6 +149,18 @@ def _hour(number: int) -> str:
 def unix_of(started_at: str) -> float:
     """Unix seconds of a moment as records write it."""
     return datetime.fromisoformat(started_at).timestamp()
+
+
+@lru_cache(maxsize=64)
+def hour_begins(hour: str) -> int:
+    """Unix seconds of what ``hour_of`` names."""
+    return int(unix_of(f"{hour}:00:00Z"))
+
+
+@lru_cache(maxsize=4096)  # many calls are charged to the same accounts
+def names_of(accounts: tuple[Account, ...]) -> orjson.Fragment:
+    """The accounts of a call, each of them once, as a JSON array of their names."""
+    return orjson.Fragment(orjson.dumps(list(dict.fromkeys(map(str, accounts)))))
 
 
 def kept_until(account: Account, now: float) -> int:

@@ -29,7 +29,8 @@ from gateway.store.redis_entries import Entries
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, Lost, as_failure
 from gateway.store.redis_recovery import recover
-from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times
+from gateway.store.redis_script import Times
+from gateway.store.redis_steps import Release, Reserve, Simple, Step
 from gateway.store.redis_upkeep import give_slices_back, renew, size_slices, sweep
 from gateway.store.slices import Slices
 from gateway.tallies import Tally
