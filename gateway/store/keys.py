@@ -31,6 +31,7 @@ All of them share one hash tag, so that a step that touches several is atomic in
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -53,6 +54,11 @@ class Keys:
     """The names under one prefix."""
 
     prefix: str
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """Those that the script of the books gets with each run, in its order."""
+        return (self.epoch, self.holds, self.owners, self.outbox, self.hours, self.days)
 
     @property
     def epoch(self) -> str:
@@ -108,9 +114,7 @@ class Keys:
 
     def record(self, call_id: str) -> str:
         """Where the record of a call is: with those of its hour, which its id tells; else alone."""
-        found = _UUID7.fullmatch(call_id)
-        at_ms = int(found[1] + found[2], 16) if found is not None else YEARS_END_MS
-        return f"{{{self.prefix}}}:r:{_hour(at_ms // HOUR_MS) if at_ms < YEARS_END_MS else '=' + call_id}"
+        return f"{{{self.prefix}}}:r:{_place(call_id)}"
 
     def starts(self, hour: str) -> str:
         return self._of(f"t:{hour}")
@@ -146,6 +150,13 @@ def _hour(number: int) -> str:
     return datetime.fromtimestamp(number * HOUR_S, UTC).strftime("%Y-%m-%dT%H")
 
 
+@lru_cache(maxsize=1024)  # asked when a call begins and when it ends: 8 thousand instructions each
+def _place(call_id: str) -> str:
+    found = _UUID7.fullmatch(call_id)
+    at_ms = int(found[1] + found[2], 16) if found is not None else YEARS_END_MS
+    return _hour(at_ms // HOUR_MS) if at_ms < YEARS_END_MS else f"={call_id}"
+
+
 def unix_of(started_at: str) -> float:
     """Unix seconds of a moment as records write it."""
     return datetime.fromisoformat(started_at).timestamp()
@@ -163,8 +174,13 @@ def names_of(accounts: tuple[Account, ...]) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps(list(dict.fromkeys(map(str, accounts)))))
 
 
-def kept_until(account: Account, now: float) -> int:
-    """When an account may go that was charged at ``now`` and whose window's end is not known here; 0 = never."""
-    if account.window.startswith("total") and "request:" not in account.scope:
-        return 0
-    return int(now) + LONGEST_WINDOW_S + ACCOUNT_KEPT_S
+@lru_cache(maxsize=4096)
+def charged(accounts: tuple[Account, ...], hour: str) -> Mapping[str, int]:
+    """The accounts of a call that began in this hour, each once, with the time from which it may go where nobody knows when its window
+    ends; 0 = never.
+    """
+    until = hour_begins(hour) + HOUR_S + LONGEST_WINDOW_S + ACCOUNT_KEPT_S
+    return {
+        f"{scope}/{window}": 0 if window.startswith("total") and "request:" not in scope else until
+        for scope, window in accounts
+    }

@@ -5,8 +5,8 @@
 -- index (``redis_script.py`` says what is in it). The answer holds one array for each operation: its status, then strings; or
 -- {"recover"} alone, when these are not the books that the caller knows.
 --
--- Amounts are decimal strings from end to end: a Lua number is a double, exact up to 2^53 nano-dollars, which is past every
--- limit; it is used to compare and never to store. Each operation checks everything before it changes anything.
+-- A Lua number is a double, exact up to 2^53 nano-dollars: no claim is larger. Sums may be: what is spent and held is a decimal string
+-- from end to end, a number to compare and never to store. Each operation checks everything before it changes anything.
 
 local EPOCH, HOLDS, OWNERS, OUTBOX, HOURS, DAYS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local LARGEST = 4611686018427387904  -- 2^62: an account past it fails closed
@@ -21,7 +21,18 @@ if not args.force then
 end
 
 local function number(text) return tonumber(text or '0') or 0 end
-local function text(value) return string.format('%.0f', value) end
+
+-- The claims of a call have few amounts, and few more times: each is written once.
+local texts = {}
+local function text(value)
+  local found = texts[value]
+  if not found then
+    found = string.format('%.0f', value)
+    texts[value] = found
+  end
+  return found
+end
+
 local function negative(amount)
   if string.sub(amount, 1, 1) == '-' then return string.sub(amount, 2) end
   return amount == '0' and amount or '-' .. amount
@@ -118,7 +129,7 @@ local function in_the_way(claims, amounts)
   local asked, waiting = {}, nil
   for index, at in ipairs(claims) do
     local claim = TERMS[at]
-    asked[claim.c] = (asked[claim.c] or 0) + number(amounts[index])
+    asked[claim.c] = (asked[claim.c] or 0) + amounts[index]
     if claim.l then
       local spent, held = balance(claim.c)
       local needed = asked[claim.c]
@@ -139,8 +150,7 @@ end
 local function too_large(claims, amounts)
   for index, at in ipairs(claims) do
     local spent, held = balance(TERMS[at].c)
-    local amount = number(amounts[index])
-    if number(spent) + amount > LARGEST or number(held) + amount > LARGEST then return true end
+    if number(spent) + amounts[index] > LARGEST or number(held) + amounts[index] > LARGEST then return true end
   end
 end
 
@@ -217,7 +227,7 @@ end
 
 local function set_aside(claims, amounts)
   for index, at in ipairs(claims) do
-    move(TERMS[at].c, 'h', amounts[index])
+    move(TERMS[at].c, 'h', text(amounts[index]))
     last_until(TERMS[at].c, TERMS[at].e)
   end
 end
@@ -233,7 +243,7 @@ local function reserve(op)
   if refused then return refused end
   set_aside(op.claims, op.amounts)
   local parts = {}
-  for index, at in ipairs(op.claims) do parts[index] = {TERMS[at].c, op.amounts[index], TERMS[at].b} end
+  for index, at in ipairs(op.claims) do parts[index] = {TERMS[at].c, text(op.amounts[index]), TERMS[at].b} end
   redis.call('HSET', HOLDS, op.id, cjson.encode({m = op.m, o = args.owner, t = text(now_ms), p = parts, u = take(op.u)}))
   return {'ok', balances_of(op.claims)}
 end
@@ -251,8 +261,8 @@ local function extend(op)
   local more, amounts = {}, {}
   for index, at in ipairs(op.claims) do
     local so_far = held[TERMS[at].c]
-    local missing_amount = number(op.amounts[index]) - (so_far and so_far[2] or 0)
-    if missing_amount > 0 then more[#more + 1], amounts[#amounts + 1] = at, text(missing_amount) end
+    local missing_amount = op.amounts[index] - (so_far and so_far[2] or 0)
+    if missing_amount > 0 then more[#more + 1], amounts[#amounts + 1] = at, missing_amount end
   end
   if op.m and number(op.m) > number(hold.m) then hold.m = op.m end
   local refused = in_the_way(more, amounts)
@@ -268,7 +278,7 @@ local function extend(op)
   for index, at in ipairs(more) do
     local account = TERMS[at].c
     if not held[account] then held[account] = {account, 0, TERMS[at].b}; order[#order + 1] = account end
-    held[account][2] = held[account][2] + number(amounts[index])
+    held[account][2] = held[account][2] + amounts[index]
   end
   hold.p = {}
   local largest = 0

@@ -7,9 +7,8 @@ amounts travel as decimal strings, because its numbers are doubles.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Protocol
 
 import orjson
@@ -21,7 +20,7 @@ from gateway.store import Settlement
 from gateway.store.answers import granted, granted_before, holds_nothing, is_settled, past_limits, too_large
 from gateway.store.keys import names_of, unix_of
 from gateway.store.lost import LOST
-from gateway.store.redis_script import Script, terms_of
+from gateway.store.redis_script import Script
 from gateway.store.words import limited, refusal
 
 Reply = list[bytes]
@@ -30,7 +29,6 @@ _AWAITS = b'"awaits":"'
 """Of the record itself, or of something within it: tags and usage have whatever names callers and providers give them."""
 REFUSED = {"closed": is_settled, "gone": holds_nothing, "large": too_large}
 """What the script says where nothing was done -> the failure."""
-_amount_of: Callable[[Claim], int] = attrgetter("amount_nanousd")
 
 
 class Step(Protocol):
@@ -58,13 +56,13 @@ class Reserve:
 
     def put(self, script: Script) -> None:
         script.know(self.more)
-        amounts, mark, terms = list(map(_amount_of, self.claims)), self.mark_nanousd, script.terms
+        amounts, mark = [claim.amount_nanousd for claim in self.claims], self.mark_nanousd
         op = {
             "k": self.kind,
             "id": self.call_id,
             "r": script.at[script.keys.record(self.call_id)],
-            "claims": [terms[each] for each in map(terms_of, self.claims)],
-            "amounts": list(map(str, amounts)),
+            "claims": _terms(script, self.claims),
+            "amounts": amounts,
         }
         if mark is not None or self.kind == "reserve":
             op["m"] = str(mark if mark is not None else max(amounts, default=0))
@@ -77,7 +75,7 @@ class Reserve:
         claims = self.claims
         if status == "ok":
             numbers = iter(orjson.loads(reply[0]))
-            amount = int(reply[1]) if self.kind == "extend" else max(map(_amount_of, claims), default=0)
+            amount = int(reply[1]) if self.kind == "extend" else self.largest_nanousd
             return granted(self.call_id, amount, claims, zip(claims, numbers, numbers, strict=True))
         if status in ("exceeded", "held"):
             spent, held, needed = map(int, reply[1:4])
@@ -90,6 +88,11 @@ class Reserve:
             return granted_before(self.call_id, parts, claims)
         raise _refused(status)
 
+    @property
+    def largest_nanousd(self) -> int:
+        """What it holds."""
+        return max([claim.amount_nanousd for claim in self.claims], default=0)
+
     def kept(self, status: str, reply: Reply) -> bytes | Reserve:
         """What puts the hold back, should the books forget it: the hold as they write it, or this step, of which it can be made."""
         if status == "again":
@@ -98,7 +101,7 @@ class Reserve:
 
     def hold_text(self, owner: str) -> bytes:
         """The hold as the books write it."""
-        mark = max(map(_amount_of, self.claims), default=0) if self.mark_nanousd is None else self.mark_nanousd
+        mark = self.largest_nanousd if self.mark_nanousd is None else self.mark_nanousd
         parts = [[str(claim.account), str(claim.amount_nanousd), claim.budget] for claim in self.claims]
         ending = [[limit_name(use), *_figures(use)] for use in self.uses if use.unit != REQUESTS]
         return orjson.dumps({"m": str(mark), "o": owner, "t": "0", "p": parts} | ({"u": ending} if ending else {}))
@@ -123,18 +126,17 @@ class Settle:
 
     def put(self, script: Script) -> None:
         settlement = self.settlement
-        call_id, spend, terms = settlement.call_id, settlement.spend, script.terms
+        call_id, cost, spend = settlement.call_id, str(settlement.cost_nanousd), settlement.spend
         script.know([*self.more, *map(limit_name, settlement.uses)])
-        limits = tuple([terms[each] for each in map(terms_of, settlement.limits)])
-        hour = settlement.started_at[:13]
+        limits, hour = tuple(_terms(script, settlement.limits)), settlement.started_at[:13]
         op = {
             "k": "settle",
             "id": call_id,
             "r": script.at[script.keys.record(call_id)],
-            "c": str(settlement.cost_nanousd),
+            "c": cost,
             "w": self.share,
-            "b": script.bills[settlement.accounts, limits, hour, spend.hour if spend is not None else ""],
-            "record": script.text(self._head(script, hour) + b"\n" + settlement.record),
+            "b": script.bill(settlement.accounts, limits, hour, spend.hour if spend is not None else ""),
+            "record": script.text(self._head(script, hour, cost) + b"\n" + settlement.record),
             "t": int(unix_of(settlement.started_at) * 1000),
         }
         if spend is not None:
@@ -151,12 +153,12 @@ class Settle:
             op["awaits"] = script.at[script.keys.awaited(*awaited)]
         script.ops.append(op)
 
-    def _head(self, script: Script, hour: str) -> bytes:
+    def _head(self, script: Script, hour: str, cost: str) -> bytes:
         """The line before the record. What a lost call has added to the sums stands there too: whoever settles it takes that back."""
         settlement = self.settlement
         spend = settlement.spend
         head: dict[str, Any] = {
-            "c": str(settlement.cost_nanousd),
+            "c": cost,
             "o": settlement.outcome,
             "a": names_of(settlement.accounts),
             "w": self.share,
@@ -268,11 +270,25 @@ def _figures(use: Use) -> tuple[str, str]:
     return str(use.amount), str(use.allowed)
 
 
+def _terms(script: Script, claims: Sequence[Claim]) -> list[int]:
+    """Their numbers. What is not in ``Terms`` is no business of the script's."""
+    numbers = script.terms
+    return [
+        numbers[
+            each.account, each.budget, each.limit_nanousd, each.shadow_nanousd, each.forgiven_nanousd, each.resets_at, each.notify_at
+        ]
+        for each in claims
+    ]  # fmt: skip
+
+
 def _correlation_id(settlement: Settlement) -> str:
     """Empty where the call made it itself."""
+    call_id = settlement.call_id
+    if settlement.record.startswith(f'{{"call_id":"{call_id}","correlation_id":"{call_id}"'.encode()):
+        return ""
     found = _CORRELATION.match(settlement.record)
     correlation_id = found[1].decode() if found else str(orjson.loads(settlement.record).get("correlation_id", ""))
-    return correlation_id if correlation_id != settlement.call_id else ""
+    return correlation_id if correlation_id != call_id else ""
 
 
 def _awaited(record: bytes) -> tuple[str, str] | None:
