@@ -11,7 +11,6 @@
 local EPOCH, HOLDS, OWNERS, OUTBOX, HOURS, DAYS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local LARGEST = 4611686018427387904  -- 2^62: an account past it fails closed
 local args = cjson.decode(ARGV[1])
-local TERMS = args.terms
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -21,6 +20,12 @@ if not args.force then
 end
 
 local function number(text) return tonumber(text or '0') or 0 end
+
+local TERMS = args.terms
+for _, terms in ipairs(TERMS) do
+  terms.limit, terms.forgiven = terms.l and number(terms.l), number(terms.f)
+  for _, threshold in ipairs(terms.n) do threshold.spent = number(threshold[2]) end
+end
 
 -- The claims of a call have few amounts, and few more times: each is written once.
 local texts = {}
@@ -39,24 +44,27 @@ local function negative(amount)
 end
 local function key(account) return KEYS[args.a[account]] end
 
--- Read once until it changes: a step looks at a balance up to three times.
+-- Read once: {s spent, h held} to compare, and ``texts`` of them to tell. What is moved meanwhile is known, too, as long as a double
+-- has it exactly.
+local EXACT = 9007199254740992
 local balances = {}
 local function balance(account)
   local found = balances[account]
   if not found then
-    found = redis.call('HMGET', key(account), 's', 'h')
+    local pair = redis.call('HMGET', key(account), 's', 'h')
+    found = {s = number(pair[1]), h = number(pair[2]), texts = {s = pair[1] or '0', h = pair[2] or '0'}}
     balances[account] = found
   end
-  return found[1] or '0', found[2] or '0'
+  return found
 end
 
--- What is moved is known, too, as long as a double has it exactly.
-local EXACT, AT = 9007199254740992, {s = 1, h = 2}
+local function told(found, field) return found.texts[field] or string.format('%.0f', found[field]) end
+
 local function move(account, field, amount)
   local after = redis.call('HINCRBY', key(account), field, amount)
-  local found, at = balances[account], AT[field]
-  if not found or not at then return end
-  if math.abs(after) < EXACT then found[at] = text(after) else balances[account] = nil end
+  local found = balances[account]
+  if not found or not found[field] then return end
+  if math.abs(after) < EXACT then found[field], found.texts[field] = after, nil else balances[account] = nil end
 end
 
 -- Accounts that a hold or a lost record names and the caller did not: it asks again with their keys.
@@ -110,18 +118,22 @@ end
 
 -- What is spent of limits, where one of them is past, and the thresholds that are crossed; nothing of either is the usual.
 local function reached(limits)
-  local crossed, balances_now, is_past = {}, {}, false
-  for index, at in ipairs(limits) do
+  local crossed, is_past = {}, false
+  for _, at in ipairs(limits) do
     local limit = TERMS[at]
-    local spent = balance(limit.c)
-    balances_now[index] = spent
-    if limit.l and number(spent) >= number(limit.l) then is_past = true end
+    local found = balance(limit.c)
+    if limit.limit and found.s >= limit.limit then is_past = true end
     for _, threshold in ipairs(limit.n) do
-      if number(spent) >= number(threshold[2]) then cross(crossed, limit, threshold[1], spent) end
+      if found.s >= threshold.spent and not threshold.is_asked then
+        cross(crossed, limit, threshold[1], told(found, 's'))
+        threshold.is_asked = true
+      end
     end
   end
   if #crossed == 0 and not is_past then return {'ok'} end
-  return {'ok', '[' .. table.concat(balances_now, ',') .. ']', unpack(crossed)}
+  local spent = {}
+  for index, at in ipairs(limits) do spent[index] = told(balance(TERMS[at].c), 's') end
+  return {'ok', '[' .. table.concat(spent, ',') .. ']', unpack(crossed)}
 end
 
 -- What is in the way of these claims: {status, index, spent, held, needed}; nil when nothing is.
@@ -130,17 +142,16 @@ local function in_the_way(claims, amounts)
   for index, at in ipairs(claims) do
     local claim = TERMS[at]
     asked[claim.c] = (asked[claim.c] or 0) + amounts[index]
-    if claim.l then
-      local spent, held = balance(claim.c)
-      local needed = asked[claim.c]
-      local counted = math.max(number(spent), number(claim.f))  -- as ``Claim.counted``
-      if counted + needed > number(claim.l) then
-        local answer = {'exceeded', text(index - 1), spent, held, text(needed)}
-        if claim.h then cross(answer, claim, 100, spent) end
+    if claim.limit then
+      local found, needed = balance(claim.c), asked[claim.c]
+      local counted = math.max(found.s, claim.forgiven)  -- as ``Claim.counted``
+      if counted + needed > claim.limit then
+        local answer = {'exceeded', text(index - 1), told(found, 's'), told(found, 'h'), text(needed)}
+        if claim.h then cross(answer, claim, 100, told(found, 's')) end
         return answer
       end
-      if not waiting and counted + number(held) + needed > number(claim.l) then
-        waiting = {'held', text(index - 1), spent, held, text(needed)}
+      if not waiting and counted + found.h + needed > claim.limit then
+        waiting = {'held', text(index - 1), told(found, 's'), told(found, 'h'), text(needed)}
       end
     end
   end
@@ -149,8 +160,8 @@ end
 
 local function too_large(claims, amounts)
   for index, at in ipairs(claims) do
-    local spent, held = balance(TERMS[at].c)
-    if number(spent) + amounts[index] > LARGEST or number(held) + amounts[index] > LARGEST then return true end
+    local found = balance(TERMS[at].c)
+    if found.s + amounts[index] > LARGEST or found.h + amounts[index] > LARGEST then return true end
   end
 end
 
@@ -221,7 +232,10 @@ end
 -- [spent, held, spent, held...] of the accounts of these claims, as they are now.
 local function balances_of(claims)
   local found = {}
-  for index, at in ipairs(claims) do found[2 * index - 1], found[2 * index] = balance(TERMS[at].c) end
+  for index, at in ipairs(claims) do
+    local now = balance(TERMS[at].c)
+    found[2 * index - 1], found[2 * index] = told(now, 's'), told(now, 'h')
+  end
   return '[' .. table.concat(found, ',') .. ']'
 end
 
@@ -384,8 +398,9 @@ local function settle(op)
   local missing = named_by(hold, before)
   if #missing > 0 then return {'more', unpack(missing)} end
   local bill = args.bills[op.b]
+  local cost = number(op.c)
   for _, account in ipairs(bill.a) do
-    if number((balance(account))) + number(op.c) > LARGEST then return {'large'} end
+    if balance(account).s + cost > LARGEST then return {'large'} end
   end
   drop_hold(op.id, hold, op.tk)
   if before then strike(op, before) end
