@@ -19,7 +19,7 @@ from gateway.changes import Change, Changed, Conflict, Entry, check
 from gateway.errors import Failure, Kind, Refusal, Whose
 from gateway.selection import Page, Selection
 from gateway.store import Settlement, Spend, Which, redis_listing, redis_queries, redis_tallies
-from gateway.store.answers import MAX_AMOUNT_NANOUSD, check_amount, check_cost, closed
+from gateway.store.answers import check_amount, check_cost, closed
 from gateway.store.digest import Digest, Report, Write
 from gateway.store.journal import Journal
 from gateway.store.keys import SCHEMA, Keys
@@ -208,9 +208,9 @@ class RedisStore:
         return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd, "extend"))
 
     async def _hold(self, step: Reserve) -> Hold | Refusal:
-        for claim in step.claims:
-            if not 0 <= claim.amount_nanousd <= MAX_AMOUNT_NANOUSD:
-                check_amount(claim.amount_nanousd)
+        if step.amounts:
+            check_amount(min(step.amounts))
+            check_amount(max(step.amounts))
         if self._slices is None:
             answer: Hold | Refusal = await self._ask(step)
             return answer

@@ -93,8 +93,9 @@ class Lane:
         if not self.is_up:
             return None
         waiting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self._asked:
+            self._wake.set()
         self._asked.append((step, waiting))
-        self._wake.set()
         return waiting
 
     def settle_step(self, settlement: Settlement, seen: bytes | None = None) -> Settle:
@@ -176,7 +177,8 @@ class Lane:
         if isinstance(step, Settle):
             step.own, step.again = step.is_own(status, reply), status == "again"
             self.granted.pop(step.settlement.call_id, None)
-            self._cross(step, status, reply)
+            if reply:
+                self._cross(step, status, reply)
         elif isinstance(step, Reserve):
             if isinstance(answer, Hold):
                 self.granted[step.call_id] = step.kept(status, reply)

@@ -53,19 +53,23 @@ class Reserve:
     kind: str = "reserve"
     more: tuple[str, ...] = ()
     uses: tuple[Use, ...] = ()
+    amounts: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.amounts = [claim.amount_nanousd for claim in self.claims]
 
     def put(self, script: Script) -> None:
         script.know(self.more)
-        amounts, mark = [claim.amount_nanousd for claim in self.claims], self.mark_nanousd
+        mark = self.mark_nanousd
         op = {
             "k": self.kind,
             "id": self.call_id,
             "r": script.at[script.keys.record(self.call_id)],
             "claims": _terms(script, self.claims),
-            "amounts": amounts,
+            "amounts": self.amounts,
         }
         if mark is not None or self.kind == "reserve":
-            op["m"] = str(mark if mark is not None else max(amounts, default=0))
+            op["m"] = str(mark if mark is not None else max(self.amounts, default=0))
         if self.uses:
             op["u"] = ending = [[limit_name(use), *_figures(use)] for use in self.uses]
             script.know([name for name, *_ in ending])
@@ -75,7 +79,7 @@ class Reserve:
         claims = self.claims
         if status == "ok":
             numbers = iter(orjson.loads(reply[0]))
-            amount = int(reply[1]) if self.kind == "extend" else self.largest_nanousd
+            amount = int(reply[1]) if self.kind == "extend" else max(self.amounts, default=0)
             return granted(self.call_id, amount, claims, zip(claims, numbers, numbers, strict=True))
         if status in ("exceeded", "held"):
             spent, held, needed = map(int, reply[1:4])
@@ -88,11 +92,6 @@ class Reserve:
             return granted_before(self.call_id, parts, claims)
         raise _refused(status)
 
-    @property
-    def largest_nanousd(self) -> int:
-        """What it holds."""
-        return max([claim.amount_nanousd for claim in self.claims], default=0)
-
     def kept(self, status: str, reply: Reply) -> bytes | Reserve:
         """What puts the hold back, should the books forget it: the hold as they write it, or this step, of which it can be made."""
         if status == "again":
@@ -101,7 +100,7 @@ class Reserve:
 
     def hold_text(self, owner: str) -> bytes:
         """The hold as the books write it."""
-        mark = self.largest_nanousd if self.mark_nanousd is None else self.mark_nanousd
+        mark = max(self.amounts, default=0) if self.mark_nanousd is None else self.mark_nanousd
         parts = [[str(claim.account), str(claim.amount_nanousd), claim.budget] for claim in self.claims]
         ending = [[limit_name(use), *_figures(use)] for use in self.uses if use.unit != REQUESTS]
         return orjson.dumps({"m": str(mark), "o": owner, "t": "0", "p": parts} | ({"u": ending} if ending else {}))
