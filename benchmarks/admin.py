@@ -37,7 +37,7 @@ from gateway.store.lost import lost_record, rfc3339
 from gateway.store.page import Booked, Page
 from gateway.store.redis import RedisStore
 from gateway.store.redis_link import Link
-from gateway.store.redis_steps import Times
+from gateway.store.redis_script import Times
 from gateway.store.rollups import USUAL, spend_of
 from gateway.store.tables import connect, prepare, save
 

@@ -33,7 +33,7 @@ from gateway.store import Settlement, Spend  # noqa: E402
 from gateway.store.journal import Journal  # noqa: E402
 from gateway.store.redis import RedisStore  # noqa: E402
 from gateway.store.redis_link import Link  # noqa: E402
-from gateway.store.redis_steps import Times  # noqa: E402
+from gateway.store.redis_script import Times  # noqa: E402
 from gateway.store.sqlite import SqliteStore  # noqa: E402
 
 NANO = 10**9

@@ -37,7 +37,7 @@ def make_store(settings: Settings, owner: str, *, durability: str = "") -> Sqlit
     link = _link(settings, max(store.timeout, LEAST_TIMEOUT_S))
     from gateway.store.journal import Journal  # noqa: PLC0415 - as in ``_link``
     from gateway.store.redis import RedisStore  # noqa: PLC0415
-    from gateway.store.redis_steps import Times  # noqa: PLC0415
+    from gateway.store.redis_script import Times  # noqa: PLC0415
 
     return RedisStore(
         link,

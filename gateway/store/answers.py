@@ -21,15 +21,18 @@ def granted(
     call_id: str, amount_nanousd: int, claims: Sequence[Claim], balances: Iterable[tuple[Claim, int, int]]
 ) -> Hold:
     """The hold of these claims; ``balances`` are (claim, spent, held) of each, after it was set aside."""
-    left: int | None = None
+    least: int | None = None
     shadows = []
     for claim, spent, held in balances:
-        if claim.limit_nanousd is not None:  # a claim may hold less of its own account
+        limit = claim.limit_nanousd
+        if limit is not None:  # a claim may hold less of its own account
             counted = spent if spent >= claim.forgiven_nanousd else claim.counted(spent)
-            room = claim.limit_nanousd - counted - held + claim.amount_nanousd - amount_nanousd
-            left = room if left is None or room < left else left
+            room = limit - counted - held + claim.amount_nanousd
+            if least is None or room < least:
+                least = room
         elif claim.shadow_nanousd is not None and claim.counted(spent) + held > claim.shadow_nanousd:
             shadows.append(claim.budget)
+    left = least - amount_nanousd if least is not None else None
     return Hold(call_id, amount_nanousd, tuple(claims), left, tuple(shadows))
 
 

@@ -21,7 +21,7 @@ import orjson
 
 from gateway.accounts import account_of
 from gateway.store import Settlement, Spend
-from gateway.store.keys import kept_until, unix_of
+from gateway.store.keys import charged, names_of
 from gateway.store.lost import LOST
 
 log = logging.getLogger("gateway.store")
@@ -44,11 +44,11 @@ class Share:
         """One more settlement is booked. What is lost is nobody's share: it is taken away when the call is settled in the end."""
         if settlement.outcome == LOST:
             return
-        started = unix_of(settlement.started_at)
-        for account in dict.fromkeys(settlement.accounts):
-            name = str(account)
-            self.spent[name] = self.spent.get(name, 0) + settlement.cost_nanousd
-            self.until[name] = kept_until(account, started)
+        cost, spent = settlement.cost_nanousd, self.spent
+        until = charged(settlement.accounts, settlement.started_at[:13])
+        for name in until:
+            spent[name] = spent.get(name, 0) + cost
+        self.until.update(until)
 
     def forget(self, now: float) -> None:
         """Drop accounts whose windows are over."""
@@ -216,7 +216,7 @@ def _line(settlement: Settlement, share: str) -> bytes:
         settlement.call_id,
         settlement.cost_nanousd,
         settlement.outcome,
-        [str(account) for account in settlement.accounts],
+        names_of(settlement.accounts),
         settlement.started_at,
         [spend.hour, spend.dims, spend.counts] if spend is not None else None,
         share,

@@ -31,8 +31,11 @@ All of them share one hash tag, so that a step that touches several is atomic in
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+
+import orjson
 
 from gateway.accounts import Account
 from gateway.value import value
@@ -40,7 +43,7 @@ from gateway.value import value
 SCHEMA = 1
 ACCOUNT_KEPT_S = 35 * 86_400
 LONGEST_WINDOW_S = 32 * 86_400
-HOUR_S = 3_600
+HOUR_S, HOUR_MS, DAY_S = 3_600, 3_600_000, 86_400
 YEARS_END_MS = 253_402_300_800_000
 """The end of the year 9999: no hour after it has a name."""
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -51,6 +54,11 @@ class Keys:
     """The names under one prefix."""
 
     prefix: str
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """Those that the script of the books gets with each run, in its order."""
+        return (self.epoch, self.holds, self.owners, self.outbox, self.hours, self.days)
 
     @property
     def epoch(self) -> str:
@@ -106,9 +114,7 @@ class Keys:
 
     def record(self, call_id: str) -> str:
         """Where the record of a call is: with those of its hour, which its id tells; else alone."""
-        found = _UUID7.fullmatch(call_id)
-        at_ms = int(found[1] + found[2], 16) if found is not None else YEARS_END_MS
-        return self._of(f"r:{hour_of(at_ms / 1000)}" if at_ms < YEARS_END_MS else f"r:={call_id}")
+        return f"{{{self.prefix}}}:r:{_place(call_id)}"
 
     def starts(self, hour: str) -> str:
         return self._of(f"t:{hour}")
@@ -144,13 +150,37 @@ def _hour(number: int) -> str:
     return datetime.fromtimestamp(number * HOUR_S, UTC).strftime("%Y-%m-%dT%H")
 
 
+@lru_cache(maxsize=1024)  # asked when a call begins and when it ends: 8 thousand instructions each
+def _place(call_id: str) -> str:
+    found = _UUID7.fullmatch(call_id)
+    at_ms = int(found[1] + found[2], 16) if found is not None else YEARS_END_MS
+    return _hour(at_ms // HOUR_MS) if at_ms < YEARS_END_MS else f"={call_id}"
+
+
 def unix_of(started_at: str) -> float:
     """Unix seconds of a moment as records write it."""
     return datetime.fromisoformat(started_at).timestamp()
 
 
-def kept_until(account: Account, now: float) -> int:
-    """When an account may go that was charged at ``now`` and whose window's end is not known here; 0 = never."""
-    if account.window.startswith("total") and "request:" not in account.scope:
-        return 0
-    return int(now) + LONGEST_WINDOW_S + ACCOUNT_KEPT_S
+@lru_cache(maxsize=64)
+def hour_begins(hour: str) -> int:
+    """Unix seconds of what ``hour_of`` names."""
+    return int(unix_of(f"{hour}:00:00Z"))
+
+
+@lru_cache(maxsize=4096)  # many calls are charged to the same accounts
+def names_of(accounts: tuple[Account, ...]) -> orjson.Fragment:
+    """The accounts of a call, each of them once, as a JSON array of their names."""
+    return orjson.Fragment(orjson.dumps(list(dict.fromkeys(map(str, accounts)))))
+
+
+@lru_cache(maxsize=4096)
+def charged(accounts: tuple[Account, ...], hour: str) -> Mapping[str, int]:
+    """The accounts of a call that began in this hour, each once, with the time from which it may go where nobody knows when its window
+    ends; 0 = never.
+    """
+    until = hour_begins(hour) + HOUR_S + LONGEST_WINDOW_S + ACCOUNT_KEPT_S
+    return {
+        f"{scope}/{window}": 0 if window.startswith("total") and "request:" not in scope else until
+        for scope, window in accounts
+    }

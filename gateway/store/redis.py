@@ -29,7 +29,8 @@ from gateway.store.redis_entries import Entries
 from gateway.store.redis_lane import Lane, away, kept
 from gateway.store.redis_link import ERRORS, Link, Lost, as_failure
 from gateway.store.redis_recovery import recover
-from gateway.store.redis_steps import Release, Reserve, Simple, Step, Times
+from gateway.store.redis_script import Times
+from gateway.store.redis_steps import Release, Reserve, Simple, Step
 from gateway.store.redis_upkeep import give_slices_back, renew, size_slices, sweep
 from gateway.store.slices import Slices
 from gateway.tallies import Tally
@@ -207,8 +208,9 @@ class RedisStore:
         return await self._hold(Reserve(call_id, tuple(claims), mark_nanousd, "extend"))
 
     async def _hold(self, step: Reserve) -> Hold | Refusal:
-        for claim in step.claims:
-            check_amount(claim.amount_nanousd)
+        if step.amounts:
+            check_amount(min(step.amounts))
+            check_amount(max(step.amounts))
         if self._slices is None:
             answer: Hold | Refusal = await self._ask(step)
             return answer

@@ -1,11 +1,12 @@
 -- The books in Redis: one script for every step, so that each is carried out whole or not at all.
 --
 -- KEYS: epoch, holds, owners, outbox, hours, days, then all that the operations touch. ARGV[1]: JSON {token, owner, acked, seq,
--- force, a = {account -> index of its key}, ops = {...}}; ARGV[2...]: texts that operations name by index. The answer holds one
--- array for each operation: its status, then strings; or {"recover"} alone, when these are not the books that the caller knows.
+-- force, a = {account -> index of its key}, terms, bills, hours, ops}; ARGV[2...]: texts. What operations have alike they name by its
+-- index (``redis_script.py`` says what is in it). The answer holds one array for each operation: its status, then strings; or
+-- {"recover"} alone, when these are not the books that the caller knows.
 --
--- Amounts are decimal strings from end to end: a Lua number is a double, exact up to 2^53 nano-dollars, which is past every
--- limit; it is used to compare and never to store. Each operation checks everything before it changes anything.
+-- A Lua number is a double, exact up to 2^53 nano-dollars: no claim is larger. Sums may be: what is spent and held is a decimal string
+-- from end to end, a number to compare and never to store. Each operation checks everything before it changes anything.
 
 local EPOCH, HOLDS, OWNERS, OUTBOX, HOURS, DAYS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local LARGEST = 4611686018427387904  -- 2^62: an account past it fails closed
@@ -19,27 +20,51 @@ if not args.force then
 end
 
 local function number(text) return tonumber(text or '0') or 0 end
-local function text(value) return string.format('%.0f', value) end
+
+local TERMS = args.terms
+for _, terms in ipairs(TERMS) do
+  terms.limit, terms.forgiven = terms.l and number(terms.l), number(terms.f)
+  for _, threshold in ipairs(terms.n) do threshold.spent = number(threshold[2]) end
+end
+
+-- The claims of a call have few amounts, and few more times: each is written once.
+local texts = {}
+local function text(value)
+  local found = texts[value]
+  if not found then
+    found = string.format('%.0f', value)
+    texts[value] = found
+  end
+  return found
+end
+
 local function negative(amount)
   if string.sub(amount, 1, 1) == '-' then return string.sub(amount, 2) end
   return amount == '0' and amount or '-' .. amount
 end
 local function key(account) return KEYS[args.a[account]] end
 
--- Read once until it changes: a step looks at a balance up to three times.
+-- Read once: {s spent, h held} to compare, and ``texts`` of them to tell. What is moved meanwhile is known, too, as long as a double
+-- has it exactly.
+local EXACT = 9007199254740992
 local balances = {}
 local function balance(account)
   local found = balances[account]
   if not found then
-    found = redis.call('HMGET', key(account), 's', 'h')
+    local pair = redis.call('HMGET', key(account), 's', 'h')
+    found = {s = number(pair[1]), h = number(pair[2]), texts = {s = pair[1] or '0', h = pair[2] or '0'}}
     balances[account] = found
   end
-  return found[1] or '0', found[2] or '0'
+  return found
 end
 
+local function told(found, field) return found.texts[field] or string.format('%.0f', found[field]) end
+
 local function move(account, field, amount)
-  balances[account] = nil
-  redis.call('HINCRBY', key(account), field, amount)
+  local after = redis.call('HINCRBY', key(account), field, amount)
+  local found = balances[account]
+  if not found or not found[field] then return end
+  if math.abs(after) < EXACT then found[field], found.texts[field] = after, nil else balances[account] = nil end
 end
 
 -- Accounts that a hold or a lost record names and the caller did not: it asks again with their keys.
@@ -63,10 +88,23 @@ local function accounts_of(hold)
   return found
 end
 
+-- Asked once a run: the first time of the first operation stays. What is over already goes at once, and may come anew.
+local lasting = {}
 local function last_until(account, ends_at)
-  if ends_at > 0 and redis.call('HSETNX', key(account), 'e', text(ends_at)) == 1 then
+  if ends_at == 0 or lasting[account] then return end
+  if redis.call('HSETNX', key(account), 'e', text(ends_at)) == 1 then
     redis.call('EXPIREAT', key(account), text(ends_at))
   end
+  lasting[account] = ends_at * 1000 > now_ms
+  if not lasting[account] then balances[account] = nil end
+end
+
+-- The same of records, lists and sums. Whoever takes something out of them empties ``expires``: a key that is empty is gone.
+local expires = {}
+local function expire(index, ends_at)
+  if expires[index] == ends_at then return end
+  local is_there = redis.call('EXPIREAT', KEYS[index], text(ends_at)) == 1
+  expires[index] = is_there and ends_at * 1000 > now_ms and ends_at or nil
 end
 
 local function cross(crossed, limit, percent, spent)
@@ -78,43 +116,52 @@ local function cross(crossed, limit, percent, spent)
   end
 end
 
-local function crossings(limits)
-  local crossed = {}
-  for _, limit in ipairs(limits) do
-    local spent = balance(limit.c)
+-- What is spent of limits, where one of them is past, and the thresholds that are crossed; nothing of either is the usual.
+local function reached(limits)
+  local crossed, is_past = {}, false
+  for _, at in ipairs(limits) do
+    local limit = TERMS[at]
+    local found = balance(limit.c)
+    if limit.limit and found.s >= limit.limit then is_past = true end
     for _, threshold in ipairs(limit.n) do
-      if number(spent) >= number(threshold[2]) then cross(crossed, limit, threshold[1], spent) end
+      if found.s >= threshold.spent and not threshold.is_asked then
+        cross(crossed, limit, threshold[1], told(found, 's'))
+        threshold.is_asked = true
+      end
     end
   end
-  return crossed
+  if #crossed == 0 and not is_past then return {'ok'} end
+  local spent = {}
+  for index, at in ipairs(limits) do spent[index] = told(balance(TERMS[at].c), 's') end
+  return {'ok', '[' .. table.concat(spent, ',') .. ']', unpack(crossed)}
 end
 
 -- What is in the way of these claims: {status, index, spent, held, needed}; nil when nothing is.
-local function in_the_way(claims)
+local function in_the_way(claims, amounts)
   local asked, waiting = {}, nil
-  for index, claim in ipairs(claims) do
-    asked[claim.c] = (asked[claim.c] or 0) + number(claim.m)
-    if claim.l then
-      local spent, held = balance(claim.c)
-      local needed = asked[claim.c]
-      local counted = math.max(number(spent), number(claim.f))  -- as ``Claim.counted``
-      if counted + needed > number(claim.l) then
-        local answer = {'exceeded', text(index - 1), spent, held, text(needed)}
-        if claim.h then cross(answer, claim, 100, spent) end
+  for index, at in ipairs(claims) do
+    local claim = TERMS[at]
+    asked[claim.c] = (asked[claim.c] or 0) + amounts[index]
+    if claim.limit then
+      local found, needed = balance(claim.c), asked[claim.c]
+      local counted = math.max(found.s, claim.forgiven)  -- as ``Claim.counted``
+      if counted + needed > claim.limit then
+        local answer = {'exceeded', text(index - 1), told(found, 's'), told(found, 'h'), text(needed)}
+        if claim.h then cross(answer, claim, 100, told(found, 's')) end
         return answer
       end
-      if not waiting and counted + number(held) + needed > number(claim.l) then
-        waiting = {'held', text(index - 1), spent, held, text(needed)}
+      if not waiting and counted + found.h + needed > claim.limit then
+        waiting = {'held', text(index - 1), told(found, 's'), told(found, 'h'), text(needed)}
       end
     end
   end
   return waiting
 end
 
-local function too_large(claims)
-  for _, claim in ipairs(claims) do
-    local spent, held = balance(claim.c)
-    if number(spent) + number(claim.m) > LARGEST or number(held) + number(claim.m) > LARGEST then return true end
+local function too_large(claims, amounts)
+  for index, at in ipairs(claims) do
+    local found = balance(TERMS[at].c)
+    if found.s + amounts[index] > LARGEST or found.h + amounts[index] > LARGEST then return true end
   end
 end
 
@@ -182,34 +229,37 @@ local function give_back(uses, tokens)
   end
 end
 
--- {status, spent, held, spent, held...} of the accounts of these claims, as they are now.
-local function with_balances(status, claims)
-  local answer = {status}
-  for _, claim in ipairs(claims) do
-    local spent, held = balance(claim.c)
-    answer[#answer + 1] = spent
-    answer[#answer + 1] = held
+-- [spent, held, spent, held...] of the accounts of these claims, as they are now.
+local function balances_of(claims)
+  local found = {}
+  for index, at in ipairs(claims) do
+    local now = balance(TERMS[at].c)
+    found[2 * index - 1], found[2 * index] = told(now, 's'), told(now, 'h')
   end
-  return answer
+  return '[' .. table.concat(found, ',') .. ']'
+end
+
+local function set_aside(claims, amounts)
+  for index, at in ipairs(claims) do
+    move(TERMS[at].c, 'h', text(amounts[index]))
+    last_until(TERMS[at].c, TERMS[at].e)
+  end
 end
 
 local function reserve(op)
   if redis.call('HEXISTS', KEYS[op.r], op.id) == 1 then return {'closed'} end
   local granted = redis.call('HGET', HOLDS, op.id)
   if granted then return {'again', granted} end
-  local refused = in_the_way(op.claims)
+  local refused = in_the_way(op.claims, op.amounts)
   if refused then return refused end
-  if too_large(op.claims) then return {'large'} end
+  if too_large(op.claims, op.amounts) then return {'large'} end
   refused = limited(op.u)
   if refused then return refused end
+  set_aside(op.claims, op.amounts)
   local parts = {}
-  for _, claim in ipairs(op.claims) do
-    move(claim.c, 'h', claim.m)
-    last_until(claim.c, claim.e)
-    parts[#parts + 1] = {claim.c, claim.m, claim.b}
-  end
+  for index, at in ipairs(op.claims) do parts[index] = {TERMS[at].c, text(op.amounts[index]), TERMS[at].b} end
   redis.call('HSET', HOLDS, op.id, cjson.encode({m = op.m, o = args.owner, t = text(now_ms), p = parts, u = take(op.u)}))
-  return with_balances('ok', op.claims)
+  return {'ok', balances_of(op.claims)}
 end
 
 local function extend(op)
@@ -222,31 +272,27 @@ local function extend(op)
     if not held[part[1]] then held[part[1]] = {part[1], 0, part[3]}; order[#order + 1] = part[1] end
     held[part[1]][2] = held[part[1]][2] + number(part[2])
   end
-  local more = {}
-  for _, claim in ipairs(op.claims) do
-    local missing_amount = number(claim.m) - (held[claim.c] and held[claim.c][2] or 0)
-    if missing_amount > 0 then
-      local copy = {}
-      for name, each in pairs(claim) do copy[name] = each end
-      copy.m = text(missing_amount)
-      more[#more + 1] = copy
-    end
+  local more, amounts = {}, {}
+  for index, at in ipairs(op.claims) do
+    local so_far = held[TERMS[at].c]
+    local missing_amount = op.amounts[index] - (so_far and so_far[2] or 0)
+    if missing_amount > 0 then more[#more + 1], amounts[#amounts + 1] = at, missing_amount end
   end
   if op.m and number(op.m) > number(hold.m) then hold.m = op.m end
-  local refused = in_the_way(more)
+  local refused = in_the_way(more, amounts)
   if refused then
     redis.call('HSET', HOLDS, op.id, cjson.encode(hold))
-    for index, claim in ipairs(op.claims) do  -- in the terms of what was asked
-      if claim.c == more[number(refused[2]) + 1].c then refused[2] = text(index - 1) break end
+    for index, at in ipairs(op.claims) do  -- in the terms of what was asked
+      if TERMS[at].c == TERMS[more[number(refused[2]) + 1]].c then refused[2] = text(index - 1) break end
     end
     return refused
   end
-  if too_large(more) then return {'large'} end
-  for _, claim in ipairs(more) do
-    move(claim.c, 'h', claim.m)
-    last_until(claim.c, claim.e)
-    if not held[claim.c] then held[claim.c] = {claim.c, 0, claim.b}; order[#order + 1] = claim.c end
-    held[claim.c][2] = held[claim.c][2] + number(claim.m)
+  if too_large(more, amounts) then return {'large'} end
+  set_aside(more, amounts)
+  for index, at in ipairs(more) do
+    local account = TERMS[at].c
+    if not held[account] then held[account] = {account, 0, TERMS[at].b}; order[#order + 1] = account end
+    held[account][2] = held[account][2] + amounts[index]
   end
   hold.p = {}
   local largest = 0
@@ -257,10 +303,7 @@ local function extend(op)
   if not op.m and largest > number(hold.m) then hold.m = text(largest) end
   local kept = cjson.encode(hold)
   redis.call('HSET', HOLDS, op.id, kept)
-  local answer = with_balances('ok', op.claims)
-  answer[#answer + 1] = text(largest)
-  answer[#answer + 1] = kept
-  return answer
+  return {'ok', balances_of(op.claims), text(largest), kept}
 end
 
 -- A record is kept behind a line that says what it charged.
@@ -284,37 +327,42 @@ local function charge(accounts, amount, share)
   end
 end
 
-local function add_up(sums, sign)
-  for _, at in ipairs(sums and {sums.h, sums.d} or {}) do
-    local counts = {}
-    for count in string.gmatch(redis.call('HGET', KEYS[at], sums.of) or '', '[^,]+') do counts[#counts + 1] = tonumber(count) end
-    local known = #counts > 0 and math.min(#counts, #sums.n) or #sums.n  -- a count that one part lacks is not known of the sum
-    for index = #counts, known + 1, -1 do counts[index] = nil end
+-- ``counts`` of one call, of dimensions ``of``, are added to the sums of an hour and its day, or taken away.
+local function add_up(hour, of, counts, sign)
+  for _, at in ipairs({hour.h, hour.d}) do
+    local sums = {}
+    for count in string.gmatch(redis.call('HGET', KEYS[at], of) or '', '[^,]+') do sums[#sums + 1] = tonumber(count) end
+    local known = #sums > 0 and math.min(#sums, #counts) or #counts  -- a count that one part lacks is not known of the sum
+    for index = #sums, known + 1, -1 do sums[index] = nil end
     local all_zero = true
     for index = 1, known do
-      local count = sums.n[index]
-      counts[index] = (counts[index] or 0) + sign * count
-      if counts[index] ~= 0 then all_zero = false end
+      sums[index] = (sums[index] or 0) + sign * counts[index]
+      if sums[index] ~= 0 then all_zero = false end
     end
-    for index, count in ipairs(counts) do counts[index] = text(count) end
-    if all_zero then redis.call('HDEL', KEYS[at], sums.of) else redis.call('HSET', KEYS[at], sums.of, table.concat(counts, ',')) end
+    for index, sum in ipairs(sums) do sums[index] = text(sum) end
+    if all_zero then
+      redis.call('HDEL', KEYS[at], of)
+      expires = {}
+    else
+      redis.call('HSET', KEYS[at], of, table.concat(sums, ','))
+    end
   end
-  if sums then
-    redis.call('EXPIREAT', KEYS[sums.h], text(sums.he))
-    redis.call('EXPIREAT', KEYS[sums.d], text(sums.de))
-    redis.call('ZADD', DAYS, text(sums.de), sums.dn)
-  end
+  expire(hour.h, hour.he)
+  expire(hour.d, hour.de)
+  if not hour.has_day then redis.call('ZADD', DAYS, text(hour.de), hour.dn) end
+  hour.has_day = true
 end
 
 local function strike(op, lost)
   charge(lost.a, negative(lost.c), lost.w)
   if lost.s then
-    local sums = lost.s
-    sums.h, sums.d = args.a['sums:' .. sums.hn], args.a['sums:' .. sums.dn]
-    add_up(sums, -1)
+    local hour = lost.s
+    hour.h, hour.d = args.a['sums:' .. hour.hn], args.a['sums:' .. hour.dn]
+    add_up(hour, hour.of, hour.n, -1)
   end
   redis.call('ZREM', key('starts:' .. lost.hr), op.id)
   redis.call('HDEL', KEYS[op.r], op.id)
+  expires = {}
 end
 
 local function named_by(hold, lost)
@@ -328,32 +376,39 @@ local function named_by(hold, lost)
   return unknown(found)
 end
 
+local function list(index, op, gone)
+  redis.call('ZADD', KEYS[index], text(op.t), op.id)
+  expire(index, gone)
+end
+
+local function keep(op, hour)
+  redis.call('HSET', KEYS[op.r], op.id, ARGV[op.record])
+  expire(op.r, hour.gone)
+  if not hour.is_listed then redis.call('ZADD', HOURS, text(hour.gone), hour.hn) end
+  hour.is_listed = true
+  list(hour.t, op, hour.gone)
+  if op.cor then list(op.cor, op, hour.gone) end
+  if op.awaits then redis.call('SET', KEYS[op.awaits], op.id, 'EXAT', text(hour.gone)) end
+end
+
 local function settle(op)
   local before = booked(op)
   if before and before.o ~= 'lost' then return {'again', before.c, before.w or ''} end
   local hold = hold_of(op.id)
   local missing = named_by(hold, before)
   if #missing > 0 then return {'more', unpack(missing)} end
-  for _, account in ipairs(op.accounts) do
-    if number((balance(account))) + number(op.c) > LARGEST then return {'large'} end
+  local bill = args.bills[op.b]
+  local cost = number(op.c)
+  for _, account in ipairs(bill.a) do
+    if balance(account).s + cost > LARGEST then return {'large'} end
   end
   drop_hold(op.id, hold, op.tk)
   if before then strike(op, before) end
-  charge(op.accounts, op.c, op.w)
-  for index, account in ipairs(op.accounts) do last_until(account, op.ends[index]) end
-  redis.call('HSET', KEYS[op.r], op.id, ARGV[op.head] .. '\n' .. ARGV[op.record])
-  redis.call('EXPIREAT', KEYS[op.r], text(op.gone))
-  redis.call('ZADD', HOURS, text(op.gone), op.hour)
-  for _, index in ipairs(op.lists) do
-    redis.call('ZADD', KEYS[index], text(op.t), op.id)
-    redis.call('EXPIREAT', KEYS[index], text(op.gone))
-  end
-  if op.awaits then redis.call('SET', KEYS[op.awaits], op.id, 'EXAT', text(op.gone)) end
-  add_up(op.sums, 1)
-  local answer = {'ok'}
-  for _, limit in ipairs(op.limits) do answer[#answer + 1] = (balance(limit.c)) end
-  for _, id in ipairs(crossings(op.limits)) do answer[#answer + 1] = id end
-  return answer
+  charge(bill.a, op.c, op.w)
+  for index, account in ipairs(bill.a) do last_until(account, bill.e[index]) end
+  keep(op, args.hours[bill.h])
+  if op.n then add_up(args.hours[bill.s], op.of, op.n, 1) end
+  return reached(bill.l)
 end
 
 local function release(op)

@@ -21,7 +21,8 @@ from gateway.store.answers import tell_nobody
 from gateway.store.journal import Journal
 from gateway.store.keys import Keys
 from gateway.store.redis_link import ERRORS, Link, Lost, as_failure
-from gateway.store.redis_steps import Release, Reserve, Script, Settle, Simple, Step, Times, notices_of
+from gateway.store.redis_script import Script, Times
+from gateway.store.redis_steps import Release, Reserve, Settle, Simple, Step, notices_of
 
 log = logging.getLogger("gateway.store")
 
@@ -50,8 +51,8 @@ class Lane:
         """The life of the server at that time."""
         self.acked = 0
         """The last run of the script that was confirmed."""
-        self.granted: dict[str, bytes] = {}
-        """What each call holds, as the books write it."""
+        self.granted: dict[str, bytes | Reserve] = {}
+        """What each call holds: as the books write it, or what was granted."""
         self.others: set[str] = set()
         """Processes that were alive when last looked."""
         self.tell: Callable[[Sequence[Notice]], None] = tell_nobody
@@ -92,17 +93,18 @@ class Lane:
         if not self.is_up:
             return None
         waiting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self._asked:
+            self._wake.set()
         self._asked.append((step, waiting))
-        self._wake.set()
         return waiting
 
     def settle_step(self, settlement: Settlement, seen: bytes | None = None) -> Settle:
         """The step that books a settlement under the own share; ``seen`` is the hold that lapses with it."""
-        return Settle(settlement, self.journal.share_of(settlement), self.times, seen)
+        return Settle(settlement, self.journal.share_of(settlement), seen)
 
     def settle_again(self, settlement: Settlement, share: str) -> Settle:
         """The step that books what a journal has kept, under the share that it belongs to."""
-        return Settle(settlement, share, self.times)
+        return Settle(settlement, share)
 
     # -- the one who talks to the server ------------------------------------------------------------------------------
 
@@ -138,24 +140,20 @@ class Lane:
 
     async def run_steps(self, steps: Sequence[Step], *, force: bool = False) -> list[Any]:
         """The answers, failures among them; again with their accounts for those of which only the books knew them."""
-        answers: list[Any] = [None] * len(steps)
-        left = list(enumerate(steps))
-        while left:
-            replies = await self._run([step for _, step in left], force=force)
-            again = []
-            for (index, step), reply in zip(left, replies, strict=True):
-                status = reply[0].decode()
-                if status in ("more", "later"):
-                    step.more = (*step.more, *(each.decode() for each in reply[1:]))
-                    again.append((index, step))
-                else:
-                    answers[index] = self._answer(step, status, reply[1:])
-            left = again
+        answers: list[Any] = []
+        while len(answers) < len(steps):
+            left = steps[len(answers) :]
+            for step, (said, *reply) in zip(left, await self._run(left, force=force), strict=True):
+                status = said.decode()
+                if status == "more":  # and nothing of what comes after it is done
+                    step.more = (*step.more, *(each.decode() for each in reply))
+                    break
+                answers.append(self._answer(step, status, reply))
         self._strike_out(steps)
         return answers
 
     async def _run(self, steps: Sequence[Step], *, force: bool) -> list[list[bytes]]:
-        script = Script(self.keys)
+        script = Script(self.keys, self.times)
         for step in steps:
             step.put(script)
         seq = 0 if force else self._seq + 1
@@ -176,20 +174,26 @@ class Lane:
             answer = step.answer(status, reply)
         except Failure as failure:
             return failure
-        if isinstance(step, Reserve | Settle):
-            ids = step.crossed(status, reply)
-            if ids:
-                self.tell_of(notices_of(step, ids, status, reply), ids)
-        if isinstance(step, Reserve) and isinstance(answer, Hold):
-            self.granted[step.call_id] = step.text(status, reply, answer, self.owner)
-        elif isinstance(step, Settle):
+        if isinstance(step, Settle):
             step.own, step.again = step.is_own(status, reply), status == "again"
             self.granted.pop(step.settlement.call_id, None)
+            if reply:
+                self._cross(step, status, reply)
+        elif isinstance(step, Reserve):
+            if isinstance(answer, Hold):
+                self.granted[step.call_id] = step.kept(status, reply)
+            else:
+                self._cross(step, status, reply)
         elif isinstance(step, Release):
             self.granted.pop(step.call_id, None)
             if reply:  # it had been charged as lost
                 self.journal.paid([], self.token, [step.call_id])
         return answer
+
+    def _cross(self, step: Reserve | Settle, status: str, reply: list[bytes]) -> None:
+        ids = step.crossed(status, reply)
+        if ids:
+            self.tell_of(notices_of(step, ids, status, reply), ids)
 
     def _strike_out(self, steps: Sequence[Step]) -> None:
         """What is in the books need not be owed any more; nor what never can be."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gateway.store.redis_steps import Release, Simple, Step
+from gateway.store.redis_steps import Release, Reserve, Simple, Step
 
 if TYPE_CHECKING:
     from gateway.store.redis_lane import Lane
@@ -112,7 +112,8 @@ async def _put_holds_back(lane: Lane) -> None:
 
 def put_back(lane: Lane, call_id: str) -> Simple:
     """The step that restores the hold of a call, whatever the limits say."""
-    hold = lane.granted[call_id]
+    granted = lane.granted[call_id]
+    hold = granted.hold_text(lane.owner) if isinstance(granted, Reserve) else granted
     found = orjson.loads(hold)
     names = tuple(part[0] for part in (*found["p"], *found.get("u", ())))
     return Simple("put_back", {}, hold=hold, call_id=call_id, more=names)

@@ -18,10 +18,10 @@ from gateway.call import Receipt
 from gateway.errors import Failure, Kind, Refusal
 from gateway.store import Settlement
 from gateway.store.answers import granted, granted_before, holds_nothing, is_settled, past_limits, too_large
-from gateway.store.keys import ACCOUNT_KEPT_S, HOUR_S, Keys, kept_until, unix_of
-from gateway.store.rollups import Rollups
+from gateway.store.keys import names_of, unix_of
+from gateway.store.lost import LOST
+from gateway.store.redis_script import Script
 from gateway.store.words import limited, refusal
-from gateway.value import value
 
 Reply = list[bytes]
 _CORRELATION = re.compile(rb'\{"call_id":"[^"\\]*","correlation_id":"([^"\\]*)"')
@@ -29,66 +29,6 @@ _AWAITS = b'"awaits":"'
 """Of the record itself, or of something within it: tags and usage have whatever names callers and providers give them."""
 REFUSED = {"closed": is_settled, "gone": holds_nothing, "large": too_large}
 """What the script says where nothing was done -> the failure."""
-
-
-@value
-class Times:
-    """How long things are kept: records, in seconds, and sums."""
-
-    retention_s: float
-    rollups: Rollups = field(default_factory=Rollups)
-
-
-class Script:
-    """The keys and arguments of one run of the script."""
-
-    def __init__(self, keys: Keys) -> None:
-        self.keys = keys
-        self.names = [keys.epoch, keys.holds, keys.owners, keys.outbox, keys.hours, keys.days]
-        self._at: dict[str, int] = {}
-        self._texts: list[bytes] = []
-        self._accounts: dict[str, int] = {}
-        self._ops: list[dict[str, Any]] = []
-
-    def key(self, name: str) -> int:
-        """The index of a key, as Lua counts."""
-        at = self._at.get(name)
-        if at is None:
-            self.names.append(name)
-            at = self._at[name] = len(self.names)
-        return at
-
-    def account(self, account: str) -> str:
-        """Makes the account known by its own name; ``sums:HOUR``, ``starts:HOUR`` and ``limit:UNIT:SCOPE`` are no accounts and known
-        the same way.
-        """
-        if account not in self._accounts:
-            kind, _, name = account.partition(":")
-            make = {"sums": self.keys.sums, "starts": self.keys.starts, "limit": self.keys.limit}.get(kind)
-            self._accounts[account] = self.key(make(name) if make is not None else self.keys.account(account))
-        return account
-
-    def text(self, text: bytes) -> int:
-        """The index of an argument."""
-        self._texts.append(text)
-        return len(self._texts) + 1
-
-    def add(self, op: dict[str, Any]) -> None:
-        """One more operation; those without a value say so by leaving the name out."""
-        self._ops.append({name: value for name, value in op.items() if value is not None})
-
-    def arguments(self, *, token: str, owner: str, acked: int, seq: int, force: bool) -> list[bytes]:
-        """ARGV."""
-        head = {
-            "token": token,
-            "owner": owner,
-            "acked": acked,
-            "seq": seq,
-            "force": force,
-            "a": self._accounts,
-            "ops": self._ops,
-        }
-        return [orjson.dumps(head), *self._texts]
 
 
 class Step(Protocol):
@@ -113,50 +53,57 @@ class Reserve:
     kind: str = "reserve"
     more: tuple[str, ...] = ()
     uses: tuple[Use, ...] = ()
+    amounts: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.amounts = [claim.amount_nanousd for claim in self.claims]
 
     def put(self, script: Script) -> None:
-        for account in self.more:
-            script.account(account)
+        script.know(self.more)
         mark = self.mark_nanousd
-        if mark is None and self.kind == "reserve":
-            mark = max([claim.amount_nanousd for claim in self.claims], default=0)
-        script.add(
-            {
-                "k": self.kind,
-                "id": self.call_id,
-                "r": script.key(script.keys.record(self.call_id)),
-                "m": str(mark) if mark is not None else None,
-                "claims": [_claim(script, claim) for claim in self.claims],
-                "u": [(script.account(limit_name(use)), *_figures(use)) for use in self.uses] or None,
-            }
-        )
+        op = {
+            "k": self.kind,
+            "id": self.call_id,
+            "r": script.at[script.keys.record(self.call_id)],
+            "claims": _terms(script, self.claims),
+            "amounts": self.amounts,
+        }
+        if mark is not None or self.kind == "reserve":
+            op["m"] = str(mark if mark is not None else max(self.amounts, default=0))
+        if self.uses:
+            op["u"] = ending = [[limit_name(use), *_figures(use)] for use in self.uses]
+            script.know([name for name, *_ in ending])
+        script.ops.append(op)
 
     def answer(self, status: str, reply: Reply) -> Hold | Refusal:
+        claims = self.claims
+        if status == "ok":
+            numbers = iter(orjson.loads(reply[0]))
+            amount = int(reply[1]) if self.kind == "extend" else max(self.amounts, default=0)
+            return granted(self.call_id, amount, claims, zip(claims, numbers, numbers, strict=True))
         if status in ("exceeded", "held"):
-            claim = self.claims[int(reply[0])]
             spent, held, needed = map(int, reply[1:4])
             kind = Kind.BUDGET_EXCEEDED if status == "exceeded" else Kind.BUDGET_HELD
-            return refusal(kind, claim, needed, spent, held)
+            return refusal(kind, claims[int(reply[0])], needed, spent, held)
         if status == "limited":
             return limited(self.uses[int(reply[0])], int(reply[1]), int(reply[2]))
         if status == "again":
             parts = [(account_of(name), int(amount), budget) for name, amount, budget in orjson.loads(reply[0])["p"]]
-            return granted_before(self.call_id, parts, self.claims)
-        if status != "ok":
-            raise _refused(status)
-        pairs = list(map(int, reply[: 2 * len(self.claims)]))
-        balances = zip(self.claims, pairs[::2], pairs[1::2], strict=True)
-        largest = max([claim.amount_nanousd for claim in self.claims], default=0)
-        amount = int(reply[len(pairs)]) if self.kind == "extend" else largest
-        return granted(self.call_id, amount, self.claims, balances)
+            return granted_before(self.call_id, parts, claims)
+        raise _refused(status)
 
-    def text(self, status: str, reply: Reply, hold: Hold, owner: str) -> bytes:
-        """The hold as the books write it, so that it can be put back."""
+    def kept(self, status: str, reply: Reply) -> bytes | Reserve:
+        """What puts the hold back, should the books forget it: the hold as they write it, or this step, of which it can be made."""
         if status == "again":
             return reply[0]
-        if self.kind == "extend":
-            return reply[-1]
-        return hold_text(owner, hold, self.mark_nanousd, self.uses)
+        return reply[-1] if self.kind == "extend" else self
+
+    def hold_text(self, owner: str) -> bytes:
+        """The hold as the books write it."""
+        mark = max(self.amounts, default=0) if self.mark_nanousd is None else self.mark_nanousd
+        parts = [[str(claim.account), str(claim.amount_nanousd), claim.budget] for claim in self.claims]
+        ending = [[limit_name(use), *_figures(use)] for use in self.uses if use.unit != REQUESTS]
+        return orjson.dumps({"m": str(mark), "o": owner, "t": "0", "p": parts} | ({"u": ending} if ending else {}))
 
     def crossed(self, status: str, reply: Reply) -> Reply:
         """Thresholds that it was the first to cross."""
@@ -169,7 +116,6 @@ class Settle:
 
     settlement: Settlement
     share: str
-    times: Times
     seen: bytes | None = None
     more: tuple[str, ...] = ()
     own: bool = False
@@ -178,71 +124,67 @@ class Settle:
     """Whether it stood there before."""
 
     def put(self, script: Script) -> None:
-        settlement, keys = self.settlement, script.keys
-        for account in (*self.more, *map(limit_name, settlement.uses)):
-            script.account(account)
-        started = unix_of(settlement.started_at)
-        hour = settlement.started_at[:13]
-        gone = int(started - started % HOUR_S + HOUR_S + self.times.retention_s)
-        accounts = list(dict.fromkeys(map(str, settlement.accounts)))
-        ends = {str(claim.account): _ends(claim) for claim in settlement.limits}
-        sums = self._sums(script, started)
-        head = {"c": str(settlement.cost_nanousd), "o": settlement.outcome, "a": accounts, "w": self.share, "hr": hour}
-        awaited = _awaited(settlement.record)
-        script.add(
-            {
-                "k": "lapse" if self.seen is not None else "settle",
-                "id": settlement.call_id,
-                "r": script.key(keys.record(settlement.call_id)),
-                "c": str(settlement.cost_nanousd),
-                "w": self.share,
-                "accounts": [script.account(account) for account in accounts],
-                "ends": [ends.get(account) or kept_until(account_of(account), started) for account in accounts],
-                "head": script.text(orjson.dumps(head | ({"s": _told_sums(sums)} if sums else {}))),
-                "record": script.text(settlement.record),
-                "seen": script.text(self.seen) if self.seen is not None else None,
-                "gone": gone,
-                "hour": hour,
-                "t": int(started * 1000),
-                "lists": [script.key(name) for name in lists_of(keys, settlement)],
-                "awaits": script.key(keys.awaited(*awaited)) if awaited else None,
-                "sums": sums,
-                "tk": settlement.tokens,
-                "limits": [_limit(script, claim) for claim in settlement.limits],
-            }
-        )
-
-    def _sums(self, script: Script, started: float) -> dict[str, Any] | None:
-        spend = self.settlement.spend
-        if spend is None:
-            return None
-        day = spend.hour[:10]
-        return {
-            "h": script.key(script.keys.sums(spend.hour)),
-            "d": script.key(script.keys.sums(day)),
-            "hn": spend.hour,
-            "dn": day,
-            "he": int(started + self.times.rollups.hours_s) + HOUR_S,
-            "de": int(started + self.times.rollups.days_s) + 24 * HOUR_S,
-            "of": spend.dims,
-            "n": list(spend.counts),
+        settlement = self.settlement
+        call_id, cost, spend = settlement.call_id, str(settlement.cost_nanousd), settlement.spend
+        script.know([*self.more, *map(limit_name, settlement.uses)])
+        limits, hour = tuple(_terms(script, settlement.limits)), settlement.started_at[:13]
+        op = {
+            "k": "settle",
+            "id": call_id,
+            "r": script.at[script.keys.record(call_id)],
+            "c": cost,
+            "w": self.share,
+            "b": script.bill(settlement.accounts, limits, hour, spend.hour if spend is not None else ""),
+            "record": script.text(self._head(script, hour, cost) + b"\n" + settlement.record),
+            "t": int(unix_of(settlement.started_at) * 1000),
         }
+        if spend is not None:
+            op["of"], op["n"] = spend.dims, spend.counts
+        if settlement.tokens is not None:
+            op["tk"] = settlement.tokens
+        if self.seen is not None:
+            op["k"], op["seen"] = "lapse", script.text(self.seen)
+        correlation_id = _correlation_id(settlement)
+        if correlation_id:
+            op["cor"] = script.at[script.keys.correlated(correlation_id)]
+        awaited = _awaited(settlement.record)
+        if awaited is not None:
+            op["awaits"] = script.at[script.keys.awaited(*awaited)]
+        script.ops.append(op)
+
+    def _head(self, script: Script, hour: str, cost: str) -> bytes:
+        """The line before the record. What a lost call has added to the sums stands there too: whoever settles it takes that back."""
+        settlement = self.settlement
+        spend = settlement.spend
+        head: dict[str, Any] = {
+            "c": cost,
+            "o": settlement.outcome,
+            "a": names_of(settlement.accounts),
+            "w": self.share,
+            "hr": hour,
+        }
+        if spend is not None and settlement.outcome == LOST:
+            told = script.hour(spend.hour)
+            head["s"] = {name: told[name] for name in ("hn", "dn", "he", "de")} | {"of": spend.dims, "n": spend.counts}
+        return orjson.dumps(head)
 
     def answer(self, status: str, reply: Reply) -> Receipt | None:
-        call_id, cost = self.settlement.call_id, self.settlement.cost_nanousd
+        settlement = self.settlement
+        call_id, cost = settlement.call_id, settlement.cost_nanousd
+        if status == "ok":
+            if not reply:
+                return Receipt(call_id, cost)
+            spent = zip(settlement.limits, orjson.loads(reply[0]), strict=True)
+            return Receipt(call_id, cost, False, past_limits(spent, cost))
         if status == "again":
             return Receipt(call_id, int(reply[0]), again=True)
         if status in ("changed", "alive"):
             return None
-        if status != "ok":
-            raise _refused(status)
-        limits = self.settlement.limits
-        spent = zip(limits, map(int, reply), strict=False)
-        return Receipt(call_id, cost, overdrafts=past_limits(spent, cost))
+        raise _refused(status)
 
     def crossed(self, status: str, reply: Reply) -> Reply:
         """Thresholds that it was the first to cross."""
-        return reply[len(self.settlement.limits) :] if status == "ok" else []
+        return reply[1:] if status == "ok" else []
 
     def is_own(self, status: str, reply: Reply) -> bool:
         """Whether it stands in the books under this share: also when it is told so a second time."""
@@ -257,10 +199,8 @@ class Release:
     more: tuple[str, ...] = ()
 
     def put(self, script: Script) -> None:
-        for account in self.more:
-            script.account(account)
-        record = script.key(script.keys.record(self.call_id))
-        script.add({"k": "release", "id": self.call_id, "r": record})
+        script.know(self.more)
+        script.ops.append({"k": "release", "id": self.call_id, "r": script.at[script.keys.record(self.call_id)]})
 
     def answer(self, status: str, reply: Reply) -> None:
         return None
@@ -278,16 +218,16 @@ class Simple:
     more: tuple[str, ...] = field(default=())
 
     def put(self, script: Script) -> None:
-        for account in self.more:
-            script.account(account)
+        script.know(self.more)
         op = {"k": self.kind, **self.fields}
         if self.account:
-            op["c"] = script.account(self.account)
+            script.know([self.account])
+            op["c"] = self.account
         if self.hold is not None:
             op["hold"] = script.text(self.hold)
         if self.call_id:
-            op |= {"id": self.call_id, "r": script.key(script.keys.record(self.call_id))}
-        script.add(op)
+            op |= {"id": self.call_id, "r": script.at[script.keys.record(self.call_id)]}
+        script.ops.append({name: value for name, value in op.items() if value is not None})
 
     def answer(self, status: str, reply: Reply) -> tuple[str, Reply]:
         return status, reply
@@ -296,16 +236,6 @@ class Simple:
 def _refused(status: str) -> Failure:
     """A fresh one each time: an exception that is raised keeps the frames that it went through."""
     return REFUSED[status]()
-
-
-def lists_of(keys: Keys, settlement: Settlement) -> list[str]:
-    """The lists that a record stands in."""
-    found = _CORRELATION.match(settlement.record)
-    correlation_id = found[1].decode() if found else str(orjson.loads(settlement.record).get("correlation_id", ""))
-    names = [keys.starts(settlement.started_at[:13])]
-    if correlation_id and correlation_id != settlement.call_id:
-        names.append(keys.correlated(correlation_id))
-    return names
 
 
 def notice_of(text: bytes) -> tuple[Notice, str]:
@@ -318,7 +248,8 @@ def notice_of(text: bytes) -> tuple[Notice, str]:
 def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply: Reply) -> list[Notice]:
     """The thresholds that a step has just crossed."""
     claims = step.claims if isinstance(step, Reserve) else step.settlement.limits
-    spent = {str(claim.account): int(each) for claim, each in zip(claims, reply, strict=False) if status == "ok"}
+    balances = orjson.loads(reply[0]) if status == "ok" else ()
+    spent = {str(claim.account): each for claim, each in zip(claims, balances, strict=False)}
     found = []
     for each in ids:
         account, threshold, budget = each.decode().split("\x1f", 2)
@@ -327,14 +258,6 @@ def notices_of(step: Reserve | Settle, ids: Sequence[bytes], status: str, reply:
         at = spent[account] if status == "ok" else int(reply[1])
         found.append(Notice(claim.account, budget, percent, limit, max(0, at - forgiven), forgiven))
     return found
-
-
-def hold_text(owner: str, hold: Hold, mark_nanousd: int | None, uses: Sequence[Use] = ()) -> bytes:
-    """A hold as the books write it."""
-    mark = hold.amount_nanousd if mark_nanousd is None else mark_nanousd
-    parts = [[str(claim.account), str(claim.amount_nanousd), claim.budget] for claim in hold.claims]
-    ending = [[limit_name(use), *_figures(use)] for use in uses if use.unit != REQUESTS]
-    return orjson.dumps({"m": str(mark), "o": owner, "t": "0", "p": parts} | ({"u": ending} if ending else {}))
 
 
 def limit_name(use: Use) -> str:
@@ -346,40 +269,25 @@ def _figures(use: Use) -> tuple[str, str]:
     return str(use.amount), str(use.allowed)
 
 
-def _claim(script: Script, claim: Claim) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "c": script.account(str(claim.account)),
-        "m": str(claim.amount_nanousd),
-        "b": claim.budget,
-        "e": _ends(claim),
-    }
-    if claim.limit_nanousd is not None:
-        made["l"] = str(claim.limit_nanousd)
-        if 100 in claim.notify_at:
-            made |= {"h": True, "of": str(claim.stated_nanousd)}
-        if claim.forgiven_nanousd:
-            made["f"] = str(claim.forgiven_nanousd)
-    return made
+def _terms(script: Script, claims: Sequence[Claim]) -> list[int]:
+    """Their numbers. What is not in ``Terms`` is no business of the script's."""
+    numbers = script.terms
+    return [
+        numbers[
+            each.account, each.budget, each.limit_nanousd, each.shadow_nanousd, each.forgiven_nanousd, each.resets_at, each.notify_at
+        ]
+        for each in claims
+    ]  # fmt: skip
 
 
-def _limit(script: Script, claim: Claim) -> dict[str, Any]:
-    limit, forgiven = claim.stated_nanousd, claim.forgiven_nanousd
-    return {
-        "c": script.account(str(claim.account)),
-        "b": claim.budget,
-        "of": str(limit),
-        "f": str(forgiven),
-        "n": [[percent, str(forgiven - (-limit * percent // 100))] for percent in claim.notify_at],
-    }
-
-
-def _ends(claim: Claim) -> int:
-    """When the account may go: some time after its window has ended; 0 = never."""
-    return claim.resets_at + ACCOUNT_KEPT_S if claim.resets_at else 0
-
-
-def _told_sums(sums: dict[str, Any]) -> dict[str, Any]:
-    return {name: sums[name] for name in ("hn", "dn", "he", "de", "of", "n")}
+def _correlation_id(settlement: Settlement) -> str:
+    """Empty where the call made it itself."""
+    call_id = settlement.call_id
+    if settlement.record.startswith(f'{{"call_id":"{call_id}","correlation_id":"{call_id}"'.encode()):
+        return ""
+    found = _CORRELATION.match(settlement.record)
+    correlation_id = found[1].decode() if found else str(orjson.loads(settlement.record).get("correlation_id", ""))
+    return correlation_id if correlation_id != call_id else ""
 
 
 def _awaited(record: bytes) -> tuple[str, str] | None:

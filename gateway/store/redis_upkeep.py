@@ -19,7 +19,7 @@ from gateway.store import Settlement
 from gateway.store.lost import LOST, lost_record, rfc3339
 from gateway.store.redis_lane import Lane
 from gateway.store.redis_recovery import put_back, renewal
-from gateway.store.redis_steps import Release, Reserve, Step, hold_text, notice_of
+from gateway.store.redis_steps import Release, Reserve, Step, notice_of
 from gateway.store.rollups import spend_of
 from gateway.store.slices import SLICE, Slices
 
@@ -85,7 +85,7 @@ async def give_slices_back(lane: Lane, slices: Slices | None) -> None:
     names = [] if slices is None else slices.back_names()
     steps: list[Step] = []
     for hold in slices.running() if slices is not None else ():
-        lane.granted[hold.call_id] = hold_text(lane.owner, hold, None)
+        lane.granted[hold.call_id] = Reserve(hold.call_id, hold.claims, None)
         steps.append(put_back(lane, hold.call_id))
     steps += [Release(name) for name in [*names, *lane.journal.slices]]
     if steps:

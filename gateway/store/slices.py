@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.accounts import Account, Balance, Claim, Hold
+from gateway.store.answers import MAX_AMOUNT_NANOUSD
 
 SLICE = "slice:"
 PART_OF_LEFT = 10
@@ -134,5 +135,5 @@ class Slices:
 def _target(slice_: _Slice, balance: Balance, processes: int) -> int:
     limit = slice_.claim.limit_nanousd or 0
     left = limit - slice_.claim.counted(balance.spent_nanousd) - balance.held_nanousd + slice_.amount
-    target = left // (PART_OF_LEFT * max(1, processes))
+    target = min(left // (PART_OF_LEFT * max(1, processes)), MAX_AMOUNT_NANOUSD)
     return target if target >= LEAST_CALLS * slice_.claim.amount_nanousd else 0

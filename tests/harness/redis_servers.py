@@ -16,7 +16,7 @@ from pathlib import Path
 from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
 from gateway.store.redis_link import Link
-from gateway.store.redis_steps import Times
+from gateway.store.redis_script import Times
 from tests.harness.ports import free_port
 
 LEASE_S = 1.0

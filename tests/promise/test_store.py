@@ -25,7 +25,7 @@ from gateway.store.digest import COST
 from gateway.store.journal import Journal
 from gateway.store.redis import RedisStore
 from gateway.store.redis_link import Link
-from gateway.store.redis_steps import Times
+from gateway.store.redis_script import Times
 from gateway.store.rollups import USUAL, spend_of
 from gateway.store.sqlite import SqliteStore
 from gateway.tallies import Tally

@@ -27,7 +27,7 @@ from gateway.store.limits import PARTS, Levels, OwnLimits, shown, wait
 from gateway.store.pages import load, save
 from gateway.store.redis import RedisStore
 from gateway.store.redis_link import Link
-from gateway.store.redis_steps import Times
+from gateway.store.redis_script import Times
 from gateway.store.tables import connect, prepare
 from tests.harness.redis_servers import shared
 

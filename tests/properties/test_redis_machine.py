@@ -25,7 +25,8 @@ from gateway.store.keys import Keys
 from gateway.store.redis_lane import Lane
 from gateway.store.redis_link import Link, Lost
 from gateway.store.redis_recovery import recover
-from gateway.store.redis_steps import Release, Reserve, Step, Times
+from gateway.store.redis_script import Times
+from gateway.store.redis_steps import Release, Reserve, Step
 from tests.harness.redis_servers import shared
 from tests.properties.test_store_machine import LIMITS, Napkin, calls, claims, some_accounts
 
