@@ -145,7 +145,7 @@ class Extension:
         least = self._outgrown.at_most(max(self._outgrown.held, used) + self._meter.least)
         mark = self._outgrown.at_most(used + ahead) if self._marks else None
         while claims:
-            wanted = [replace(claim, amount_nanousd=total) for claim in claims]
+            wanted = [claim.of(total) for claim in claims]
             answer = await self._store.extend(self._call_id, wanted, mark)
             if not isinstance(answer, Refusal):
                 self._refused = None

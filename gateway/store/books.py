@@ -106,7 +106,7 @@ class Extend:
             so_far = held.get(line)
             missing = claim.amount_nanousd - (so_far.amount_nanousd if so_far else 0)
             if missing > 0:
-                more.append((replace(claim, amount_nanousd=missing), line))
+                more.append((claim.of(missing), line))
         mark = hold.amount_nanousd if self.mark_nanousd is None else max(hold.amount_nanousd, self.mark_nanousd)
         in_the_way = _in_the_way(more)
         if in_the_way is not None:

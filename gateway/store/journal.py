@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,7 +180,9 @@ class Journal:
             log.error("the journal cannot be written, what is owed is kept in memory only: %s", error.strerror)
 
     def _rewrite(self) -> None:
-        """Begin anew: sums, and what is still owed. The old file stays as the one before."""
+        """Begin anew: sums of accounts that still matter, and what is still owed. The old file stays as the one before."""
+        for share in self.shares:
+            share.forget(time.time())
         fresh = self._folder / f"{self.own.name}.new"
         lines = [
             b"H" + orjson.dumps([share.name, share.run, share.spent, share.until]) + b"\n" for share in self.shares

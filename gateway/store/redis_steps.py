@@ -147,7 +147,7 @@ class Settle:
         correlation_id = _correlation_id(settlement)
         if correlation_id:
             op["cor"] = script.at[script.keys.correlated(correlation_id)]
-        awaited = _awaited(settlement.record)
+        awaited = _awaited(settlement)
         if awaited is not None:
             op["awaits"] = script.at[script.keys.awaited(*awaited)]
         script.ops.append(op)
@@ -282,17 +282,16 @@ def _terms(script: Script, claims: Sequence[Claim]) -> list[int]:
 
 def _correlation_id(settlement: Settlement) -> str:
     """Empty where the call made it itself."""
-    call_id = settlement.call_id
-    if settlement.record.startswith(f'{{"call_id":"{call_id}","correlation_id":"{call_id}"'.encode()):
-        return ""
-    found = _CORRELATION.match(settlement.record)
-    correlation_id = found[1].decode() if found else str(orjson.loads(settlement.record).get("correlation_id", ""))
-    return correlation_id if correlation_id != call_id else ""
+    correlation_id = settlement.correlation_id
+    if not correlation_id:
+        found = _CORRELATION.match(settlement.record)
+        correlation_id = found[1].decode() if found else str(orjson.loads(settlement.record).get("correlation_id", ""))
+    return correlation_id if correlation_id != settlement.call_id else ""
 
 
-def _awaited(record: bytes) -> tuple[str, str] | None:
-    if _AWAITS not in record:
+def _awaited(settlement: Settlement) -> tuple[str, str] | None:
+    if not (settlement.awaits if settlement.correlation_id else _AWAITS in settlement.record):
         return None
-    told = orjson.loads(record)
+    told = orjson.loads(settlement.record)
     awaits = told.get("awaits")
     return (str(told.get("provider", "")), str(awaits)) if awaits else None

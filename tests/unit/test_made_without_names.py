@@ -5,7 +5,7 @@ Each test gives every field a value of its own and looks at all of them by name,
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -174,6 +174,17 @@ def test_a_usage() -> None:
         input=985, cached_input=1, cache_write=2, audio_in=4, image_in=8, output=1888, reasoning=16, audio_out=32,
         image_out=64,
     )  # fmt: skip
+
+
+def test_a_claim_of_another_amount() -> None:
+    """All the rest stays."""
+    claim = Claim(
+        account=ACCOUNT, amount_nanousd=11, limit_nanousd=12, budget="of team", window="day", resets_at=13, shadow_nanousd=14,
+        notify_at=(15,), cut=True, lost_estimate=True, grows=True, forgiven_nanousd=16,
+    )  # fmt: skip
+    for flag in ("cut", "lost_estimate", "grows"):
+        one = replace(claim, **{flag: False})
+        assert one.of(17) == replace(one, amount_nanousd=17)
 
 
 def test_a_claim() -> None:
