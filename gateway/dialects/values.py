@@ -43,12 +43,12 @@ def parse(body: bytes) -> tuple[Json, str]:
 
 
 def parse_request(body: bytes) -> tuple[Json, str]:
-    """The same of a request, with stand-ins for its long strings (``skim``): what they hold is not looked at."""
+    """The same of a request, with stand-ins for its long texts (``skim``): what they hold is not looked at."""
     return parse(skim(body))
 
 
 def hidden_fault(body: bytes) -> str:
-    """The fault that ``parse_request`` does not see, where it left strings out."""
+    """The fault that ``parse_request`` does not see, where it left texts out."""
     return parse(body)[1] if skim(body) is not body and body.lstrip()[:1] == b"{" else ""
 
 
@@ -130,10 +130,17 @@ def choices(*values: Any) -> int:
     most = 1
     for value in values:
         if type(value) is str and value.strip().isdecimal():
-            value = int(value.strip()[:9])  # noqa: PLW2901 - the same number, read
+            value = _number(value)  # noqa: PLW2901 - the same number, read
         if type(value) in (int, float):
             most = max(most, int(min(value, MAX_CHOICES)))
     return most
+
+
+def _number(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python reads
+        return MAX_CHOICES
 
 
 def count(value: Any) -> int | None:

@@ -18,8 +18,11 @@ class Busy:
 
     async def revision(self) -> int:
         self.asked.set()
+        if self.swallowed:
+            await asyncio.sleep(0)
+            return 0
         try:
-            await asyncio.sleep(0 if self.swallowed else 60)
+            await asyncio.sleep(60)
         except asyncio.CancelledError:
             self.swallowed = True
         return 0

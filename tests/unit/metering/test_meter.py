@@ -110,7 +110,7 @@ def test_an_unreadable_request_is_estimated_from_its_size() -> None:
 
 def test_a_long_request_whose_text_is_no_json_is_estimated_from_its_size() -> None:
     """What was passed over when it came has to be read to be counted."""
-    sent = orjson.dumps(REQUEST | {"user": "a" * 40_000}).replace(b"aaa", b"a\na", 1)
+    sent = orjson.dumps(REQUEST | {"messages": [{"role": "user", "content": "a" * 40_000}]}).replace(b"aaa", b"a\na", 1)
     ask = OpenAIChat().ask(sent)
     assert not ask.fault
     reading = Reading(model="gpt-4o", text=["hello world"], text_chars=11, finished=True)
