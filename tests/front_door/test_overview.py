@@ -157,7 +157,7 @@ async def test_a_wildcard_shows_every_account_that_the_store_has(provider: Simul
     ]  # fmt: skip
     gateway = await serve(provider.url, budgets=budgets)
     found = await traffic(gateway)
-    gateway.snapshot.ledger._rows.clear()  # as if this process had seen nobody
+    gateway.snapshot.ledger._met.clear()  # as if this process had seen nobody
     told = json.loads(await look(gateway, "/api/v1/budgets"))
     rows = {row["scope"]: row for row in told["budgets"]}
     assert (set(rows), told["next"]) == ({"team:Team-a", "team:Team-b", "team:Team-c", "team:Team-d", "user:-"}, None)
