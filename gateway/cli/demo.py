@@ -48,6 +48,12 @@ def demo(port: int, admin_port: int, once: bool) -> None:
 
     try:
         sys.exit(run(demonstrate(port, admin_port, once=once)))
+    except TimeoutError:
+        fail(
+            "a call did not come into the books in time.",
+            "Is this machine busy with something else? Then try again.",
+            NO,
+        )
     except OSError as error:
         fail(
             f"cannot start: {error.strerror or error}.", "Other ports: tollgate demo --port 9080 --admin-port 9081", NO

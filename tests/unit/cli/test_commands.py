@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.admission.keys import FORM, hash_of
-from gateway.cli import COMMANDS, main
+from gateway.cli import COMMANDS, demonstration, main
 from gateway.kinds import MOMENT, READERS
 from gateway.loading import load
 from gateway.settings import GatewayKey
@@ -70,6 +70,14 @@ def test_serve_refuses_a_bad_config_like_check(run, tmp_path):
     result = run("serve", "--config", "bad.yaml")
     assert result.exit_code == 2
     assert "did you mean front?" in result.output
+
+
+def test_a_demo_on_a_machine_that_is_too_slow_says_so(run, monkeypatch):
+    """A time-out is an OSError without words."""
+    monkeypatch.setattr(demonstration, "WAIT_FOR_RECORD_S", 0.0)
+    result = run("demo", "--once", "--port", "0", "--admin-port", "0")
+    assert result.exit_code == 1
+    assert "did not come into the books in time" in result.stderr
 
 
 def test_serve_says_in_a_sentence_why_it_cannot_start(run, tmp_path):
