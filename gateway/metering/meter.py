@@ -43,6 +43,8 @@ def meter(
     reported = _reported(dialect, reading)
     if reported is not None and reading.finished:
         return _metered(reported, "provider", "usage", ask, reading)
+    if reported is None:
+        ask = _looked_through(ask, body)
     fit = encoding_for(reading.model or ask.model)
     told = reported or Usage(input=_count_input(dialect, ask, body, fit, counter))
     if _is_deferred(ask, reading):
@@ -73,6 +75,7 @@ def compare(
     found: dict[str, int] = {}
     if not counter.is_ready(fit.encoding):
         return found
+    ask = _looked_through(ask, body)
     if _is_readable(ask, body) and not (ask.open_input or ask.extra_tokens or usage.audio_in or usage.image_in):
         found["input"] = _count_input(dialect, ask, body, fit, counter)
     if reading.text and usage.output and not (usage.reasoning or usage.audio_out or usage.image_out):
@@ -106,13 +109,19 @@ def _is_deferred(ask: Ask, reading: Reading) -> bool:
     return bool(reading.model and not (ask.stream or reading.finished or reading.text_chars or reading.usage))
 
 
+def _looked_through(ask: Ask, body: bytes | None) -> Ask:
+    """With the fault that was passed over when the request came: what is to be counted has to be read whole."""
+    fault = hidden_fault(body) if body is not None and not ask.fault else ""
+    return replace(ask, fault=fault) if fault else ask
+
+
 def _is_readable(ask: Ask, body: bytes | None) -> bool:
-    return body is not None and not ask.fault and not hidden_fault(body)
+    return body is not None and not ask.fault
 
 
 def _count_input(dialect: Dialect, ask: Ask, body: bytes | None, fit: Fit, counter: Counter) -> int:
     """Tokens of the prompt with its framing; from bytes when there is no body to look into."""
-    if body is None or not _is_readable(ask, body):
+    if body is None or ask.fault:
         return -(-ask.input_bytes // BYTES_PER_TOKEN)
     return _scale(counter.count_all(dialect.prompt(body), fit.encoding), fit) + dialect.framing(body)
 

@@ -50,7 +50,7 @@ class Sampler:
             return True
         if record.sampled:
             return record.sampled == "1"
-        return record.trace_id[18:] < _end_of(self.rate)
+        return is_in_share(record.trace_id, self.rate)
 
 
 def is_in_share(trace_id: str, rate: float) -> bool:

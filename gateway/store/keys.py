@@ -114,7 +114,7 @@ class Keys:
 
     def record(self, call_id: str) -> str:
         """Where the record of a call is: with those of its hour, which its id tells; else alone."""
-        return f"{{{self.prefix}}}:r:{_place(call_id)}"
+        return self._of(f"r:{_place(call_id)}")
 
     def starts(self, hour: str) -> str:
         return self._of(f"t:{hour}")
@@ -181,6 +181,6 @@ def charged(accounts: tuple[Account, ...], hour: str) -> Mapping[str, int]:
     """
     until = hour_begins(hour) + HOUR_S + LONGEST_WINDOW_S + ACCOUNT_KEPT_S
     return {
-        f"{scope}/{window}": 0 if window.startswith("total") and "request:" not in scope else until
-        for scope, window in accounts
+        str(account): 0 if account.window.startswith("total") and "request:" not in account.scope else until
+        for account in accounts
     }

@@ -1,7 +1,7 @@
 """What is asked of the books in Redis, in the terms of their script; and what its answers mean.
 
 Quiet: operations in, keys and arguments out; answers in, holds and refusals and receipts out. The script is ``redis_books.lua``;
-amounts travel as decimal strings, because its numbers are doubles.
+claims travel as numbers, which are doubles there and exact up to 2^53; all other amounts as decimal strings.
 """
 
 from __future__ import annotations
